@@ -1,0 +1,215 @@
+"""The bytes of a log record's value: one Arrow record batch, columns all the way.
+
+A frame is an Arrow IPC stream of one batch with four bytes behind its end: the CRC-32 of the
+stream, little endian. Any Arrow reader opens a frame, since it stops at the stream's end; ours
+sees a torn or altered one first, which Arrow alone would not. What the frame is (its format and
+version, the plant or the table) stands in the schema's metadata. Bodies of many rows are LZ4
+compressed: a fifth of the bytes, for 10 ns a reading; zstd would halve that again, for five
+times the time. Small ones are not worth it.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from metering.errors import MeterflowError
+from metering.readings import NO_CODE, Dictionary, Readings
+from metering.tables import POSITION, TABLES, Kind, Table
+
+READINGS_FORMAT = b"readings/1"
+ROWS_FORMAT = b"rows/1"
+COMPRESSED_ROWS_MIN = 128
+"""Batches of fewer rows go uncompressed: below it LZ4 costs more time than the bytes are worth."""
+
+_FORMAT, _PLANT, _TABLE = b"meterflow.format", b"meterflow.plant", b"meterflow.table"
+_CRC = struct.Struct("<I")
+_SHORT_WORDS_MAX = 1 << 15
+_READINGS_TYPES: tuple[tuple[str, Any], ...] = (
+    ("point", None),
+    ("time", pa.int64()),
+    ("start", pa.int64()),
+    ("mantissa", pa.int64()),
+    ("exponent", pa.int8()),
+    ("unit", None),
+    ("serial", None),
+    ("product", None),
+    ("revision", pa.int32()),
+    ("seq", pa.int64()),
+    ("quality", pa.uint8()),
+    ("flags", pa.uint8()),
+    ("received", pa.int64()),
+)
+_SHORT_TEXT = pa.dictionary(pa.int16(), pa.utf8())
+_LONG_TEXT = pa.dictionary(pa.int32(), pa.utf8())
+_KINDS = {
+    Kind.TEXT: pa.utf8(),
+    Kind.TIME: pa.timestamp("ms", tz="UTC"),
+    Kind.AMOUNT: pa.decimal128(38, 9),
+    Kind.INTEGER: pa.int64(),
+    Kind.NUMBER: pa.float64(),
+}
+_PLAIN = pa.ipc.IpcWriteOptions(use_threads=False)
+_COMPRESSED = pa.ipc.IpcWriteOptions(use_threads=False, compression="lz4")
+_READ = pa.ipc.IpcReadOptions(use_threads=False)
+
+
+def encode_readings(readings: Readings) -> bytes:
+    """The frame of one plant's readings; ``decode_readings`` gives back exactly the same."""
+    arrays = [_reading_column(readings, name, kind) for name, kind in _READINGS_TYPES]
+    schema = _readings_schema(readings.plant, tuple(array.type == _LONG_TEXT for array in arrays))
+    return _written(pa.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def decode_readings(frame: bytes) -> Readings:
+    """The readings of a frame; arrays are read-only. Raises MeterflowError on any other bytes."""
+    batch = _read(frame, READINGS_FORMAT)
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    try:
+        values: dict[str, Any] = {n: _reading_values(columns[n], kind) for n, kind in _READINGS_TYPES}
+        return Readings(plant=batch.schema.metadata[_PLANT].decode(), **values)
+    except (KeyError, pa.ArrowException, ValueError, AttributeError) as error:
+        raise _damaged(f"the columns are not those of {READINGS_FORMAT.decode()}") from error
+
+
+@lru_cache(maxsize=64)
+def schema(table: Table) -> pa.Schema:
+    """The Arrow columns of a table: those of its definition, then ``position``."""
+    fields = [pa.field(column.name, _KINDS[column.kind]) for column in table.columns]
+    return pa.schema([*fields, pa.field(POSITION, pa.int64())])
+
+
+def encode_rows(table: str, rows: Sequence[Mapping[str, object]], position: int = 0) -> bytes:
+    """A frame of rows given as dictionaries: times as int ms, amounts as Decimal; absent is unknown."""
+    names = TABLES[table].names
+    assert all(row.keys() <= frozenset(names) for row in rows), f"{table} has no such column"
+    wanted = schema(TABLES[table])
+    arrays = [pa.array([row.get(name) for row in rows], wanted.field(name).type) for name in names]
+    arrays.append(pa.array(np.full(len(rows), position, np.int64)))
+    return encode_table(table, pa.Table.from_arrays(arrays, schema=wanted))
+
+
+def encode_table(table: str, columns: pa.Table) -> bytes:
+    """A frame of rows given as columns, in any order, texts plain or dictionary-encoded.
+
+    ``position`` may be missing (0); any other missing column is a mistake of the caller.
+    """
+    wanted = schema(TABLES[table])
+    if POSITION not in columns.column_names:
+        columns = columns.append_column(POSITION, pa.array(np.zeros(len(columns), np.int64)))
+    arrays = [_row_column(columns.column(field.name), field.type) for field in wanted]
+    fields = [field.with_type(array.type) for field, array in zip(wanted, arrays, strict=True)]
+    head = {_FORMAT: ROWS_FORMAT, _TABLE: table.encode()}
+    return _written(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, metadata=head)))
+
+
+def decode_table(frame: bytes) -> tuple[str, pa.Table]:
+    """Table name and rows with exactly ``schema(table)``. Raises MeterflowError on any other bytes."""
+    batch = _read(frame, ROWS_FORMAT)
+    name = batch.schema.metadata.get(_TABLE, b"").decode(errors="replace")
+    if name not in TABLES:
+        raise MeterflowError(
+            f"a log record holds rows of a table {name!r} that this version does not know",
+            hint="It was probably written by a newer meterflow: update this one.",
+        )
+    wanted = schema(TABLES[name])
+    try:
+        arrays = [_plain(batch.column(field.name), field.type) for field in wanted]
+    except (KeyError, pa.ArrowException) as error:
+        raise _damaged(f"the columns are not those of the table {name}") from error
+    return name, pa.Table.from_arrays(arrays, schema=wanted)
+
+
+@lru_cache(maxsize=4096)
+def _readings_schema(plant: str, long: tuple[bool, ...]) -> pa.Schema:
+    head = {_FORMAT: READINGS_FORMAT, _PLANT: plant.encode()}
+    text = {True: _LONG_TEXT, False: _SHORT_TEXT}
+    fields = [(name, kind or text[wide]) for (name, kind), wide in zip(_READINGS_TYPES, long, strict=True)]
+    return pa.schema(fields, metadata=head)
+
+
+def _reading_column(readings: Readings, name: str, kind: Any) -> Any:
+    values = getattr(readings, name)
+    return _text_column(values) if kind is None else pa.array(values, kind)
+
+
+def _text_column(text: Dictionary) -> Any:
+    short = len(text.words) < _SHORT_WORDS_MAX
+    if not text.words:
+        return pa.nulls(len(text.codes), _SHORT_TEXT)
+    codes = text.codes.astype(np.int16) if short else text.codes
+    missing = codes == NO_CODE
+    indices = pa.array(codes, mask=missing) if missing.any() else pa.array(codes)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(text.words, pa.utf8()), safe=False)
+
+
+def _reading_values(column: Any, kind: Any) -> Dictionary | NDArray[Any]:
+    if kind is not None:
+        values: NDArray[Any] = _plain(column, kind).to_numpy()
+        return values
+    words = tuple(column.dictionary.to_pylist())
+    if column.null_count == len(column):
+        return Dictionary(words, np.full(len(column), NO_CODE, np.int32))
+    indices = column.indices
+    if column.null_count:
+        indices = indices.fill_null(NO_CODE)
+    return Dictionary(words, indices.to_numpy().astype(np.int32))
+
+
+def _row_column(column: Any, kind: Any) -> Any:
+    """One array of the wanted type, texts dictionary-encoded: a column of results repeats few words."""
+    array = column.combine_chunks()
+    if kind != pa.utf8():
+        return _plain(array, kind)
+    if not pa.types.is_dictionary(array.type):
+        array = _plain(array, kind).dictionary_encode()
+    return _plain(array, _LONG_TEXT)
+
+
+def _plain(array: Any, kind: Any) -> Any:
+    return array if array.type == kind else array.cast(kind)
+
+
+def _written(batch: Any) -> bytes:
+    options = _COMPRESSED if batch.num_rows >= COMPRESSED_ROWS_MIN else _PLAIN
+    sink = pa.BufferOutputStream()
+    with pa.ipc.RecordBatchStreamWriter(sink, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    stream = sink.getvalue()
+    return b"".join((memoryview(stream), _CRC.pack(zlib.crc32(stream))))
+
+
+def _read(frame: bytes, wanted: bytes) -> Any:
+    """The one batch of a whole frame of the wanted format; every index in it is checked."""
+    body = memoryview(frame)[: -_CRC.size]
+    if len(frame) <= _CRC.size or _CRC.unpack(memoryview(frame)[-_CRC.size :])[0] != zlib.crc32(body):
+        raise _damaged("its checksum is wrong")
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(frame), options=_READ) as reader:
+            _check_format((reader.schema.metadata or {}).get(_FORMAT, b""), wanted)
+            batch = reader.read_next_batch()
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        raise _damaged("it is no Arrow stream of one batch") from error
+    return batch
+
+
+def _check_format(found: bytes, wanted: bytes) -> None:
+    if found == wanted:
+        return
+    name, expected = found.decode(errors="replace"), wanted.decode()
+    newer = name.partition("/")[0] == expected.partition("/")[0]
+    hint = "Another version of meterflow wrote it: use the newer one on this log." if newer else ""
+    raise MeterflowError(f"a log record has the format {name!r}, expected {expected!r}", hint=hint)
+
+
+def _damaged(why: str) -> MeterflowError:
+    hint = "The log is damaged, or something else wrote to it: restore it from a copy."
+    return MeterflowError(f"a log record cannot be read: {why}", hint=hint)

@@ -1,0 +1,93 @@
+"""Readings as columns: what ingest puts on the log and the processors take off it.
+
+A log record holds the readings of one plant, hundreds to thousands at a time. Values are exact:
+``mantissa * 10**exponent`` in the unit the message named (or the point's own), as the meter
+shows it, before any multiplier. What depends on the site (unit, multiplier, installation,
+limits) is applied by the processors, so that a site put right later finds its readings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_TIME = int(np.iinfo(np.int64).min)
+"""``start`` of a reading that has none."""
+NO_SEQ = -1
+NO_CODE = -1
+"""Dictionary code of an absent text."""
+
+TIME_FIRST_MS = 946_684_800_000
+"""2000-01-01T00:00:00Z: readings before it are refused."""
+FUTURE_MAX_MS = 600_000
+"""Readings more than ten minutes after their message was received are refused."""
+MANTISSA_DIGITS_MAX = 18
+"""More significant digits are rounded half to even at entry, and flagged."""
+MAGNITUDE_MAX_EXPONENT = 15
+"""Values of 10**15 and more, in whatever unit, are refused."""
+
+FLAG_ROUNDED = 1
+
+
+class MeterQuality(IntEnum):
+    """What the meter itself says of a reading."""
+
+    UNSTATED = 0
+    GOOD = 1
+    BAD = 2
+    ESTIMATED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Dictionary:
+    """A text column: ``words[code]`` for each ``codes`` element, ``NO_CODE`` for absent."""
+
+    words: tuple[str, ...]
+    codes: NDArray[np.int32]
+
+    def text(self, i: int) -> str | None:
+        code = int(self.codes[i])
+        return None if code == NO_CODE else self.words[code]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The readings of one plant in one log record; every array has the same length n.
+
+    ``time`` and ``start`` are milliseconds since 1970 UTC; ``received`` is when the message came.
+    """
+
+    plant: str
+    point: Dictionary
+    time: NDArray[np.int64]
+    start: NDArray[np.int64]
+    mantissa: NDArray[np.int64]
+    exponent: NDArray[np.int8]
+    unit: Dictionary
+    serial: Dictionary
+    product: Dictionary
+    revision: NDArray[np.int32]
+    seq: NDArray[np.int64]
+    quality: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+    received: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+def dictionary(texts: list[str | None]) -> Dictionary:
+    """Builds a text column from its texts, words in order of first use."""
+    codes: dict[str, int] = {}
+    out = np.empty(len(texts), np.int32)
+    for i, text in enumerate(texts):
+        out[i] = NO_CODE if text is None else codes.setdefault(text, len(codes))
+    return Dictionary(tuple(codes), out)
+
+
+def absent(n: int) -> Dictionary:
+    """A text column of n absent texts."""
+    return Dictionary((), np.full(n, NO_CODE, np.int32))

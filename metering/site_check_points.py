@@ -1,0 +1,133 @@
+"""Checks of a plant's points: units, products, roles, limits, spans. Meters are in site_check_meters."""
+
+from __future__ import annotations
+
+from metering.faults import Path, did_you_mean
+from metering.measures import MEASURES, OUTPUT, VALUE_ADDED
+from metering.roster import GAUGE, INTERVAL
+from metering.site_check_finding import Findings, check_unique
+from metering.site_check_meters import check_installations, check_meters
+from metering.site_meaning import POWERS, limit_per_hour, product_of
+from metering.site_models import Plant, Point
+from metering.site_types import Rate
+from metering.units import CANONICAL, UNITS
+
+QUARTER_MS = 900_000
+INTEGER_MAX = 2**63 - 1
+
+
+def check_points(findings: Findings, path: Path, plant: Plant) -> None:
+    """Every point of a plant, and its meters."""
+    check_unique(findings, (*path, "points"), [point.id for point in plant.points])
+    for i, point in enumerate(plant.points):
+        at = (*path, "points", i)
+        _check_unit(findings, at, point)
+        _check_reads(findings, at, point)
+        _check_role(findings, at, point)
+        _check_product(findings, at, plant, point)
+        _check_part_of(findings, at, plant, point)
+        _check_base(findings, at, point)
+        if point.limit is not None:
+            _check_limit(findings, (*at, "limit"), point, point.limit)
+    check_meters(findings, path, plant)
+    for i in range(len(plant.points)):
+        check_installations(findings, path, plant, i)
+
+
+def _check_unit(findings: Findings, path: Path, point: Point) -> None:
+    dimensions = MEASURES[point.measures].dimensions
+    if UNITS[point.unit].dimension not in dimensions:
+        known = [name for name, unit in UNITS.items() if unit.dimension in dimensions]
+        what = f"{point.measures} is not measured in {point.unit}"
+        findings.add((*path, "unit"), what, f"Use one of {', '.join(known)}.")
+
+
+def _check_reads(findings: Findings, path: Path, point: Point) -> None:
+    gauge = MEASURES[point.measures].gauge
+    if gauge and point.reads != GAUGE:
+        what = f"{point.measures} is a state of the moment, and no {point.reads} can hold it"
+        findings.add((*path, "reads"), what, "Write 'reads: gauge'.")
+    elif not gauge and point.reads == GAUGE:
+        what = f"{point.measures} is an amount, and a gauge shows none"
+        findings.add((*path, "reads"), what, "Write 'reads: register' or 'reads: interval'.")
+    elif point.reads == GAUGE:
+        what = "gauges are accepted, and nothing is computed of them yet"
+        findings.warn((*path, "reads"), what)
+
+
+def _check_role(findings: Findings, path: Path, point: Point) -> None:
+    at = (*path, "role")
+    if point.role in ("reuse", "discharge") and point.measures != "water":
+        findings.add(at, f"the role '{point.role}' is for water", "Use supply, submeter or feed_in.")
+    if point.role not in ("supply", "submeter") and point.measures in (OUTPUT, VALUE_ADDED):
+        findings.add(at, f"{point.measures} has no role '{point.role}'", "Use supply or submeter.")
+    if point.role == "generation" and MEASURES[point.measures].medium:
+        what = f"{point.measures} that the plant makes itself is in its electricity already"
+        findings.add(at, what, "Use 'role: submeter', so that its energy is not counted twice.")
+
+
+def _check_product(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
+    if point.measures != OUTPUT:
+        if point.product is not None:
+            what = f"a product belongs to output, not to {point.measures}"
+            findings.add((*path, "product"), what, "Leave it out, or write 'measures: output'.")
+        return
+    products = {product.id: product for product in plant.products}
+    name = product_of(plant, point)
+    if not name:
+        example = f"products: [{{id: goods, unit: {point.unit}}}]"
+        proposal = f"Name one of {', '.join(products)}." if products else f"Add to the plant {example}."
+        findings.add(path, "an output point counts a product, and this one names none", proposal)
+    elif name not in products:
+        proposal = did_you_mean(name, products) or f"Add to the plant products: [{{id: {name}, unit: t}}]."
+        findings.add((*path, "product"), f"the plant has no product '{name}'", proposal)
+    elif UNITS[products[name].unit].dimension != UNITS[point.unit].dimension:
+        what = f"'{name}' is counted in {products[name].unit}, and {point.unit} cannot become that"
+        findings.add((*path, "unit"), what, f"Use a unit like {products[name].unit}.")
+
+
+def _check_part_of(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
+    if point.part_of is None:
+        return
+    at, points = (*path, "part_of"), {one.id: one for one in plant.points}
+    whole = points.get(point.part_of)
+    if whole is None:
+        findings.add(at, f"the plant has no point '{point.part_of}'", did_you_mean(point.part_of, points))
+    elif whole.measures != point.measures:
+        what = f"'{whole.id}' measures {whole.measures}, so {point.measures} is no part of it"
+        findings.add(at, what, "Name a point that measures the same.")
+    elif _in_circle(point, points):
+        findings.add(at, f"'{point.id}' is a part of itself", "Name the point of the whole register.")
+
+
+def _in_circle(point: Point, points: dict[str, Point]) -> bool:
+    seen: set[str] = set()
+    at: Point | None = point
+    while at is not None and at.part_of is not None and at.id not in seen:
+        seen.add(at.id)
+        at = points.get(at.part_of)
+    return at is not None and at.id == point.id and bool(seen)
+
+
+def _check_base(findings: Findings, path: Path, point: Point) -> None:
+    if point.base_ms is None:
+        return
+    if point.reads == INTERVAL:
+        what = "what is read as intervals keeps their own length"
+        findings.add((*path, "base"), what, "Leave 'base' out.")
+    elif QUARTER_MS % point.base_ms:
+        what = f"15 minutes are not a whole number of {findings.document.mark((*path, 'base')).text}"
+        findings.add((*path, "base"), what, "Use 1s, 5s, 10s, 15s, 30s, 1m, 3m, 5m or 15m.")
+
+
+def _check_limit(findings: Findings, path: Path, point: Point, limit: Rate) -> None:
+    dimension = UNITS[point.unit].dimension
+    name = POWERS.get(limit.unit) if limit.per_ms == 0 else limit.unit
+    if name is None or name not in UNITS or UNITS[name].dimension != dimension:
+        powers = {"energy": "500 kW", "reactive_energy": "300 kvar"}
+        example = powers.get(dimension, f"80 {CANONICAL[dimension]}/h")
+        text = findings.document.mark(path).text
+        what = f"'{text}' is no limit for {point.measures} in {point.unit}"
+        findings.add(path, what, f"Write it like {example}.")
+    elif not 0 < limit_per_hour(limit) <= INTEGER_MAX:
+        findings.add(path, "the limit is 0 or too large to compute with", "Give what the equipment can do.")

@@ -1,0 +1,225 @@
+"""The books: which readings count, what each register did between two of them, in exact integers.
+
+Everything here is a function of the set of readings: a reading that comes late, twice, corrected
+or in conflict takes back the segments it changes and brings the right ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.batch import Batch, SeriesIndex, scale
+from processors.flows import Flows, join, read_off
+from processors.memory import CONFLICT, ESTIMATED, NONE, ROUNDED, Memory, Run, key_of, series_of, time_of
+from processors.verdicts import Ratings, Verdict, judge
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class Segments:
+    """Stretches between two neighbouring readings of a register; -1 in ``sign`` takes one back."""
+
+    series: Ints
+    sign: Ints
+    start: Ints
+    end: Ints
+    first: Ints
+    last: Ints
+    flags: Ints
+    record: Ints
+
+
+@dataclass
+class Ledger:
+    """Sums per series in millionths of the canonical unit before the multiplier."""
+
+    booked: Ints
+    held: Ints
+    written_off: Ints
+    touched: set[int] = field(default_factory=set)
+
+    @classmethod
+    def empty(cls, size: int) -> Ledger:
+        return cls(*(np.zeros(size, np.int64) for _ in range(3)))
+
+
+VerdictKey = tuple[int, int, int]
+"""Series, start, end of a segment."""
+
+
+class Books:
+    """Registers: readings in, signed flows out; verdicts and the ledger as they stand."""
+
+    def __init__(self, index: SeriesIndex) -> None:
+        self.index = index
+        self.ratings = Ratings(index)
+        self.memory = Memory()
+        self.ledger = Ledger.empty(len(index))
+        self.verdicts: dict[VerdictKey, tuple[int, int, int]] = {}
+        """Key -> verdict, first and last register value."""
+        self.changed_verdicts: dict[VerdictKey, int] = {}
+        """Key -> number of the record that made or unmade it, since the last collection."""
+        self._points = np.array(index.point, np.int64)
+
+    def insert(self, run: Run, record: Ints) -> Flows:
+        """New readings, sorted by key, none of them known: the flows that change."""
+        held = run["flags"] & CONFLICT > 0
+        if held.any():
+            self.memory.add({name: column[held] for name, column in run.items()})
+            run, record = {name: column[~held] for name, column in run.items()}, record[~held]
+        if len(run["key"]) == 0:
+            return join([])
+        segments = self._around(run, record)
+        self.memory.add(run)
+        return self._settle(segments)
+
+    def remove(self, key: int, record: int) -> Flows:
+        """Takes a known reading out of the line (its neighbours are joined)."""
+        return self._settle(self._bridge(key, record, out=True))
+
+    def restore(self, key: int, record: int) -> Flows:
+        """Puts a known reading, whose fields were overwritten, into the line again."""
+        return self._settle(self._bridge(key, record, out=False))
+
+    def _around(self, run: Run, record: Ints) -> list[Segments]:
+        key = run["key"]
+        before, after = self.memory.before(key), self.memory.after(key)
+        previous = np.concatenate([[NONE], key[:-1]])
+        same = np.concatenate([[False], series_of(key[1:]) == series_of(key[:-1])])
+        head = ~(same & (previous > before))
+        tail = np.append(head[1:], True)
+        from_key = np.where(head, before, previous)
+        fresh = {"keys": key, "value": run["value"], "flags": run["flags"]}
+        split = head & (before != NONE) & (after != NONE)
+        entering, leaving = from_key != NONE, tail & (after != NONE)
+        return [
+            self._segments(before[split], after[split], record[split], -1, fresh),
+            self._segments(from_key[entering], key[entering], record[entering], 1, fresh),
+            self._segments(key[leaving], after[leaving], record[leaving], 1, fresh),
+        ]
+
+    def _bridge(self, key: int, record: int, *, out: bool) -> list[Segments]:
+        keys, numbers = np.array([key]), np.array([record])
+        before, after = self.memory.before(keys), self.memory.after(keys)
+        none: dict[str, NDArray] = {"keys": np.empty(0, np.int64)}
+        sign = -1 if out else 1
+        parts = []
+        if before[0] != NONE:
+            parts.append(self._segments(before, keys, numbers, sign, none))
+        if after[0] != NONE:
+            parts.append(self._segments(keys, after, numbers, sign, none))
+        if before[0] != NONE and after[0] != NONE:
+            parts.append(self._segments(before, after, numbers, -sign, none))
+        return parts
+
+    def _segments(self, low: Ints, high: Ints, record: Ints, sign: int, fresh: dict[str, NDArray]) -> Segments:
+        first, first_flags = self._values(low, fresh)
+        last, last_flags = self._values(high, fresh)
+        signs = np.full(len(low), sign, np.int64)
+        flags = (first_flags | last_flags).astype(np.int64)
+        return Segments(series_of(low), signs, time_of(low), time_of(high), first, last, flags, record)
+
+    def _values(self, keys: Ints, fresh: dict[str, NDArray]) -> tuple[Ints, NDArray[np.uint8]]:
+        """Register values and flags of readings, known or just coming in."""
+        value, flags = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.uint8)
+        new = np.zeros(len(keys), bool)
+        if len(fresh["keys"]) and len(keys):
+            at = np.minimum(np.searchsorted(fresh["keys"], keys), len(fresh["keys"]) - 1)
+            new = fresh["keys"][at] == keys
+            value[new], flags[new] = fresh["value"][at[new]], fresh["flags"][at[new]]
+        where = self.memory.find(keys[~new])
+        value[~new], flags[~new] = self.memory.get("value", where), self.memory.get("flags", where)
+        return value, flags
+
+    def _settle(self, parts: list[Segments]) -> Flows:
+        flows = []
+        for part in parts:
+            if len(part.series):
+                verdict = judge(part.series, part.last - part.first, part.end - part.start, self.ratings)
+                self._book(part, verdict)
+                self._note(part, verdict)
+                spread = verdict != Verdict.GAP
+                flows.append(self._flows(part, verdict).take(spread))
+        return join(flows)
+
+    def _book(self, part: Segments, verdict: Ints) -> None:
+        rise = part.last - part.first
+        booked = (verdict == Verdict.PLAIN) | (verdict == Verdict.ROLLOVER)
+        wrap = np.where(verdict == Verdict.ROLLOVER, self.ratings.width[part.series], 0)
+        np.add.at(self.ledger.booked, part.series, part.sign * np.where(booked, rise + wrap, 0))
+        np.add.at(self.ledger.held, part.series, part.sign * np.where(booked, 0, rise))
+        np.add.at(self.ledger.written_off, part.series, -part.sign * wrap)
+        self.ledger.touched.update(np.unique(part.series).tolist())
+
+    def _note(self, part: Segments, verdict: Ints) -> None:
+        for i in np.flatnonzero(verdict != Verdict.PLAIN).tolist():
+            key = (int(part.series[i]), int(part.start[i]), int(part.end[i]))
+            self.changed_verdicts[key] = int(part.record[i])
+            if part.sign[i] > 0:
+                self.verdicts[key] = (int(verdict[i]), int(part.first[i]), int(part.last[i]))
+            else:
+                self.verdicts.pop(key, None)
+
+    def _flows(self, part: Segments, verdict: Ints) -> Flows:
+        booked = (verdict == Verdict.PLAIN) | (verdict == Verdict.ROLLOVER)
+        last = part.last + np.where(verdict == Verdict.ROLLOVER, self.ratings.width[part.series], 0)
+        amount = self.ratings.multiplied(part.series, last) - self.ratings.multiplied(part.series, part.first)
+        near = part.end - part.start <= 2 * self.ratings.expect_ms[part.series]
+        measured = booked & near & (part.flags & ESTIMATED == 0)
+        zero = np.zeros(len(amount), np.int64)
+        flows = Flows(
+            self._points[part.series], part.sign, part.start, part.end, np.where(booked, amount, 0),
+            booked.astype(np.int64), measured.astype(np.int64), (part.flags & ROUNDED > 0).astype(np.int64),
+            zero, zero, part.record,
+        )  # fmt: skip
+        return self._rescaled(flows, part, last)
+
+    def _rescaled(self, flows: Flows, part: Segments, last: Ints) -> Flows:
+        """Cuts flows where their multiplier changes; each part counts with its own."""
+        if not self.ratings.changes:
+            return flows
+        dated = np.isin(part.series, np.array(list(self.ratings.changes), np.int64))
+        out = [flows.take(~dated)]
+        for i in np.flatnonzero(dated).tolist():
+            out += self._dated(flows.take(np.array([i])), int(part.series[i]), int(part.first[i]), int(last[i]))
+        return join(out)
+
+    def _dated(self, flow: Flows, series: int, first: int, last: int) -> list[Flows]:
+        start, end = int(flow.start[0]), int(flow.end[0])
+        multipliers = self.ratings.changes[series]
+        edges = [start, *(m.from_ms for m in multipliers if start < m.from_ms < end), end]
+        out = []
+        for low, high in zip(edges[:-1], edges[1:], strict=True):
+            at = [int(read_off(*(np.array([x]) for x in (last - first, end - start, e - start)))[0]) for e in (low, high)]
+            multiplier = [m for m in multipliers if m.from_ms <= low] or [multipliers[0]]
+            values = np.array([first + at[0], first + at[1]])
+            scaled, _, _ = scale(values, multiplier[-1].numerator, multiplier[-1].denominator, 2**62)
+            amount = int(scaled[1] - scaled[0]) if flow.booked[0] else 0
+            columns = {name: getattr(flow, name) for name in flow.__dataclass_fields__}
+            columns |= {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
+            out.append(Flows(**columns))
+        return out
+
+    def edge(self, series: int) -> tuple[int, int, int, int] | None:
+        """First and last reading of a series that counts: times and register values, or None."""
+        low, high = self.memory.edges(series)
+        if low[0] == NONE:
+            return None
+        value = self.memory.get("value", self.memory.find(np.concatenate([low, high])))
+        return int(time_of(low)[0]), int(time_of(high)[0]), int(value[0]), int(value[1])
+
+
+def as_run(batch: Batch) -> Run:
+    """The readings of a batch as a run for the memory (same order)."""
+    n = len(batch)
+    zero = np.zeros(n, np.int64)
+    return {
+        "key": key_of(batch.series, batch.time), "value": batch.value, "start": batch.start,
+        "revision": batch.revision.astype(np.int32), "flags": batch.flags, "changes": zero.astype(np.int32),
+        "cause": zero.astype(np.uint8), "reported": zero.copy(),
+    }  # fmt: skip
+

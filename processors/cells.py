@@ -1,0 +1,164 @@
+"""Cells: amounts by (series, span number), in blocks of 64 neighbouring spans.
+
+The only mutable bulk state of intervals and roll-ups. A cell is a sum of integers, so that adding
+what a new register segment brings and taking away what an old one brought gives the same cell in
+any order. Nothing is allocated for spans nobody touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+BLOCK = 64
+CHUNK_BLOCKS = 64
+"""Blocks dumped together: 4,096 cells."""
+_BIAS = 1 << 38
+"""Keeps block numbers of spans before 1970 positive."""
+_SERIES_SHIFT = 40
+
+Ints = NDArray[np.int64]
+
+
+class Cells:
+    """Growing columns, addressed by flat index. ``fields`` maps a column's name to its type.
+
+    ``exists`` (u1) is always there: 1 in every cell that somebody touched.
+    """
+
+    def __init__(self, fields: Mapping[str, DTypeLike]) -> None:
+        self._types = {"exists": np.dtype(np.uint8), **{name: np.dtype(kind) for name, kind in fields.items()}}
+        self._blocks: dict[int, int] = {}
+        self._keys = np.zeros(CHUNK_BLOCKS, np.int64)
+        self.columns: dict[str, NDArray[np.generic]] = {
+            name: np.zeros(CHUNK_BLOCKS * BLOCK, kind) for name, kind in self._types.items()
+        }
+        self._dirty: set[int] = set()
+        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        return self.columns[name]
+
+    def at(self, series: Ints, span: Ints) -> Ints:
+        """Flat indices of cells, made where they were not; marks them existing and changed."""
+        if len(series) == 0:
+            return np.empty(0, np.int64)
+        index = self._index(series, span, make=True)
+        self.columns["exists"][index] = 1
+        self._dirty.update(np.unique(index // (BLOCK * CHUNK_BLOCKS)).tolist())
+        return index
+
+    def find(self, series: Ints, span: Ints) -> Ints:
+        """Flat indices of cells, -1 for those that do not exist."""
+        if len(series) == 0:
+            return np.empty(0, np.int64)
+        index = self._index(series, span, make=False)
+        return np.where((index >= 0) & (self.columns["exists"][index] > 0), index, -1)
+
+    def run(self, series: int, first: int, last: int) -> Ints:
+        """Flat indices of the spans first..last (inclusive) of one series, -1 where there is none."""
+        blocks = np.arange(first >> 6, (last >> 6) + 1)
+        base = (series << _SERIES_SHIFT) + _BIAS
+        get = self._blocks.get
+        numbers = np.array([get(base + b, -1) for b in blocks.tolist()], np.int64)
+        index = (numbers[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+        index[np.repeat(numbers < 0, BLOCK)] = -1
+        low = first - (first >> 6) * BLOCK
+        return index[low : low + last - first + 1]
+
+    def extent(self, series: int) -> tuple[int, int] | None:
+        """First and last span of the blocks a series has, or None."""
+        if series not in self._first:
+            return None
+        return self._first[series] * BLOCK, self._last[series] * BLOCK + BLOCK - 1
+
+    def _index(self, series: Ints, span: Ints, *, make: bool) -> Ints:
+        keys = (series << _SERIES_SHIFT) + _BIAS + (span >> 6)
+        changes = np.flatnonzero(keys[1:] != keys[:-1]) + 1
+        starts = np.concatenate([[0], changes])
+        get = self._make if make else (lambda key: self._blocks.get(key, -1))
+        numbers = np.array([get(key) for key in keys[starts].tolist()], np.int64)
+        block = np.repeat(numbers, np.diff(np.append(starts, len(keys))))
+        return np.where(block >= 0, block * BLOCK + (span & (BLOCK - 1)), -1)
+
+    def _make(self, key: int) -> int:
+        number = self._blocks.get(key)
+        if number is None:
+            number = len(self._blocks)
+            if number == len(self._keys):
+                self._grow()
+            self._blocks[key] = number
+            self._keys[number] = key
+            self._note(key)
+        return number
+
+    def _note(self, key: int) -> None:
+        series, block = key >> _SERIES_SHIFT, (key & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
+        self._first[series] = min(block, self._first.get(series, block))
+        self._last[series] = max(block, self._last.get(series, block))
+
+    def _grow(self) -> None:
+        self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
+        for name, column in self.columns.items():
+            self.columns[name] = np.concatenate([column, np.zeros_like(column)])
+
+    def dump(self) -> dict[str, bytes]:
+        """The chunks that changed since the last dump, by name."""
+        chunks = {str(number): self._dump_chunk(number) for number in sorted(self._dirty)}
+        self._dirty.clear()
+        return chunks
+
+    def _dump_chunk(self, number: int) -> bytes:
+        blocks = slice(number * CHUNK_BLOCKS, min((number + 1) * CHUNK_BLOCKS, len(self._blocks)))
+        cells = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
+        out = io.BytesIO()
+        columns = {name: column[cells] for name, column in self.columns.items()}
+        np.savez(out, _keys=self._keys[blocks], **columns)
+        return out.getvalue()
+
+    def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
+        """Takes up dumped chunks again; the cells must be empty before."""
+        assert not self._blocks
+        for number, chunk in sorted((int(name), chunk) for name, chunk in chunks):
+            self._load_chunk(number, chunk)
+
+    def _load_chunk(self, number: int, chunk: bytes) -> None:
+        with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
+            keys = columns["_keys"]
+            first = number * CHUNK_BLOCKS
+            while first + len(keys) > len(self._keys):
+                self._grow()
+            for offset, key in enumerate(keys.tolist()):
+                self._blocks[key] = first + offset
+                self._note(key)
+            self._keys[first : first + len(keys)] = keys
+            cells = slice(first * BLOCK, (first + len(keys)) * BLOCK)
+            for name in self._types:
+                self.columns[name][cells] = columns[name]
+
+
+class Grouping:
+    """Rows with equal keys, found by one sort; keys come out ascending. Sums stay integers."""
+
+    def __init__(self, *keys: Ints) -> None:
+        self._order = np.lexsort(keys[::-1]) if len(keys[0]) else np.empty(0, np.int64)
+        ordered = [key[self._order] for key in keys]
+        new = np.zeros(len(self._order), bool)
+        new[:1] = True
+        for key in ordered:
+            new[1:] |= key[1:] != key[:-1]
+        self._starts = np.flatnonzero(new)
+        self.keys = tuple(key[self._starts] for key in ordered)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def sum(self, values: Ints) -> Ints:
+        return np.add.reduceat(values[self._order], self._starts) if len(self) else values[:0]
+
+    def max(self, values: Ints) -> Ints:
+        return np.maximum.reduceat(values[self._order], self._starts) if len(self) else values[:0]

@@ -1,0 +1,101 @@
+"""Flows: what a point used between two instants, and how that is read off at span edges.
+
+A register's segment between two neighbouring readings and an interval read are the same thing
+here: an exact amount between two instants, with a sign (-1 takes back what an earlier step said).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+LONG_MS = 35 * 86_400_000
+"""Beyond it remainder times offset no longer fits 64 bits: Python's integers take over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flows:
+    """Columns of one length n.
+
+    ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
+    ``booked``: 1 counts, 0 is held (amount 0). ``measured``: 1 when it is no estimate.
+    ``rounded``, ``suspect``: 0 or 1. ``revised``: 1 when it changed a row that was final.
+    ``record``: number of the log record, in the batch, that brought the change.
+    """
+
+    point: Ints
+    sign: Ints
+    start: Ints
+    end: Ints
+    amount: Ints
+    booked: Ints
+    measured: Ints
+    rounded: Ints
+    suspect: Ints
+    revised: Ints
+    record: Ints
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def take(self, mask: NDArray) -> Flows:
+        return Flows(*(getattr(self, f.name)[mask] for f in fields(self)))
+
+
+def join(parts: list[Flows]) -> Flows:
+    """One after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Flows(
+        *(
+            np.concatenate([getattr(part, f.name) for part in parts]) if parts else np.empty(0, np.int64)
+            for f in fields(Flows)
+        )
+    )
+
+
+def read_off(amount: Ints, length: Ints, offset: Ints) -> Ints:
+    """floor(amount * offset / length) for 0 <= offset <= length, exactly, without overflow."""
+    quotient, rest = np.divmod(amount, length)
+    out = quotient * offset + rest * offset // length
+    for i in np.flatnonzero(length > LONG_MS).tolist():
+        out[i] = int(amount[i]) * int(offset[i]) // int(length[i])
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Parts of flows in spans: ``flow`` numbers into the flows, [start, end) lies in one span."""
+
+    flow: Ints
+    span: Ints
+    start: Ints
+    end: Ints
+    amount: Ints
+
+
+EdgeOf = Callable[[Ints, Ints], Ints]
+"""Where spans start: (flow numbers, span numbers) -> instants."""
+
+
+def cut(flows: Flows, first: Ints, last: Ints, edge_of: EdgeOf) -> Pieces:
+    """Cuts each flow at the edges of its spans first..last.
+
+    The amounts of a flow's pieces add up to the flow's amount exactly: neighbours share edges.
+    """
+    counts = last - first + 1
+    flow = np.repeat(np.arange(len(flows)), counts)
+    ordinal = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
+    span = np.repeat(first, counts) + ordinal
+    start = np.maximum(flows.start[flow], edge_of(flow, span))
+    end = np.minimum(flows.end[flow], edge_of(flow, span + 1))
+    amount, length = flows.amount[flow], (flows.end - flows.start)[flow]
+    origin = flows.start[flow]
+    part = read_off(amount, length, end - origin) - read_off(amount, length, start - origin)
+    return Pieces(flow, span, start, end, part)
+

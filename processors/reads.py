@@ -1,0 +1,211 @@
+"""Interval reads: points that say what they used between two instants.
+
+Each read is its own row. One that shares time with another of its point is held (which of the
+two is right is a question), one in conflict too; a zero between two neighbours that are not zero
+stays zero and is suspect, as after a dropout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from metering.roster import INTERVAL
+from numpy.typing import NDArray
+
+from processors.batch import SeriesIndex
+from processors.flows import Flows, join
+from processors.memory import CONFLICT, ESTIMATED, NONE, OVERLAP, ROUNDED, SUSPECT, TIME_BITS, Memory, Run, series_of, time_of
+from processors.verdicts import Ratings
+
+Ints = NDArray[np.int64]
+
+
+@dataclass
+class _State:
+    """Reads as they count: fields by position in ``key``."""
+
+    key: Ints
+    start: Ints
+    value: Ints
+    flags: NDArray[np.uint8]
+
+
+@dataclass
+class ReadRows:
+    """Rows of interval reads that changed: how many revisions that adds, and through which record."""
+
+    key: Ints
+    revised: Ints
+    record: Ints
+
+
+class Reads:
+    """Interval reads: readings in, signed flows out, and the keys of rows that changed."""
+
+    def __init__(self, index: SeriesIndex, ratings: Ratings) -> None:
+        self.memory = Memory()
+        self.ratings = ratings
+        self.booked = np.zeros(len(index), np.int64)
+        self.held = np.zeros(len(index), np.int64)
+        self.touched: set[int] = set()
+        self.longest_ms = np.zeros(len(index), np.int64)
+        self.points = np.array(index.point, np.int64)
+        points = [index.roster.points[p] for p in index.point]
+        self._checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
+        self.overlapping: set[int] = set()
+
+    def insert(self, run: Run, record: Ints, final: Ints) -> tuple[list[Flows], list[ReadRows]]:
+        """New reads sorted by key, none known; ``final``: 1 where their span was final before they came."""
+        if len(run["key"]) == 0:
+            return [], []
+        series = series_of(run["key"])
+        np.maximum.at(self.longest_ms, series, time_of(run["key"]) - run["start"])
+        self.memory.add({name: column.copy() for name, column in run.items()})
+        fresh = self._flows(self._state(run["key"]), record, sign=1, revised=final)
+        flows, rows = self.review(run["key"], record)
+        return [fresh, *flows], [ReadRows(run["key"], final, record), *rows]
+
+    def series_of_point(self, point: int) -> list[int]:
+        return np.flatnonzero(self.points == point).tolist()
+
+    def lengthen(self, key: int, start_ms: int) -> None:
+        """Notes the length of a corrected read."""
+        series = key >> TIME_BITS
+        self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
+
+    def accepted(self, series: int) -> int:
+        """Sum of all amounts that are not in conflict, counted from the readings themselves."""
+        return self.memory.total(series)
+
+    def toggle(self, key: int, record: int, sign: int) -> Flows:
+        """What one known read counts for, added or taken back, as its fields are now."""
+        one = np.array([key])
+        return self._flows(self._state(one), np.array([record]), sign=sign, revised=np.ones(1, np.int64))
+
+    def review(self, keys: Ints, record: Ints) -> tuple[list[Flows], list[ReadRows]]:
+        """Judges reads around changed ones anew: flows and rows that change."""
+        near, number = self._near(keys, record)
+        before = self._state(near)
+        after = self._judged(before, self._overlaps(near))
+        changed = np.flatnonzero(before.flags != after.flags)
+        if len(changed) == 0:
+            return [], []
+        old, new = _pick(before, changed), _pick(after, changed)
+        self.memory.put("flags", self.memory.find(new.key), new.flags)
+        revised = (self._arrival(new.key, keys, record) != number[changed]).astype(np.int64)
+        flows = [
+            self._flows(old, number[changed], sign=-1, revised=np.zeros(len(changed), np.int64)),
+            self._flows(new, number[changed], sign=1, revised=revised),
+        ]
+        return flows, [ReadRows(new.key, revised, number[changed])]
+
+    def _arrival(self, keys: Ints, fresh: Ints, record: Ints) -> Ints:
+        """The record that brought each read, -1 if it was there before."""
+        at = np.minimum(np.searchsorted(fresh, keys), len(fresh) - 1)
+        return np.where(fresh[at] == keys, record[at], -1)
+
+    def _near(self, keys: Ints, record: Ints) -> tuple[Ints, Ints]:
+        """The reads themselves and their neighbours on both sides, each with the latest record that touched it."""
+        before, after = self.memory.before(keys), self.memory.after(keys)
+        near = np.concatenate([keys, before, after])
+        number = np.concatenate([record, record, record])
+        order = np.lexsort((number, near))
+        near, number = near[order], number[order]
+        last = np.append(near[1:] != near[:-1], True) & (near != NONE)
+        near, number = near[last], number[last]
+        wide = [s for s in np.unique(series_of(near)).tolist() if self._crowded(s, near)]
+        for s in wide:
+            near, number = self._widen(s, near, number)
+        return near, number
+
+    def _crowded(self, series: int, near: Ints) -> bool:
+        if series in self.overlapping:
+            return True
+        mine = near[series_of(near) == series]
+        state = self._state(mine)
+        overlap = (state.start[1:] < time_of(mine)[:-1]).any()
+        if overlap:
+            self.overlapping.add(series)
+        return bool(overlap)
+
+    def _widen(self, series: int, near: Ints, number: Ints) -> tuple[Ints, Ints]:
+        """All reads of a crowded series that can share time with a changed one."""
+        mine = near[series_of(near) == series]
+        low = int(self._state(mine).start.min()) - 1
+        high = int(time_of(mine).max() + self.longest_ms[series])
+        more = self.memory.between(series, low, high)
+        keys = more["key"][more["flags"] & CONFLICT == 0]
+        keys = keys[~np.isin(keys, near)]
+        near, number = np.concatenate([near, keys]), np.concatenate([number, np.full(len(keys), int(number.max()))])
+        order = np.argsort(near)
+        return near[order], number[order]
+
+    def _overlaps(self, near: Ints) -> NDArray[np.bool_]:
+        """Whether each of these reads shares time with any other read of its series."""
+        out = np.zeros(len(near), bool)
+        for s in np.unique(series_of(near)).tolist():
+            if s in self.overlapping:
+                mine = series_of(near) == s
+                out[mine] = self._overlaps_in(s, near[mine])
+        return out
+
+    def _overlaps_in(self, series: int, keys: Ints) -> NDArray[np.bool_]:
+        low = int(self._state(keys).start.min()) - 1
+        every = self.memory.between(series, low, int(time_of(keys).max() + self.longest_ms[series]))
+        every = {name: column[every["flags"] & CONFLICT == 0] for name, column in every.items()}
+        start, end = every["start"], time_of(every["key"])
+        order = np.lexsort((end, start))
+        start, end = start[order], end[order]
+        reach = np.maximum.accumulate(end)
+        shared = np.zeros(len(start), bool)
+        shared[1:] = start[1:] < reach[:-1]
+        shared[:-1] |= start[1:] < end[:-1]
+        return np.isin(keys, every["key"][order][shared])
+
+    def _judged(self, state: _State, overlap: NDArray[np.bool_]) -> _State:
+        flags = state.flags & ~np.uint8(OVERLAP | SUSPECT)
+        flags |= np.where(overlap, OVERLAP, 0).astype(np.uint8)
+        flags |= np.where(self._dropouts(state), SUSPECT, 0).astype(np.uint8)
+        return _State(state.key, state.start, state.value, flags)
+
+    def _dropouts(self, state: _State) -> NDArray[np.bool_]:
+        """Zero between two touching neighbours that are not: electricity only."""
+        out = np.zeros(len(state.key), bool)
+        zero = np.flatnonzero((state.value == 0) & self._checked[series_of(state.key)] & (state.flags & CONFLICT == 0))
+        if len(zero):
+            keys = state.key[zero]
+            before, after = self.memory.before(keys), self.memory.after(keys)
+            whole = (before != NONE) & (after != NONE)
+            left, right = self._state(before[whole]), self._state(after[whole])
+            touch = (time_of(left.key) == state.start[zero[whole]]) & (right.start == time_of(keys[whole]))
+            out[zero[whole]] = touch & (left.value > 0) & (right.value > 0)
+        return out
+
+    def _state(self, keys: Ints) -> _State:
+        where = self.memory.find(keys)
+        get = self.memory.get
+        return _State(keys, get("start", where), get("value", where), get("flags", where))
+
+    def _flows(self, state: _State, record: Ints, *, sign: int, revised: Ints) -> Flows:
+        series = series_of(state.key)
+        flags = state.flags.astype(np.int64)
+        booked = flags & (OVERLAP | CONFLICT) == 0
+        amount = self.ratings.multiplied(series, state.value)
+        np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
+        np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
+        self.touched.update(np.unique(series).tolist())
+        bit = {name: (flags & mask > 0).astype(np.int64) for name, mask in _BITS.items()}
+        measured = (booked & (flags & ESTIMATED == 0)).astype(np.int64)
+        return Flows(
+            self.points[series], np.full(len(series), sign, np.int64), state.start, time_of(state.key),
+            np.where(booked, amount, 0), booked.astype(np.int64), measured, bit["rounded"], bit["suspect"],
+            revised, record,
+        )  # fmt: skip
+
+
+_BITS = {"rounded": ROUNDED, "suspect": SUSPECT}
+
+
+def _pick(state: _State, at: Ints) -> _State:
+    return _State(state.key[at], state.start[at], state.value[at], state.flags[at])

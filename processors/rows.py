@@ -1,0 +1,369 @@
+"""Table rows from the operators' numbers: names for codes, exact decimals for integers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from bus.frames import schema
+from metering.policy import Factor
+from metering.readings import TIME_FIRST_MS
+from metering.roster import Roster
+from metering.tables import ALERT, HOP, INTENSITY, INTERVAL, LEDGER, POSITION, REJECTED, ROLLUP, VERDICT, Table
+from metering.units import CANONICAL
+from numpy.typing import NDArray
+
+from processors.admission import CAUSES
+from processors.batch import scale
+from processors.engine import Engine, Step
+from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.spans import CLASSES, GRID, NAMES
+from processors.verdicts import Verdict
+from processors.windows import ENERGIES, REASONS, WindowRows, covers
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Columns = dict[str, Any]
+
+QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
+VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
+STATES = ("open", "final", "revised")
+FLAGS = ("", "rounded", "held", "held+rounded")
+_NANO_DIGITS = 9
+_MICRO_DIGITS = 6
+
+
+def words(texts: Sequence[str], codes: Ints) -> Any:
+    """A text column of few different words."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(texts), pa.utf8()))
+
+
+def times(values: Ints, missing: Bools | None = None) -> Any:
+    return pa.array(values, pa.timestamp("ms"), mask=missing).cast(pa.timestamp("ms", tz="UTC"))
+
+
+def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -> Any:
+    """Exact decimals: millionths of the canonical unit in a unit of 10**exponent of it."""
+    digits = _MICRO_DIGITS + exponent
+    pair = np.empty((len(millionths), 2), np.int64)
+    pair[:, 0], pair[:, 1] = millionths, millionths >> 63
+    mask = None if unknown is None else pa.array(~unknown).buffers()[1]
+    nulls = 0 if unknown is None else int(unknown.sum())
+    raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
+    return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
+
+
+def numbers(values: NDArray[np.float64]) -> Any:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def table(of: Table, columns: Columns, position: int, gone: Bools | None = None) -> pa.Table:
+    """Rows of a table; ``gone`` rows carry a negative position: their key is no more."""
+    wanted = schema(of)
+    n = len(next(iter(columns.values())))
+    positions = np.full(n, position, np.int64)
+    if gone is not None:
+        positions[gone] = -position - 1
+    columns[POSITION] = pa.array(positions)
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in wanted]
+    return pa.table(arrays, names=[f.name for f in wanted])
+
+
+class Rows:
+    """Makes the tables of a step; ``emit`` is the only thing others call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.roster: Roster = engine.roster
+        points = self.roster.points
+        self._plants = [p.id for p in self.roster.plants]
+        self._point_plant = np.array([p.plant for p in points], np.int64)
+        self._point_ids = [p.id for p in points]
+        self._measures = [p.measures for p in points]
+        exponents = [p.unit.decimal_exponent for p in points]
+        self._exponents = np.array([e if e is not None and -6 <= e <= 3 else 0 for e in exponents], np.int64)
+        canonical = [CANONICAL[p.unit.dimension] for p in points]
+        self._units = [
+            p.unit.name if p.unit.decimal_exponent == e else c
+            for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
+        ]
+
+    def emit(self, step: Step) -> list[tuple[str, pa.Table]]:
+        """(table name, rows) of everything a step says anew."""
+        made: list[tuple[str, pa.Table | None]] = [
+            ("interval", self._intervals(step)),
+            ("interval", self._reads(step)),
+            ("rollup", self._rollups(step)),
+            *(("intensity", self._intensity(rows, step)) for rows in step.windows),
+            ("verdict", self._verdicts(step)),
+            ("alert", self._alerts(step)),
+            ("ledger", self._ledger(step)),
+            ("rejected", self._rejected(step)),
+            ("hop", self._hop(step)),
+        ]
+        return [(name, rows) for name, rows in made if rows is not None and len(rows)]
+
+    # -- intervals --------------------------------------------------------------------------------
+
+    def _intervals(self, step: Step) -> pa.Table:
+        cells, spans = self.engine.spans.base, self.engine.spans
+        point, span, index = step.cells.base.series, step.cells.base.span, step.cells.base.index
+        length = spans.base_ms[point]
+        known, measured = cells["known"][index].astype(np.int64), cells["measured"][index].astype(np.int64)
+        held = cells["held"][index] > 0
+        quality = _quality(known, measured, length, cells["suspect"][index])
+        flags = (cells["rounded"][index] > 0) + 2 * held
+        end = (span + 1) * length
+        columns = self._point_columns(point, cells["amount"][index], known == 0)
+        columns |= {
+            "start": times(end - length), "end": times(end), "quality": words(QUALITIES, quality),
+            "flags": words(FLAGS, flags), "measured_share": numbers(measured / length),
+        }  # fmt: skip
+        columns |= _story(
+            end <= step.frontier[point], cells["revision"][index], cells["cause"][index], cells["reported"][index]
+        )
+        gone = (known == 0) & ~held & (cells["readings"][index] == 0)
+        return table(INTERVAL, columns, step.position, gone)
+
+    def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
+        exponent = self._exponents[point]
+        decimals = [amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in np.unique(exponent).tolist()]
+        together = decimals[0] if decimals else amounts(amount, unknown)
+        for e, column in zip(np.unique(exponent).tolist()[1:], decimals[1:], strict=True):
+            together = _chosen(exponent == e, column, together)
+        return {
+            "plant": words(self._plants, self._point_plant[point]), "point": words(self._point_ids, point),
+            "measures": words(self._measures, point), "amount": together, "unit": words(self._units, point),
+        }  # fmt: skip
+
+    def _reads(self, step: Step) -> pa.Table | None:
+        reads = self.engine.reads
+        keys = step.reads.key
+        gone = np.zeros(len(keys) + len(step.reads.gone), bool)
+        gone[len(keys) :] = True
+        keys = np.concatenate([keys, np.array([k for k, _ in step.reads.gone], np.int64)])
+        if len(keys) == 0:
+            return None
+        where = reads.memory.find(keys)
+        field = {n: reads.memory.get(n, where) for n in ("start", "value", "flags", "changes", "cause", "reported")}
+        start, flags = field["start"].copy(), field["flags"].astype(np.int64)
+        start[gone] = [s for _, s in step.reads.gone]
+        point = reads.points[series_of(keys)]
+        held = flags & (OVERLAP | CONFLICT) > 0
+        amount = reads.ratings.multiplied(series_of(keys), field["value"])
+        quality = np.select(
+            [held, flags & SUSPECT > 0, flags & ESTIMATED > 0], [MISSING, DOUBTFUL, ESTIMATE], VALID
+        )
+        columns = self._point_columns(point, amount, held)
+        columns |= {
+            "start": times(start), "end": times(time_of(keys)), "quality": words(QUALITIES, quality),
+            "flags": words(FLAGS, (flags & ROUNDED > 0) + 2 * held),
+            "measured_share": numbers(((flags & (ESTIMATED | OVERLAP | CONFLICT)) == 0).astype(np.float64)),
+        }  # fmt: skip
+        final = time_of(keys) <= step.frontier[point]
+        columns |= _story(final, field["changes"], field["cause"], field["reported"])
+        return table(INTERVAL, columns, step.position, gone)
+
+    # -- roll-ups ---------------------------------------------------------------------------------
+
+    def _rollups(self, step: Step) -> pa.Table:
+        spans, accounts = self.engine.spans, self.engine.accounts
+        said = step.cells.derived.series % CLASSES != GRID
+        series, span = step.cells.derived.series[said], step.cells.derived.span[said]
+        index, account = step.cells.derived.index[said], series // CLASSES
+        cells = spans.derived
+        start, end = spans.edges(series, span)
+        expected = accounts.expected_ms(account, start, end)
+        known, measured = cells["known"][index], cells["measured"][index]
+        unknown = known == 0
+        every = accounts.all
+        columns: Columns = {
+            "scope": words([a.scope for a in every], account), "measures": words([a.measures for a in every], account),
+            "product": words([a.product for a in every], account), "span": words(NAMES, series % CLASSES),
+            "start": times(start), "end": times(end), "amount": amounts(cells["amount"][index], unknown),
+            "unit": words([a.unit for a in every], account),
+            "quality": words(QUALITIES, _quality(known, measured, expected, cells["suspect"][index])),
+            "measured_share": numbers(np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)),
+        }  # fmt: skip
+        columns |= self._converted(account, start, cells["amount"][index], unknown)
+        final = end <= accounts.frontier(step.frontier)[account]
+        columns |= _story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
+        return table(ROLLUP, columns, step.position, unknown & (cells["held"][index] == 0))
+
+    def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
+        """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
+        every = self.engine.accounts.all
+        energy = [a.measures if a.measures in ENERGIES else "" for a in every]
+        text = [covers(a.energies, (e,)) if e else "" for a, e in zip(every, energy, strict=True)]
+        policy = self.roster.policy
+        return {
+            "kgce": self._by(account, start, amount, unknown, lambda a: policy.kgce.get(every[a].measures, ())),
+            "kgco2e": self._by(account, start, amount, unknown, lambda a: emission_factors(self.roster, every[a])),
+            "covers": words(text, account),
+        }
+
+    def _by(
+        self, account: Ints, start: Ints, amount: Ints, unknown: Bools, find: Callable[[int], tuple[Factor, ...]]
+    ) -> Any:
+        out, missing = np.zeros(len(amount), np.int64), np.ones(len(amount), bool)
+        for a in np.unique(account).tolist():
+            if self.engine.accounts.all[a].measures in ENERGIES:
+                for factor in find(a):
+                    mine = (account == a) & (start >= factor.from_ms) & (start < factor.to_ms)
+                    out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
+                    missing[mine] = False
+        return amounts(out, missing | unknown)
+
+    # -- intensity --------------------------------------------------------------------------------
+
+    def _intensity(self, rows: WindowRows, step: Step) -> pa.Table:
+        n, ratio = len(rows.end), rows.ratio
+        same = np.zeros(n, np.int64)
+        unit = f"{ratio.spec.unit}/{_per(ratio.spec.per_amount, ratio.spec.per_unit)}"
+        target = np.full(n, np.nan if ratio.target is None else ratio.target)
+        columns: Columns = {
+            "scope": words([ratio.spec.scope], same), "id": words([ratio.spec.id], same),
+            "product": words([ratio.spec.product], same), "window": words([rows.window], same),
+            "start": times(rows.start), "end": times(rows.end),
+            "numerator": amounts(rows.numerator, ~rows.numerator_known),
+            "denominator": amounts(rows.denominator, ~rows.denominator_known),
+            "value": numbers(rows.value), "unit": words([unit], same), "target": numbers(target),
+            "covers": words([ratio.covers], same), "reason": words(REASONS, rows.reason),
+            "measured_share": numbers(rows.share), "policy": words([self.roster.policy.id], same),
+        }  # fmt: skip
+        columns |= _story(rows.final, rows.revision, rows.cause, rows.reported)
+        return table(INTENSITY, columns, step.position, rows.gone)
+
+    # -- the small tables -------------------------------------------------------------------------
+
+    def _verdicts(self, step: Step) -> pa.Table | None:
+        if not step.verdicts:
+            return None
+        rows, gone = [], []
+        for key, reported in step.verdicts:
+            revision = self.engine.verdict_revisions[key]
+            rows.append(self._verdict(key, reported, revision))
+            gone.append(key not in self.engine.books.verdicts)
+        return _plain(VERDICT, rows, step.position, np.array(gone))
+
+    def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
+        series, start, end = key
+        point = self.roster.points[self.engine.index.point[series]]
+        verdict, first, last = self.engine.books.verdicts.get(key, (Verdict.PLAIN, 0, 0))
+        evidence = {"from_value": _decimal(first, point), "to_value": _decimal(last, point), "unit": point.unit.name}
+        return {
+            "plant": self._plants[point.plant], "point": point.id, "serial": self.engine.index.serial[series],
+            "from": start, "to": end, "verdict": Verdict(verdict).name.lower(),
+            "status": "decided" if verdict == Verdict.ROLLOVER else "held", "by": "rule",
+            "evidence": json.dumps(evidence), "revision": revision, "reported": reported,
+        }  # fmt: skip
+
+    def _alerts(self, step: Step) -> pa.Table | None:
+        rows = []
+        for row in step.alerts:
+            rule = self.roster.alerts[row.rule]
+            rows.append({
+                "id": rule.id, "scope": rule.scope, "at": row.change.at_ms, "to": row.change.to,
+                "value": row.change.value, "threshold": rule.threshold, "window_end": row.change.at_ms,
+                "revision": row.revision, "reported": row.reported_ms,
+            })  # fmt: skip
+        gone = np.array([row.withdrawn for row in step.alerts], bool)
+        return _plain(ALERT, rows, step.position, gone) if rows else None
+
+    def _ledger(self, step: Step) -> pa.Table | None:
+        rows = [self.ledger_row(series) for series in sorted(step.series)]
+        gone = np.array(["from" not in row for row in rows], bool)
+        return _plain(LEDGER, rows, step.position, gone) if rows else None
+
+    def ledger_row(self, series: int) -> dict[str, object]:
+        """The books of one installation as they stand, in steps of its register (only its key when empty)."""
+        engine = self.engine
+        point = self.roster.points[engine.index.point[series]]
+        unit_step = int(engine.books.ratings.step[series])
+        row: dict[str, object] = {
+            "plant": self._plants[point.plant], "point": point.id, "serial": engine.index.serial[series],
+        }  # fmt: skip
+        if engine.spans.base_ms[point.index]:
+            edge = engine.books.edge(series)
+            if edge is None:
+                return row
+            ledger = engine.books.ledger
+            sums = (edge[2], edge[3], ledger.booked[series], ledger.held[series], ledger.written_off[series])
+        else:
+            low, high = engine.reads.memory.edges(series)
+            if low[0] < 0:
+                return row
+            edge = (int(time_of(low)[0]), int(time_of(high)[0]), 0, 0)
+            booked, held = engine.reads.booked[series], engine.reads.held[series]
+            sums = (0, engine.reads.accepted(series), booked, held, 0)
+        first, last, booked, held, off = (int(value) // unit_step for value in sums)
+        return row | {
+            "from": edge[0], "to": edge[1], "first": first, "last": last, "booked": booked, "held": held,
+            "written_off": off, "balance": last - first - booked - held - off,
+        }  # fmt: skip
+
+    def _rejected(self, step: Step) -> pa.Table | None:
+        rows = [
+            {"received": stamp, "topic": f"meterflow/v1/{r.plant}", "point": r.point, "time": r.time_ms,
+             "reason": r.reason, "detail": r.detail}
+            for r, stamp in step.refused
+        ]  # fmt: skip
+        return _plain(REJECTED, rows, step.position, None) if rows else None
+
+    def _hop(self, step: Step) -> pa.Table:
+        hop = self.engine.hop
+        rows = []
+        for plant, name in enumerate(self._plants):
+            received, accepted, duplicate, rejected = (
+                int(column[plant]) for column in (hop.received, hop.accepted, hop.duplicate, hop.rejected)
+            )
+            rows.append({
+                "hop": "processors", "plant": name, "received": received, "accepted": accepted,
+                "duplicate": duplicate, "rejected": rejected,
+                "balance": received - accepted - duplicate - rejected, "reported": step.log_time,
+            })  # fmt: skip
+        return _plain(HOP, rows, step.position, None)
+
+
+def emission_factors(roster: Roster, account: object) -> tuple[Factor, ...]:
+    """kgCO2e coefficients of an account: its grid region's, or those of a measure without region."""
+    measures, grid = account.measures, account.grid  # type: ignore[attr-defined]
+    return roster.policy.kgco2e.get((measures, grid)) or roster.policy.kgco2e.get((measures, ""), ())
+
+
+def _quality(known: Ints, measured: Ints, length: Ints, suspect: Ints) -> Ints:
+    return np.select([known == 0, known < length, suspect > 0, measured < known], [MISSING, PARTIAL, DOUBTFUL, ESTIMATE], VALID)
+
+
+def _story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
+    return {
+        "state": words(STATES, np.where(final, np.where(revision > 0, 2, 1), 0)),
+        "revision": pa.array(revision.astype(np.int64)),
+        "cause": words(CAUSES, cause.astype(np.int64)),
+        "reported": times(np.maximum(reported, TIME_FIRST_MS)),
+    }
+
+
+def _plain(of: Table, rows: list[dict[str, object]], position: int, gone: Bools | None) -> pa.Table:
+    wanted = schema(of)
+    columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in wanted if f.name != POSITION}
+    return table(of, columns, position, gone)
+
+
+def _chosen(mask: Bools, one: Any, other: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.if_else(pa.array(mask), one, other)
+
+
+def _decimal(value: int, point: Any) -> str:
+    sign, digits = ("-" if value < 0 else ""), str(abs(value)).rjust(_MICRO_DIGITS + 1, "0")
+    text = f"{sign}{digits[:-_MICRO_DIGITS]}.{digits[-_MICRO_DIGITS:]}".rstrip("0").rstrip(".")
+    return f"{text} {CANONICAL[point.unit.dimension]}"
+
+
+def _per(amount: int, unit: str) -> str:
+    return unit if amount == 1 else f"{amount} {unit}"

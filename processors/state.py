@@ -1,0 +1,106 @@
+"""The engine's state as chunks of bytes: what changed since the last dump, and how to take it up again.
+
+Chunk names: ``registers/N`` and ``reads/N`` (runs of readings), ``base/N`` and ``derived/N`` (4,096
+cells each), ``small`` (everything else, always whole).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from processors.alerts import Change
+from processors.engine import Engine
+
+FORMAT = 1
+
+
+def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
+    """Changed chunks by name, and names of chunks that are no more."""
+    chunks: dict[str, bytes] = {"small": _small(engine)}
+    dropped: list[str] = []
+    for name, memory in (("registers", engine.books.memory), ("reads", engine.reads.memory)):
+        runs, gone = memory.dump()
+        chunks |= {f"{name}/{key}": chunk for key, chunk in runs.items()}
+        dropped += [f"{name}/{key}" for key in gone]
+    for name, cells in (("base", engine.spans.base), ("derived", engine.spans.derived)):
+        chunks |= {f"{name}/{key}": chunk for key, chunk in cells.dump().items()}
+    return chunks, dropped
+
+
+def load(engine: Engine, chunks: Mapping[str, bytes]) -> None:
+    """Brings a fresh engine of the same roster to the dumped state; nothing to do without chunks."""
+    if not chunks:
+        return
+    parts: dict[str, list[tuple[str, bytes]]] = {}
+    for name, chunk in chunks.items():
+        kind, _, rest = name.partition("/")
+        parts.setdefault(kind, []).append((rest, chunk))
+    engine.books.memory.load(parts.get("registers", []))
+    engine.reads.memory.load(parts.get("reads", []))
+    engine.spans.base.load(parts.get("base", []))
+    engine.spans.derived.load(parts.get("derived", []))
+    _take_small(engine, chunks["small"])
+
+
+def fits(engine: Engine, chunks: Mapping[str, bytes]) -> bool:
+    """Whether a dump is of this format and of exactly this roster (no dump at all fits any)."""
+    if not chunks:
+        return True
+    with np.load(io.BytesIO(chunks["small"]), allow_pickle=False) as small:
+        head = json.loads(bytes(small["head"]))
+    return bool(head["format"] == FORMAT and head["roster"] == engine.roster.version)
+
+
+def _arrays(engine: Engine) -> dict[str, Any]:
+    ledger, reads, progress, hop = engine.books.ledger, engine.reads, engine.progress, engine.hop
+    return {
+        "booked": ledger.booked, "held": ledger.held, "written_off": ledger.written_off,
+        "reads_booked": reads.booked, "reads_held": reads.held, "longest_ms": reads.longest_ms,
+        "seen": progress.seen, "waited": progress.waited, "spoke": progress.spoke, "newest": engine.newest,
+        "received": hop.received, "accepted": hop.accepted, "duplicate": hop.duplicate, "rejected": hop.rejected,
+    }  # fmt: skip
+
+
+def _small(engine: Engine) -> bytes:
+    progress = engine.progress
+    head = {
+        "format": FORMAT,
+        "roster": engine.roster.version,
+        "log_time": progress.log_time,
+        "unknown_refused": engine.unknown_refused,
+        "overlapping": sorted(engine.reads.overlapping),
+        "variants": [[k, r, sorted(v)] for k, (r, v) in engine.admission.variants.items()],
+        "verdicts": [[*key, *value] for key, value in engine.books.verdicts.items()],
+        "verdict_revisions": [[*key, value] for key, value in engine.verdict_revisions.items()],
+        "alerts": [
+            {"changes": [[c.at_ms, c.to, c.value] for c in h.changes.values()], "revisions": list(h.revisions.items())}
+            for h in engine.alerts
+        ],
+    }
+    history = {f"history_{i}_{j}": part for i, pair in enumerate(progress.history) for j, part in enumerate(pair)}
+    out = io.BytesIO()
+    np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **_arrays(engine), **history)
+    return out.getvalue()
+
+
+def _take_small(engine: Engine, chunk: bytes) -> None:
+    with np.load(io.BytesIO(chunk), allow_pickle=False) as small:
+        head = json.loads(bytes(small["head"]))
+        for name, array in _arrays(engine).items():
+            array[:] = small[name]
+        count = len(engine.progress.history)
+        engine.progress.history = [(small[f"history_{i}_0"], small[f"history_{i}_1"]) for i in range(count)]
+    engine.progress.log_time = head["log_time"]
+    engine.unknown_refused = head["unknown_refused"]
+    engine.reads.overlapping = set(head["overlapping"])
+    engine.admission.variants = {k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]}
+    engine.books.verdicts = {(a, b, c): (d, e, f) for a, b, c, d, e, f in head["verdicts"]}
+    engine.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
+    for history, dumped in zip(engine.alerts, head["alerts"], strict=True):
+        history.changes = {at: Change(at, to, value) for at, to, value in dumped["changes"]}
+        history.revisions = {int(at): int(n) for at, n in dumped["revisions"]}

@@ -1,0 +1,89 @@
+"""What happened between two neighbouring readings of a register: the verdict, by rule.
+
+A rise that the point's physical limit allows is plain. A fall is a question: it is a rollover
+when the register's width explains it within the limit, otherwise it is held. So is a rise beyond
+the limit, and a gap so long that its shape would be an invention.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from metering.roster import Roster
+from numpy.typing import NDArray
+
+from processors.batch import SeriesIndex, scale
+
+Ints = NDArray[np.int64]
+
+GAP_MAX_MS = 400 * 86_400_000
+MARGIN = 1.2
+"""Over the rated power: rollover only if the wrapped difference stays below rated power x gap x 1.2."""
+HOUR_MS = 3_600_000
+NO_LIMIT = -1
+
+
+class Verdict(IntEnum):
+    """PLAIN and ROLLOVER are booked, the others held until a person or later readings decide."""
+
+    PLAIN = 0
+    ROLLOVER = 1
+    DECREASE = 2
+    SPIKE = 3
+    GAP = 4
+
+
+class Ratings:
+    """What judging needs of every series, as columns: limit, width, one step, multiplier."""
+
+    def __init__(self, index: SeriesIndex) -> None:
+        points = [index.roster.points[p] for p in index.point]
+        installations = [i for point in index.roster.points for i in point.installations]
+        self.limit_per_hour = _ints(NO_LIMIT if p.limit_per_hour is None else p.limit_per_hour for p in points)
+        self.width = _ints(i.width or 0 for i in installations)
+        self.step = _ints(i.step for i in installations)
+        self.expect_ms = _ints(p.expect_ms for p in points)
+        self.numerator = _ints(i.multipliers[0].numerator for i in installations)
+        self.denominator = _ints(i.multipliers[0].denominator for i in installations)
+        self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
+
+    def multiplied(self, series: Ints, value: Ints) -> Ints:
+        """Register values after the (first) multiplier, rounded half to even where it is no integer."""
+        out = value * self.numerator[series]
+        for denominator in np.unique(self.denominator[series]).tolist():
+            if denominator != 1:
+                mine = self.denominator[series] == denominator
+                out[mine] = scale(out[mine], 1, denominator, 2**62)[0]
+        return out
+
+
+def _ints(values: object) -> Ints:
+    return np.fromiter(values, np.int64)  # type: ignore[call-overload, no-any-return]
+
+
+def judge(series: Ints, rise: Ints, length_ms: Ints, ratings: Ratings) -> Ints:
+    """The verdict on each register difference (``rise`` before the multiplier)."""
+    width = ratings.width[series]
+    possible = _possible(series, length_ms, ratings)
+    limited = ratings.limit_per_hour[series] != NO_LIMIT
+    wrapped = rise + width
+    rollover = (rise < 0) & (width > 0) & (wrapped >= 0) & limited & (wrapped <= possible)
+    out = np.full(len(series), Verdict.PLAIN, np.int64)
+    out[limited & (rise > possible)] = Verdict.SPIKE
+    out[rise < 0] = Verdict.DECREASE
+    out[rollover] = Verdict.ROLLOVER
+    out[length_ms > GAP_MAX_MS] = Verdict.GAP
+    return out
+
+
+def _possible(series: Ints, length_ms: Ints, ratings: Ratings) -> NDArray[np.float64]:
+    """The most a register can rise in that time, before the multiplier, two steps of it for rounding."""
+    multiplier = ratings.numerator[series] / ratings.denominator[series]
+    per_ms = ratings.limit_per_hour[series] * MARGIN / HOUR_MS / multiplier
+    return per_ms * length_ms + 2 * ratings.step[series]
+
+
+def needs_limit(roster: Roster) -> list[str]:
+    """Registers without a limit: every fall of theirs will be held."""
+    return [p.id for p in roster.points if p.reads == "register" and p.limit_per_hour is None]

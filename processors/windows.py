@@ -1,0 +1,385 @@
+"""Intensity: the ratio of two amounts over rolling and calendar windows, in event time.
+
+A value is there only when every member of both sides is known over the whole window; otherwise
+it is empty with its reason. The only float is the last division.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from metering.policy import Factor
+from metering.roster import INTERVAL, Intensity, Roster
+from metering.units import MICRO, UNITS
+from numpy.typing import NDArray
+
+from processors.accounts import Account, Accounts, grid_ms
+from processors.batch import scale
+from processors.memory import CONFLICT, time_of
+from processors.progress import NEVER
+from processors.reads import Reads
+from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spans
+
+Ints = NDArray[np.int64]
+
+ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
+CALENDAR = {"day": DAY, "month": MONTH, "year": YEAR}
+ENERGIES = ("electricity", "heat", "gas", "natural_gas", "compressed_air", "steam", "coke", "coal")
+
+KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO, DENOMINATOR_COARSER, FACTOR_UNKNOWN = range(6)
+REASONS = ("", "numerator_incomplete", "denominator_incomplete", "denominator_zero", "denominator_coarser",
+           "factor_unknown")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An account of the numerator, and the dated coefficients it is multiplied by (None: 1)."""
+
+    account: Account
+    factors: tuple[Factor, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """An intensity with its accounts. ``covers``: the energies in a converted figure."""
+
+    index: int
+    spec: Intensity
+    terms: tuple[Term, ...]
+    denominator: Account
+    per_micro: int
+    covers: str
+    target: float | None
+
+
+@dataclass
+class WindowRows:
+    """Windows of one ratio and one length: a row each. Amounts in millionths; -1 no reason is KNOWN."""
+
+    ratio: Ratio
+    window: str
+    start: Ints
+    end: Ints
+    numerator: Ints
+    denominator: Ints
+    numerator_known: NDArray[np.bool_]
+    denominator_known: NDArray[np.bool_]
+    value: NDArray[np.float64]
+    reason: Ints
+    share: NDArray[np.float64]
+    revision: Ints
+    cause: Ints
+    reported: Ints
+    final: NDArray[np.bool_]
+    gone: NDArray[np.bool_]
+
+
+def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
+    """The intensities that have something to divide; a site file is checked to have only such."""
+    out = []
+    targets = {(t.scope, t.metric): t.value for t in roster.targets}
+    for spec in roster.intensities:
+        denominator = accounts.find(spec.scope, "value_added" if spec.per == "value_added" else "output", spec.product)
+        terms = _terms(spec, roster, accounts)
+        if denominator is not None and terms:
+            per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
+            target = targets.get((spec.scope, spec.id))
+            out.append(Ratio(len(out), spec, terms, denominator, per_micro, _covers(spec, terms), target))
+    return out
+
+
+def _terms(spec: Intensity, roster: Roster, accounts: Accounts) -> tuple[Term, ...]:
+    measured = [a for a in accounts.of_scope(spec.scope) if not a.product or a.measures != "output"]
+    wanted = ENERGIES if spec.of == "energy" else (spec.of,)
+    terms = []
+    for account in (a for a in measured if a.measures in wanted):
+        if spec.unit == "kgce":
+            terms.append(Term(account, roster.policy.kgce.get(account.measures, ())))
+        elif spec.unit == "kgCO2e":
+            factors = roster.policy.kgco2e.get((account.measures, account.grid))
+            terms.append(Term(account, factors or roster.policy.kgco2e.get((account.measures, ""), ())))
+        else:
+            terms.append(Term(account, None))
+    return tuple(terms)
+
+
+def covers(energies: tuple[str, ...], measures: tuple[str, ...]) -> str:
+    """The energies in a figure; called comprehensive only when all that the plant declares are in it."""
+    text = "+".join(sorted(measures))
+    return f"comprehensive: {text}" if energies and set(energies) <= set(measures) else text
+
+
+def _covers(spec: Intensity, terms: tuple[Term, ...]) -> str:
+    measures = tuple(t.account.measures for t in terms if t.account.measures in ENERGIES)
+    return covers(terms[0].account.energies, measures) if spec.unit in ("kgce", "kgCO2e") else "+".join(measures)
+
+
+@dataclass
+class _Side:
+    """One side of a ratio over a stretch of grid spans."""
+
+    amount: Ints
+    known: Ints
+    measured: Ints
+    revision: Ints
+    cause: Ints
+    reported: Ints
+    members: int
+    unknown_factor: NDArray[np.bool_] | None = None
+
+
+class Windows:
+    """Computes the windows of all ratios that a pass touched."""
+
+    def __init__(self, roster: Roster, accounts: Accounts, spans: Spans, reads: Reads) -> None:
+        self.roster, self.accounts, self.spans, self.reads = roster, accounts, spans, reads
+        self.ratios = ratios(roster, accounts)
+        self._interval = np.array([p.reads == INTERVAL for p in roster.points], bool)
+        for ratio in self.ratios:
+            if any(w in ROLLING_MS for w in ratio.spec.windows):
+                self._grid(ratio)
+
+    def _grid(self, ratio: Ratio) -> None:
+        plant = next(p for p in self.roster.plants if f"plant:{p.id}" == ratio.spec.scope)
+        step = grid_ms(self.roster.points[p] for p in plant.points if self.roster.points[p].sign)
+        for account in (*(t.account for t in ratio.terms), ratio.denominator):
+            self.spans.gridded[account.index] = True
+            self.spans.grid_ms[account.index] = step
+
+    def accounts_of(self, ratio: Ratio) -> list[int]:
+        return [*(t.account.index for t in ratio.terms), ratio.denominator.index]
+
+    def members_of(self, ratio: Ratio) -> Ints:
+        return np.unique([p for a in self.accounts_of(ratio) for p in self.accounts.all[a].members])
+
+    # -- which windows ----------------------------------------------------------------------------
+
+    def rolled(self, changes: Changes, step: Pass) -> list[WindowRows]:
+        """The rolling windows whose figure or finality changed in a pass."""
+        out = []
+        for ratio in self.ratios:
+            windows = [w for w in ratio.spec.windows if w in ROLLING_MS]
+            if windows:
+                out += self._rolled(ratio, windows, changes, step)
+        return out
+
+    def _rolled(self, ratio: Ratio, windows: list[str], changes: Changes, step: Pass) -> list[WindowRows]:
+        grid = int(self.spans.grid_ms[ratio.denominator.index])
+        members = self.members_of(ratio)
+        horizon = [int(seen[members].max()) // grid - 1 for seen in (step.seen_before, step.seen_after)]
+        series = np.array(self.accounts_of(ratio)) * CLASSES + GRID
+        content = np.unique(changes.grid.span[np.isin(changes.grid.series, series)])
+        frontier = [int(f[members].min()) // grid - 1 for f in (step.before, step.after)]
+        out = []
+        for window in windows:
+            length = ROLLING_MS[window] // grid
+            known = self._known(series, frontier[0] + 2 - length, frontier[1])
+            flips = _ranges(known, length, frontier[0] + 1, min(frontier[1], horizon[1]))
+            reached = np.arange(horizon[0] + 1, min(horizon[1], horizon[0] + length) + 1)
+            changed = _ranges(content, length, NEVER, horizon[1])
+            spans = np.unique(np.concatenate([flips, reached[reached >= 0], changed]))
+            if len(spans):
+                out.append(self.evaluate(ratio, window, spans, step))
+        return out
+
+    def _known(self, series: Ints, first: int, last: int) -> Ints:
+        """Grid spans first..last in which anything is known of any of the derived series, ascending."""
+        parts = []
+        for s in series.tolist():
+            extent = self.spans.derived.extent(s)
+            if extent and min(last, extent[1]) >= max(first, extent[0]):
+                low, high = max(first, extent[0]), min(last, extent[1])
+                parts.append(np.flatnonzero(self.spans.derived.run(s, low, high) >= 0) + low)
+        return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+    # -- what they say ----------------------------------------------------------------------------
+
+    def evaluate(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
+        """Rolling windows whose last grid spans are ``spans`` (ascending)."""
+        grid = int(self.spans.grid_ms[ratio.denominator.index])
+        length = ROLLING_MS[window] // grid
+        first, last = int(spans[0]) - length + 1, int(spans[-1])
+        at = spans - first
+        upper, lower = self._sides(ratio, first, last, grid, length, at)
+        end = (spans + 1) * grid
+        coarse = self._coarse(ratio, end, ROLLING_MS[window])
+        return self._rows(ratio, window, end - ROLLING_MS[window], end, upper, lower, coarse, step)
+
+    def _sides(self, ratio: Ratio, first: int, last: int, grid: int, length: int, at: Ints) -> tuple[_Side, _Side]:
+        times = np.arange(first, last + 1) * grid
+        terms = [self._side(t, first, last, times, length, at) for t in ratio.terms]
+        upper = terms[0] if len(terms) == 1 else _sum(terms)
+        return upper, self._side(Term(ratio.denominator, None), first, last, times, length, at)
+
+    def _side(self, term: Term, first: int, last: int, times: Ints, length: int, at: Ints) -> _Side:
+        cells = self.spans.derived
+        index = cells.run(term.account.index * CLASSES + GRID, first, last)
+        there = index >= 0
+
+        def column(name: str) -> Ints:
+            return np.where(there, cells[name][index], 0).astype(np.int64)
+
+        def total(values: Ints) -> Ints:
+            sums = np.concatenate([[0], np.cumsum(values)])
+            return sums[at + 1] - sums[at + 1 - length]
+
+        amount, unknown = _converted(column("amount"), times, term.factors, total)
+        return _Side(
+            amount, total(column("known")), total(column("measured")), total(column("revision")),
+            column("cause")[at], column("reported")[at], len(term.account.members), unknown,
+        )  # fmt: skip
+
+    def _coarse(self, ratio: Ratio, end: Ints, length_ms: int) -> NDArray[np.bool_]:
+        """Whether the denominator is only known for spans longer than the window, anywhere in it."""
+        out = np.zeros(len(end), bool)
+        for p in ratio.denominator.members:
+            if not self._interval[p]:
+                continue
+            for series in self.reads.series_of_point(p):
+                longest = int(self.reads.longest_ms[series])
+                if longest > length_ms:
+                    out |= self._covered(series, end, length_ms, longest)
+        return out
+
+    def _covered(self, series: int, end: Ints, length_ms: int, longest: int) -> NDArray[np.bool_]:
+        reads = self.reads.memory.between(series, int(end[0]) - length_ms, int(end[-1]) + longest)
+        ends = time_of(reads["key"])
+        long = (ends - reads["start"] > length_ms) & (reads["flags"] & CONFLICT == 0)
+        starts, ends = np.sort(reads["start"][long]), np.sort(ends[long])
+        return np.searchsorted(starts, end) > np.searchsorted(ends, end - length_ms, "right")
+
+    def _rows(
+        self, ratio: Ratio, window: str, start: Ints, end: Ints, upper: _Side, lower: _Side,
+        coarse: NDArray[np.bool_], step: Pass,
+    ) -> WindowRows:  # fmt: skip
+        length = end - start
+        whole_upper = upper.known == length * upper.members
+        whole_lower = lower.known == length * lower.members
+        reason = np.full(len(end), KNOWN, np.int64)
+        reason[lower.amount <= 0] = DENOMINATOR_ZERO
+        reason[~whole_lower] = DENOMINATOR_INCOMPLETE
+        reason[coarse] = DENOMINATOR_COARSER
+        if upper.unknown_factor is not None:
+            reason[upper.unknown_factor] = FACTOR_UNKNOWN
+        reason[~whole_upper] = NUMERATOR_INCOMPLETE
+        known = reason == KNOWN
+        value = np.full(len(end), np.nan)
+        value[known] = _divide(upper.amount[known], lower.amount[known], ratio.per_micro)
+        share = np.minimum(upper.measured / (length * upper.members), lower.measured / (length * lower.members))
+        final, reported = self._finality(ratio, end, upper, lower, step)
+        cause = np.where(lower.reported > upper.reported, lower.cause, upper.cause)
+        return WindowRows(
+            ratio, window, start, end, upper.amount, lower.amount, upper.known > 0, (lower.known > 0) & ~coarse,
+            value, reason, share, upper.revision + lower.revision, cause, reported, final,
+            (upper.known == 0) & (lower.known == 0),
+        )  # fmt: skip
+
+    def _finality(
+        self, ratio: Ratio, end: Ints, upper: _Side, lower: _Side, step: Pass
+    ) -> tuple[NDArray[np.bool_], Ints]:
+        """Which windows are final, and when each row was said (log time)."""
+        members = self.members_of(ratio)
+        before, after = int(step.before[members].min()), int(step.after[members].min())
+        reported = np.maximum(upper.reported, lower.reported)
+        fresh = np.flatnonzero((end > before) & (end <= after))
+        for p in members.tolist():
+            waiting = fresh[end[fresh] > step.before[p]]
+            point = np.full(len(waiting), p)
+            record = step.survey.first_record(step.group[point], point, end[waiting], step.first, step.last)
+            reported[waiting] = np.maximum(reported[waiting], step.survey.log_time[record])
+        if step.late:
+            reported[end <= before] = step.survey.log_time[step.last]
+        return end <= after, reported
+
+    # -- calendar ---------------------------------------------------------------------------------
+
+    def calendar(self, changes: Changes, step: Pass) -> list[WindowRows]:
+        """The calendar windows whose figure or finality changed in a pass."""
+        out = []
+        cls, account = changes.derived.series % CLASSES, changes.derived.series // CLASSES
+        for ratio in self.ratios:
+            mine = np.isin(account, self.accounts_of(ratio))
+            for window in (w for w in ratio.spec.windows if w in CALENDAR):
+                spans = np.unique(changes.derived.span[mine & (cls == CALENDAR[window])])
+                if len(spans):
+                    out.append(self._calendar(ratio, window, spans, step))
+        return out
+
+    def _calendar(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
+        cls = CALENDAR[window]
+        start, end = self.spans.edges(np.full(len(spans), ratio.denominator.index * CLASSES + cls), spans)
+        terms = [self._whole(t, cls, spans, start) for t in ratio.terms]
+        upper = terms[0] if len(terms) == 1 else _sum(terms)
+        lower = self._whole(Term(ratio.denominator, None), cls, spans, start)
+        coarse = np.zeros(len(spans), bool)
+        for i in range(len(spans)):
+            coarse[i] = self._coarse(ratio, end[i : i + 1], int(end[i] - start[i]))[0]
+        return self._rows(ratio, window, start, end, upper, lower, coarse, step)
+
+    def _whole(self, term: Term, cls: int, spans: Ints, start: Ints) -> _Side:
+        cells = self.spans.derived
+        index = cells.find(np.full(len(spans), term.account.index * CLASSES + cls), spans)
+        there = index >= 0
+
+        def column(name: str) -> Ints:
+            return np.where(there, cells[name][index], 0).astype(np.int64)
+
+        amount, unknown = _converted(column("amount"), start, term.factors, lambda values: values)
+        return _Side(
+            amount, column("known"), column("measured"), column("revision"), column("cause"), column("reported"),
+            len(term.account.members), unknown,
+        )  # fmt: skip
+
+
+def _ranges(spans: Ints, length: int, first: int, last: int) -> Ints:
+    """The last grid spans, within first..last, of all windows that hold one of ``spans`` (ascending)."""
+    if len(spans) == 0:
+        return spans
+    opens = np.flatnonzero(np.append(True, np.diff(spans) > length))
+    closes = np.append(opens[1:], len(spans)) - 1
+    parts = [
+        np.arange(max(low, first), min(high + length - 1, last) + 1)
+        for low, high in zip(spans[opens].tolist(), spans[closes].tolist(), strict=True)
+    ]
+    every = np.concatenate(parts)
+    at = np.searchsorted(spans, every, "right") - 1
+    return every[every - spans[at] < length]
+
+
+def _converted(amount: Ints, times: Ints, factors: tuple[Factor, ...] | None, total: object) -> tuple[Ints, NDArray | None]:
+    """Window sums of amounts times their dated coefficient, rounded once for each period of validity."""
+    if factors is None:
+        return total(amount), None  # type: ignore[operator]
+    out, covered = None, np.zeros(len(times), bool)
+    for factor in factors:
+        inside = (times >= factor.from_ms) & (times < factor.to_ms)
+        if inside.any():
+            part, _, _ = scale(total(np.where(inside, amount, 0)), factor.numerator, factor.denominator, 2**62)  # type: ignore[operator]
+            out = part if out is None else out + part
+            covered |= inside
+    missing = total((~covered).astype(np.int64)) > 0  # type: ignore[operator]
+    return (np.zeros(len(missing), np.int64) if out is None else out), missing
+
+
+def _sum(sides: list[_Side]) -> _Side:
+    first = sides[0]
+    out = _Side(**{name: getattr(first, name) for name in first.__dataclass_fields__})
+    for side in sides[1:]:
+        out.amount = out.amount + side.amount
+        out.known, out.measured = out.known + side.known, out.measured + side.measured
+        out.revision = out.revision + side.revision
+        out.cause = np.where(side.reported > out.reported, side.cause, out.cause)
+        out.reported = np.maximum(out.reported, side.reported)
+        out.members += side.members
+        if side.unknown_factor is not None:
+            out.unknown_factor = side.unknown_factor if out.unknown_factor is None else out.unknown_factor | side.unknown_factor
+    return out
+
+
+def _divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:
+    """The nearest double of each ratio: (upper / MICRO) / (lower / per_micro)."""
+    factor = per_micro / MICRO
+    if factor == int(factor) and int(np.abs(upper).max(initial=0)) * int(factor) < 2**53 and int(lower.max(initial=0)) < 2**53:
+        return (upper * int(factor)) / lower
+    return np.array([u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64)
