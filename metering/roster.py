@@ -49,6 +49,7 @@ class Installation:
 class Point:
     """A metering point. ``sign``: its part in the plant's amount (+1, -1, 0 for sub-meters).
 
+    ``expect_ms``: how often a reading is expected; 0 at no rhythm (interval reads and gauges without one).
     ``base_ms``: length of its base spans, 0 for interval reads that keep their own length.
     ``limit_per_hour``: millionths of the canonical unit it can physically move in an hour, or None.
     ``expected_from_ms`` to ``expected_to_ms``: when readings are expected at all.

@@ -134,7 +134,10 @@ class Engine:
     # -- passes -----------------------------------------------------------------------------------
 
     def _late_records(self, batch: Batch, survey: Survey) -> NDArray[np.bool_]:
-        """Records with a reading that reaches behind what was seen, or behind its point's patience."""
+        """Records with a reading that reaches behind what was seen, or behind its point's patience.
+
+        An interval read reaches back to its start: it may share time with the one before.
+        """
         late = np.zeros(len(batch.stamp), bool)
         if len(batch) == 0:
             return late
@@ -148,7 +151,8 @@ class Engine:
         start = np.where(self._is_read(point), batch.start[order], start)
         base = np.maximum(self.spans.base_ms[point], 1)
         base = np.where(self._is_read(point), 900_000, base)
-        behind = (time <= seen) | (waited >= (start // base + 1) * base)
+        shared = self._is_read(point) & (start < seen)
+        behind = (time <= seen) | shared | (waited >= (start // base + 1) * base)
         late[record[behind]] = True
         return late
 

@@ -24,7 +24,8 @@ class Flows:
 
     ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
     ``booked``: 1 counts, 0 is held (amount 0). ``measured``: 1 when it is no estimate.
-    ``rounded``, ``suspect``: 0 or 1. ``revised``: 1 when it changed a row that was final.
+    ``rounded``, ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
+    final, 2 when only its quality.
     ``record``: number of the log record, in the batch, that brought the change.
     """
 

@@ -21,6 +21,10 @@ from processors.verdicts import Ratings
 Ints = NDArray[np.int64]
 
 
+AMOUNT_REVISED, QUALITY_REVISED = 1, 2
+"""What of a row that was final changed."""
+
+
 @dataclass
 class _State:
     """Reads as they count: fields by position in ``key``."""
@@ -93,12 +97,13 @@ class Reads:
             return [], []
         old, new = _pick(before, changed), _pick(after, changed)
         self.memory.put("flags", self.memory.find(new.key), new.flags)
-        revised = (self._arrival(new.key, keys, record) != number[changed]).astype(np.int64)
+        kind = np.where((old.flags ^ new.flags) & OVERLAP > 0, AMOUNT_REVISED, QUALITY_REVISED)
+        revised = np.where(self._arrival(new.key, keys, record) != number[changed], kind, 0)
         flows = [
             self._flows(old, number[changed], sign=-1, revised=np.zeros(len(changed), np.int64)),
             self._flows(new, number[changed], sign=1, revised=revised),
         ]
-        return flows, [ReadRows(new.key, revised, number[changed])]
+        return flows, [ReadRows(new.key, (revised > 0).astype(np.int64), number[changed])]
 
     def _arrival(self, keys: Ints, fresh: Ints, record: Ints) -> Ints:
         """The record that brought each read, -1 if it was there before."""

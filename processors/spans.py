@@ -169,7 +169,7 @@ class Spans:
             "held": sign * part * (1 - booked),
             "rounded": sign * flows.rounded[flow],
             "suspect": sign * part * flows.suspect[flow],
-            "revision": np.where(sign > 0, flows.revised[flow], 0),
+            "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),
         }
         reported = step.survey.log_time[flows.record[flow]]
         deltas = self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
@@ -297,7 +297,8 @@ class Spans:
         account = rows.series // CLASSES
         end = self.edges(rows.series, rows.span)[1]
         before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
-        now = np.flatnonzero((end > before[account]) & (end <= after[account]))
+        said = rows.series % CLASSES != GRID  # windows find out themselves when they were final
+        now = np.flatnonzero((end > before[account]) & (end <= after[account]) & said)
         row, point = self.accounts.pairs_of(account[now])
         ends = end[now][row]
         waiting = step.before[point] < ends
@@ -310,8 +311,13 @@ class Spans:
         reported[index] = np.maximum(reported[index], latest)
 
 
+def _counts(revised: Ints, cls: int) -> NDArray[np.bool_]:
+    """Which changes are revisions of a class of spans: a window says nothing of mere quality."""
+    return np.asarray(revised == 1 if cls == GRID else revised > 0)
+
+
 def _moving(deltas: Deltas) -> Deltas:
-    """Without rows whose amounts do not move: a window says nothing of a mere change of quality."""
+    """Without rows whose amounts do not move."""
     moving = np.zeros(len(deltas.span), bool)
     for name in ("amount", "known", "measured"):
         moving |= deltas.sums[name] != 0

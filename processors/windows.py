@@ -301,10 +301,25 @@ class Windows:
         for ratio in self.ratios:
             mine = np.isin(account, self.accounts_of(ratio))
             for window in (w for w in ratio.spec.windows if w in CALENDAR):
-                spans = np.unique(changes.derived.span[mine & (cls == CALENDAR[window])])
+                touched = changes.derived.span[mine & (cls == CALENDAR[window])]
+                spans = np.union1d(touched, self._closed(ratio, CALENDAR[window], step))
                 if len(spans):
                     out.append(self._calendar(ratio, window, spans, step))
         return out
+
+    def _closed(self, ratio: Ratio, cls: int, step: Pass) -> Ints:
+        """The calendar windows that became final because the last of both sides' members passed them."""
+        members = self.members_of(ratio)
+        before, after = step.before[members].min(), step.after[members].min()
+        parts = [np.empty(0, np.int64)]
+        for account in self.accounts_of(ratio):
+            series = account * CLASSES + cls
+            extent = self.spans.derived.extent(series)
+            if after > before and extent is not None:
+                known = np.flatnonzero(self.spans.derived.run(series, *extent) >= 0) + extent[0]
+                end = self.spans.edges(np.full(len(known), series), known)[1]
+                parts.append(known[(end > before) & (end <= after)])
+        return np.concatenate(parts)
 
     def _calendar(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
         cls = CALENDAR[window]
