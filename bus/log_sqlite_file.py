@@ -48,13 +48,23 @@ _SETTINGS = (
     "PRAGMA journal_size_limit = 67108864",
 )
 
-_HINTS = {
+_MISTAKES = frozenset(
+    (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE)
+)
+"""Bad code of a caller, or ours: raised as they are."""
+_PASSING = {
     sqlite3.SQLITE_FULL: "Make room on that disk; work goes on by itself then.",
     sqlite3.SQLITE_IOERR: "Look at that disk and its free space; work goes on when it writes again.",
     sqlite3.SQLITE_BUSY: "Another program holds the file locked: close it.",
     sqlite3.SQLITE_LOCKED: "Another program holds the file locked: close it.",
+    sqlite3.SQLITE_PROTOCOL: "Another program holds the file locked: close it.",
     sqlite3.SQLITE_READONLY: "Make the folder and its files writable for the user that runs this.",
+    sqlite3.SQLITE_PERM: "Make the folder and its files writable for the user that runs this.",
     sqlite3.SQLITE_CANTOPEN: "Look whether the folder exists, is writable and has room.",
+    sqlite3.SQLITE_NOMEM: "Give the machine more memory.",
+}
+"""What goes away without a new file, and what a person can do for it."""
+_HINTS = _PASSING | {
     sqlite3.SQLITE_CORRUPT: "The file is damaged: restore the folder from a copy.",
     sqlite3.SQLITE_NOTADB: "The file is no log: restore the folder from a copy, or give another one.",
 }
@@ -116,12 +126,13 @@ def our_errors(path: Path, doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"the log cannot {doing}: {error.strerror}"
-        raise Unavailable(what, where=str(path), hint=_HINTS[sqlite3.SQLITE_IOERR]) from error
+        raise Unavailable(what, where=str(path), hint=_PASSING[sqlite3.SQLITE_IOERR]) from error
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", None)
-        lasting = code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-        kind = MeterflowError if lasting else Unavailable
-        hint = "" if code is None else _HINTS.get(code & 0xFF, "")
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # no code: no UTF-8
+        if code in _MISTAKES:
+            raise
+        kind = Unavailable if code in _PASSING else MeterflowError
+        hint = _HINTS.get(code, _HINTS[sqlite3.SQLITE_CORRUPT])
         raise kind(f"the log cannot {doing}: {error}", where=str(path), hint=hint) from error
 
 

@@ -79,6 +79,7 @@ class Store:
         self._storage = storage
         self._checkpoint_bytes = checkpoint_bytes
         self._unmoved_bytes = 0
+        self._inode = 0
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -86,6 +87,7 @@ class Store:
             self._storage.write_again(wal_of(self.path))  # the process before may have died of an error
             self._connection = open_writer(self.path, self._storage)
             self.topics = load_topics(self._connection)
+            self._inode = self.path.stat().st_ino
 
     def close(self) -> None:
         """Lets go of the file; SQLite moves the write-ahead log into it where it can."""
@@ -97,6 +99,7 @@ class Store:
     def commit(self, group: Sequence[Change]) -> None:
         """Does all changes of the group in one durable transaction, or raises and did none."""
         started = time.perf_counter()
+        self._check_in_place()
         connection = self._connection or self._reopened()
         with self._guarded("be written"):
             topics = self._with_new_topics(connection, group)
@@ -116,6 +119,16 @@ class Store:
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self._unmoved_bytes = 0
         self.counts.checkpoints += 1
+
+    def _check_in_place(self) -> None:
+        """SQLite would go on writing to a file that has been deleted, where nobody finds it again."""
+        try:
+            in_place = self.path.stat().st_ino == self._inode
+        except OSError:
+            in_place = False
+        if not in_place:
+            what, hint = "the log's file was moved or deleted while in use", "Put it back and start again."
+            raise MeterflowError(what, where=str(self.path), hint=hint)
 
     def _reopened(self) -> sqlite3.Connection:
         with our_errors(self.path, "be opened again"):

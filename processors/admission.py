@@ -19,6 +19,7 @@ from processors.books import Books, as_run
 from processors.flows import Flows, join
 from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Run, time_of
 from processors.reads import ReadRows, Reads
+from processors.spans import Touches
 
 Ints = NDArray[np.int64]
 
@@ -42,8 +43,7 @@ class Admitted:
     rows: list[ReadRows] = field(default_factory=list)
     vanished: list[tuple[int, int]] = field(default_factory=list)
     """(key, start) of interval reads whose span a correction moved."""
-    touched_point: list[Ints] = field(default_factory=list)
-    touched_ms: list[Ints] = field(default_factory=list)
+    touches: list[Touches] = field(default_factory=list)
     cause: int = NEIGHBOUR
     duplicates: list[Ints] = field(default_factory=list)
     """Points of readings that were there already or were superseded."""
@@ -136,11 +136,7 @@ class Admission:
             out.rows += rows
         else:
             out.flows.append(self.books.insert(run, record))
-            self._touch(run["key"], point, out)
-
-    def _touch(self, key: Ints, point: Ints, out: Admitted) -> None:
-        out.touched_point.append(point)
-        out.touched_ms.append(time_of(key))
+            out.touches.append(Touches(point, time_of(run["key"]), record))
 
     def _resolve(self, memory: Memory, key: int, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         """One identity that came more than once: what counts now, whatever the order it came in."""

@@ -162,3 +162,6 @@ class Grouping:
 
     def max(self, values: Ints) -> Ints:
         return np.maximum.reduceat(values[self._order], self._starts) if len(self) else values[:0]
+
+    def min(self, values: Ints) -> Ints:
+        return np.minimum.reduceat(values[self._order], self._starts) if len(self) else values[:0]

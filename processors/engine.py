@@ -24,7 +24,7 @@ from processors.flows import join
 from processors.memory import TIME_BITS
 from processors.progress import NEVER, Progress, Survey
 from processors.reads import Reads
-from processors.spans import Changes, Pass, Spans
+from processors.spans import Changes, Pass, Spans, Touches
 from processors.windows import WindowRows, Windows
 
 Ints = NDArray[np.int64]
@@ -172,8 +172,8 @@ class Engine:
             survey, first, last, admitted.cause, alone, before, self.progress.frontier, seen_before,
             self.progress.seen.copy(), self.progress.group,
         )  # fmt: skip
-        touched = (_concat(admitted.touched_point), _concat(admitted.touched_ms))
-        changes = self.spans.apply(join(admitted.flows), *touched, step)
+        touches = Touches(*(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record")))
+        changes = self.spans.apply(join(admitted.flows), touches, step)
         reads = self._read_rows(admitted, survey)
         windows = self.windows.rolled(changes, step)
         alerts = self._alerts(windows, step)

@@ -79,6 +79,7 @@ class Rows:
         self.engine = engine
         self.roster: Roster = engine.roster
         points = self.roster.points
+        self._unbalanced: set[int] = set()
         self._plants = [p.id for p in self.roster.plants]
         self._point_plant = np.array([p.plant for p in points], np.int64)
         self._point_ids = [p.id for p in points]
@@ -90,6 +91,11 @@ class Rows:
             p.unit.name if p.unit.decimal_exponent == e else c
             for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
         ]
+
+    @property
+    def unbalanced(self) -> int:
+        """Installations whose ledger does not balance: 0, or something is lost."""
+        return len(self._unbalanced)
 
     def emit(self, step: Step) -> list[tuple[str, pa.Table]]:
         """(table name, rows) of everything a step says anew."""
@@ -275,6 +281,8 @@ class Rows:
 
     def _ledger(self, step: Step) -> pa.Table | None:
         rows = [self.ledger_row(series) for series in sorted(step.series)]
+        for series, row in zip(sorted(step.series), rows, strict=True):
+            (self._unbalanced.add if row.get("balance") else self._unbalanced.discard)(series)
         gone = np.array(["from" not in row for row in rows], bool)
         return _plain(LEDGER, rows, step.position, gone) if rows else None
 

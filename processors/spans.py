@@ -44,6 +44,15 @@ class Deltas:
 
 
 @dataclass
+class Touches:
+    """New register readings: point, time, number of the log record."""
+
+    point: Ints
+    time_ms: Ints
+    record: Ints
+
+
+@dataclass
 class Touched:
     """Cells to be reported anew: ``series`` is a point (base) or ``account * CLASSES + class``."""
 
@@ -93,14 +102,14 @@ class Spans:
         self.grid_ms = np.array([grid_ms(points[p] for p in a.members) for a in accounts.all], np.int64)
         self.gridded = np.zeros(len(accounts.all), bool)
 
-    def apply(self, flows: Flows, touched_point: Ints, touched_ms: Ints, step: Pass) -> Changes:
-        """Adds flows; ``touched_*``: new register readings, whose span exists even if nothing is known of it."""
+    def apply(self, flows: Flows, touched: Touches, step: Pass) -> Changes:
+        """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known of it."""
         registers = self.base_ms[flows.point] > 0
         base = self._base_deltas(flows.take(registers), step)
         parts = [self._derive(base, cls) for cls in range(CLASSES)]
         reads = flows.take(~registers)
         parts += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
-        fresh = self._touch(touched_point, touched_ms)
+        fresh = self._touch(touched, step)
         changed = self._add(self.base, base, step)
         base_rows = self._with_flips(self.base, [changed, fresh], self._base_flips(step))
         derived = [self._add(self.derived, part, step) for part in parts]
@@ -232,11 +241,14 @@ class Spans:
 
     # -- adding -----------------------------------------------------------------------------------
 
-    def _touch(self, point: Ints, time_ms: Ints) -> Touched:
-        groups = Grouping(point, time_ms // self.base_ms[point])
+    def _touch(self, touches: Touches, step: Pass) -> Touched:
+        groups = Grouping(touches.point, touches.time_ms // self.base_ms[touches.point])
         index = self.base.at(*groups.keys)
         fresh = self.base["readings"][index] == 0
-        self.base["readings"][index] += groups.sum(np.ones(len(point), np.int64)).astype(np.int32)
+        self.base["readings"][index] += groups.sum(np.ones(len(touches.point), np.int64)).astype(np.int32)
+        reported = self.base["reported"]
+        first = groups.min(step.survey.log_time[touches.record])
+        reported[index[fresh]] = np.maximum(reported[index[fresh]], first[fresh])
         return Touched(*(key[fresh] for key in groups.keys), index[fresh])
 
     def _add(self, cells: Cells, deltas: Deltas, step: Pass) -> Touched:

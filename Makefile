@@ -1,0 +1,66 @@
+# Everything a person or CI does with this tree. `make help` lists it.
+# Needs a Python 3.11 or newer with venv. PYTHON=python3.12 make setup takes another one.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= data
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+FOLDERS := benchmarks bus examples ingest metering meterflow processors simulators sinks tests web
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-test services run test lint check format lock clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.run ## install what running needs into .venv, from the lock (quick when done)
+
+setup-test: $(VENV)/.test ## the same with the test tools
+
+run: setup ## the whole service with a simulated park, its data in ./data
+	$(BIN)/meterflow up --simulate --data $(DATA)
+
+services: ## the programs the tests talk to: Chromium, Mosquitto (by apt-get where allowed)
+	@scripts/setup-services-for-tests
+
+test: setup-test services ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-test ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test ## exactly what CI runs
+
+format: setup-test ## put the code into its form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## pin the newest allowed dependencies again: requirements/*.txt
+	@scripts/lock
+
+clean: ## remove what was built and installed here, not ./data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "meterflow needs Python 3.11 or newer. Name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make virtual environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The order-only prerequisite keeps a stamp valid when the interpreter's link is touched.
+$(VENV)/.run: requirements/run.txt pyproject.toml meterflow/__init__.py | $(BIN)/python
+	@echo "installing the packages of requirements/run.txt ..."
+	@$(PIP_INSTALL) --require-hashes --only-binary :all: --requirement requirements/run.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: requirements/test.txt $(VENV)/.run
+	@echo "installing the packages of requirements/test.txt ..."
+	@$(PIP_INSTALL) --require-hashes --only-binary :all: --requirement requirements/test.txt
+	@touch $@

@@ -1,0 +1,131 @@
+"""Accepted readings as columns while they are gathered, and their cut into plants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.directory import Directory
+from ingest.judge import Reading
+from metering.readings import Dictionary, Readings, absent, dictionary
+
+Texts = list[str | None] | None
+"""A text column; None when every text is absent, which is the usual case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """n readings. ``order``: the number of each one's message in the batch; ``point``: roster index."""
+
+    order: NDArray[np.int64]
+    point: NDArray[np.int64]
+    time: NDArray[np.int64]
+    start: NDArray[np.int64]
+    mantissa: NDArray[np.int64]
+    exponent: NDArray[np.int8]
+    flags: NDArray[np.uint8]
+    revision: NDArray[np.int32]
+    seq: NDArray[np.int64]
+    quality: NDArray[np.uint8]
+    unit: Texts
+    serial: Texts
+    product: Texts
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def pick(self, rows: NDArray[np.int64]) -> Columns:
+        """The rows of these indices, in their order."""
+        arrays: Any = (getattr(self, name)[rows] for name in _ARRAYS)
+        texts = (_pick(getattr(self, name), rows) for name in _TEXTS)
+        return Columns(*arrays, *texts)
+
+
+_ARRAYS = tuple(Columns.__dataclass_fields__)[:-3]
+_TEXTS = ("unit", "serial", "product")
+
+
+def _pick(texts: Texts, rows: NDArray[np.int64]) -> Texts:
+    return None if texts is None else [texts[i] for i in rows.tolist()]
+
+
+def from_readings(readings: Sequence[Reading], order: Sequence[int]) -> Columns:
+    """Columns of readings that were judged one by one."""
+    rows = readings
+    return Columns(
+        order=np.array(order, np.int64),
+        point=np.array([r.point for r in rows], np.int64),
+        time=np.array([r.time for r in rows], np.int64),
+        start=np.array([r.start for r in rows], np.int64),
+        mantissa=np.array([r.value.mantissa for r in rows], np.int64),
+        exponent=np.array([r.value.exponent for r in rows], np.int8),
+        flags=np.array([r.value.flags for r in rows], np.uint8),
+        revision=np.array([r.revision for r in rows], np.int32),
+        seq=np.array([r.seq for r in rows], np.int64),
+        quality=np.array([r.quality for r in rows], np.uint8),
+        unit=[r.unit for r in rows],
+        serial=[r.serial for r in rows],
+        product=[r.product for r in rows],
+    )
+
+
+def joined(one: Columns, other: Columns) -> Columns:
+    """The rows of both, by message."""
+    if not len(one) or not len(other):
+        return one if len(one) else other
+    arrays: Any = (np.concatenate((getattr(one, n), getattr(other, n))) for n in _ARRAYS)
+    texts = (_joined(getattr(one, n), len(one), getattr(other, n), len(other)) for n in _TEXTS)
+    both = Columns(*arrays, *texts)
+    return both.pick(np.argsort(both.order, kind="stable"))
+
+
+def _joined(one: Texts, n_one: int, other: Texts, n_other: int) -> Texts:
+    if one is None and other is None:
+        return None
+    nothing: list[str | None] = [None]
+    return (one or nothing * n_one) + (other or nothing * n_other)
+
+
+def by_plant(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> list[Readings]:
+    """One ``Readings`` for each plant, in the roster's order; within a plant in order of receipt.
+
+    ``received``: UTC milliseconds of each message of the batch.
+    """
+    if not len(columns):
+        return []
+    plants = directory.plant_of[columns.point]
+    if plants.min() == plants.max():
+        return [_readings(directory, columns, received)]
+    rows = np.argsort(plants, kind="stable")
+    cuts = np.flatnonzero(np.diff(plants[rows])) + 1
+    return [_readings(directory, columns.pick(part), received) for part in np.split(rows, cuts)]
+
+
+def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> Readings:
+    n = len(columns)
+    points, codes = np.unique(columns.point, return_inverse=True)
+    words = tuple(directory.points[i].id for i in points.tolist())
+    return Readings(
+        plant=directory.plant_ids[directory.points[int(points[0])].plant],
+        point=Dictionary(words, codes.astype(np.int32)),
+        time=columns.time,
+        start=columns.start,
+        mantissa=columns.mantissa,
+        exponent=columns.exponent,
+        unit=_dictionary(columns.unit, n),
+        serial=_dictionary(columns.serial, n),
+        product=_dictionary(columns.product, n),
+        revision=columns.revision,
+        seq=columns.seq,
+        quality=columns.quality,
+        flags=columns.flags,
+        received=received[columns.order],
+    )
+
+
+def _dictionary(texts: Texts, n: int) -> Dictionary:
+    return absent(n) if texts is None else dictionary(texts)

@@ -1,0 +1,178 @@
+"""Messages in, readings and refusals out (interface.md, "Topics and payloads").
+
+A batch goes through decode_fast.py; what is not plain in it is read again by decode_exact.py,
+which names every fault. Nothing leaves without a trace: received = accepted + rejected, counted
+in readings; a message refused as a whole counts one.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from ingest.columns import Columns, by_plant, from_readings, joined
+from ingest.decode_exact import Refusal, read_message
+from ingest.decode_fast import decode_fast
+from ingest.directory import Directory, Route, plant_of_topic
+from ingest.judge import Reading
+from ingest.numbers import Fault
+from ingest.reasons import Reason
+from metering.readings import Readings
+from metering.roster import Roster
+
+_Plants = frozenset[str] | None
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Messages that one client sent at one time; ``topics`` and ``payloads`` have one length.
+
+    ``plants``: those the client may publish for, None: all.
+    """
+
+    topics: Sequence[str]
+    payloads: Sequence[bytes]
+    received_ms: int
+    plants: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row of the table ``rejected``; ``plant``: the one its topic names, if it is known."""
+
+    plant: str
+    row: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a batch. ``readings``: one for each plant. ``received``: counted at entry."""
+
+    readings: list[Readings]
+    rejected: list[Rejected]
+    received: int
+
+
+@dataclass(slots=True)
+class _Exact:
+    """What the exact reading of messages gave."""
+
+    taken: list[Reading] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, Rejected]] = field(default_factory=list)
+    received: int = 0
+
+
+class Decoder:
+    """Knows the roster; ``roster`` may be replaced between two batches."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._directory = Directory(roster)
+
+    @property
+    def roster(self) -> Roster:
+        return self._directory.roster
+
+    @roster.setter
+    def roster(self, roster: Roster) -> None:
+        if roster is not self._directory.roster:
+            self._directory = Directory(roster)
+
+    def decode(self, deliveries: Sequence[Delivery]) -> Decoded:
+        """Takes what can be taken; rejections are in the order of receipt."""
+        topics = [topic for delivery in deliveries for topic in delivery.topics]
+        payloads = [payload for delivery in deliveries for payload in delivery.payloads]
+        received = np.repeat(
+            np.array([delivery.received_ms for delivery in deliveries], np.int64),
+            [len(delivery.topics) for delivery in deliveries],
+        )
+        codes = self._codes(deliveries, topics)
+        columns, others = self._fast(codes, payloads, received)
+        exact = _Exact(received=len(columns))
+        if others:
+            rights = [delivery.plants for delivery in deliveries for _ in delivery.topics]
+            for i in others:
+                self._exactly(exact, i, topics[i], payloads[i], int(received[i]), rights[i])
+            columns = joined(columns, from_readings(exact.taken, exact.order))
+        readings = by_plant(self._directory, columns, received)
+        return Decoded(readings, [rejected for _, rejected in exact.rejected], exact.received)
+
+    def _fast(
+        self, codes: list[int], payloads: list[bytes], received: NDArray[np.int64]
+    ) -> tuple[Columns, Sequence[int]]:
+        """The quick way; should it fail by a mistake of ours, there is the other one."""
+        try:
+            return decode_fast(self._directory, codes, payloads, received)
+        except Exception:  # noqa: BLE001
+            _log.exception("a batch could not be decoded at once", messages=len(codes))
+            return from_readings((), ()), range(len(codes))
+
+    def _codes(self, deliveries: Sequence[Delivery], topics: list[str]) -> list[int]:
+        """Where each topic leads; where its client may not publish: nowhere."""
+        get, unknown = self._directory.codes.get, Directory.UNKNOWN
+        codes = [get(topic, unknown) for topic in topics]
+        start = 0
+        for delivery in deliveries:
+            if delivery.plants is not None:
+                for i in range(start, start + len(delivery.topics)):
+                    if codes[i] != unknown and self._directory.plant_of_code(codes[i]) not in delivery.plants:
+                        codes[i] = unknown
+            start += len(delivery.topics)
+        return codes
+
+    def _exactly(
+        self, exact: _Exact, i: int, topic: str, payload: bytes, received_ms: int, plants: _Plants
+    ) -> None:
+        route = self._route(topic, plants)
+        if isinstance(route, Fault):
+            taken: list[Reading] = []
+            refused = [Refusal(None, None, route.reason, route.detail, None)]
+        else:
+            taken, refused = self._read(route, payload, received_ms)
+        exact.received += len(taken) + len(refused)
+        exact.taken += taken
+        exact.order += [i] * len(taken)
+        exact.rejected += [(i, self.rejected(topic, payload, received_ms, refusal)) for refusal in refused]
+
+    def _route(self, topic: str, plants: _Plants) -> Route | Fault:
+        plant = plant_of_topic(topic)
+        if plants is not None and plant is not None and plant not in plants:
+            return Fault(Reason.NOT_PERMITTED, "the user may not publish for this plant")
+        return self._directory.route(topic)
+
+    def _read(self, route: Route, payload: bytes, received_ms: int) -> tuple[list[Reading], list[Refusal]]:
+        """A mistake of ours must cost its message, not the service: meters would send it for ever."""
+        try:
+            return read_message(self._directory, route, payload, received_ms)
+        except Exception as error:  # noqa: BLE001
+            _log.exception("a message could not be decoded", plant=route.plant, size_bytes=len(payload))
+            return [], [Refusal(None, None, Reason.NOT_DECODED, type(error).__name__, None)]
+
+    def rejected(self, topic: str, payload: bytes, received_ms: int, refusal: Refusal) -> Rejected:
+        """The row that tells of a refusal."""
+        plant = plant_of_topic(topic)
+        row: dict[str, object] = {
+            "received": received_ms,
+            "topic": topic,
+            "point": refusal.point,
+            "time": refusal.time,
+            "reason": refusal.reason.value,
+            "detail": refusal.detail,
+            "payload": payload_text(payload) if refusal.payload is None else refusal.payload,
+        }
+        return Rejected(plant if plant is not None and plant in self._directory.names else "", row)
+
+
+def payload_text(payload: bytes) -> str:
+    """A payload for a text column: itself when it is text that every store takes, else base64."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    return text if "\0" not in text else "base64:" + base64.b64encode(payload).decode()

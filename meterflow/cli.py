@@ -1,0 +1,168 @@
+"""The command line. Verbs import what they need when they run, so that each starts quickly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from metering.errors import MeterflowError
+from meterflow import __version__
+
+F = TypeVar("F", bound=Callable[..., Any])
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def reported(command: F) -> F:
+    """A user's mistake ends with a message and its exit code, never with a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except MeterflowError as error:
+            click.echo(f"meterflow: {error}", err=True)
+            raise SystemExit(error.exit_code) from None
+        except BrokenPipeError:
+            sys.stderr.close()
+            raise SystemExit(1) from None
+
+    return run  # type: ignore[return-value]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="meterflow")
+def main() -> None:
+    """What plants use for what they make, live and provable: electricity, water, output, value added."""
+
+
+@main.command()
+@click.argument("site", type=FILE, required=False)
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="The data folder.")
+@click.option("--mqtt-host", default="127.0.0.1", show_default=True, help="Where meters connect to.")
+@click.option("--mqtt-port", type=click.IntRange(0, 65535), default=1883, show_default=True)
+@click.option("--http-host", default="127.0.0.1", show_default=True, help="Where the page is; elsewhere needs a token.")
+@click.option("--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--token-file", type=FILE, help="A file with the page's token.")
+@click.option("--users", type=FILE, help="Who may publish; see passwd. Without it anybody who can connect.")
+@click.option("--simulate", is_flag=True, help="Adds a simulated park: its past 24 hours, then real time.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated park.")
+@reported
+def up(site: Path | None, **options: Any) -> None:
+    """Runs the whole service on this machine: MQTT endpoint, log, processors, store and page."""
+    from meterflow import running
+
+    running.up(site, **options)
+
+
+@main.command()
+@click.argument("site", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def check(site: Path, as_json: bool) -> None:
+    """Finds every fault of a site file, with its line and a proposal."""
+    from meterflow import files
+
+    raise SystemExit(files.check(site, as_json))
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--map", "map_path", type=FILE, required=True, help="The mapping file.")
+@click.option("--out", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), required=True)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def convert(file: Path, map_path: Path, out: Path, as_json: bool) -> None:
+    """Makes a recording of a meter export (CSV, Excel, Parquet)."""
+    from meterflow import files
+
+    raise SystemExit(files.convert(file, map_path, out, as_json))
+
+
+@main.command()
+@click.argument("recordings", type=FILE, nargs=-1, required=True)
+@click.option("--mqtt", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint.")
+@click.option("--speed", default="1", show_default=True, help="1 as recorded, N times as fast, or max.")
+@click.option("--user", envvar="METERFLOW_MQTT_USER")
+@click.option("--password-file", type=FILE, help="A file with the password.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def replay(recordings: tuple[Path, ...], **options: Any) -> None:
+    """Plays recordings into a broker or endpoint over MQTT."""
+    from meterflow import files
+
+    raise SystemExit(files.replay(recordings, **options))
+
+
+@main.command()
+@click.argument("recordings", type=FILE, nargs=-1, required=True)
+@click.option("--site", type=FILE, required=True, help="The site file.")
+@click.option("--out", type=FOLDER, required=True, help="A folder: one file for each table.")
+@click.option("--format", "form", type=click.Choice(["parquet", "csv", "json"]), default="parquet", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: str, as_json: bool) -> None:
+    """The whole calculation without a broker: the same operators, the same tables."""
+    from meterflow import files
+
+    raise SystemExit(files.compute(recordings, site, out, form, as_json))
+
+
+@main.command()
+@click.argument("table")
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="What up or compute wrote.")
+@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option("--from", "from_time", help="RFC 3339: rows whose time is later.")
+@click.option("--to", "to_time", help="RFC 3339: rows whose time is not later.")
+@click.option("--as-of", "as_of", help="RFC 3339: rows as they were reported at that instant.")
+@click.option("--history", is_flag=True, help="Every reported row, superseded ones too.")
+@reported
+def export(table: str, data: Path, form: str, **selection: Any) -> None:
+    """Writes a result table to standard output, also while the service runs."""
+    from meterflow import exporting
+
+    exporting.export(table, data, form, **selection)
+
+
+@main.command()
+@click.option("--mqtt", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint.")
+@click.option("--site", type=FILE, help="The site file; default: the park that ships.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--state", type=FILE, help="Remembers how far it came, to go on there.")
+@click.option("--user", envvar="METERFLOW_MQTT_USER")
+@click.option("--password-file", type=FILE, help="A file with the password.")
+@reported
+def simulate(**options: Any) -> None:
+    """Publishes a simulated park: its past 24 hours, then real time, until stopped."""
+    from meterflow import running
+
+    running.simulate(**options)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["ingest", "compute", "store", "latency"]))
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def bench(name: str, as_json: bool) -> None:
+    """Measures, and compares with what is installed beside it."""
+    from meterflow import benches
+
+    benches.run(name, as_json)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.argument("user")
+@click.option("--plant", "plants", multiple=True, help="A plant the user may publish for; none: all.")
+@reported
+def passwd(file: Path, user: str, plants: tuple[str, ...]) -> None:
+    """Adds or changes a user of the MQTT endpoint; asks for the password."""
+    from meterflow import files
+
+    password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    files.passwd(file, user, password, plants)

@@ -1,0 +1,1 @@
+"""A simulated park, recordings, replay and conversion of meter exports."""

@@ -1,0 +1,1 @@
+"""Results into stores and files, and the query port over them."""

@@ -1,0 +1,208 @@
+"""From the log into the store: results and rejected messages, as fast as they come, none skipped.
+
+The batching is natural: whatever came while the last batch was being stored is the next one. Then
+the sink rests as long as that took, so that a trickle of results never costs more than half a core.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+import pyarrow as pa
+
+from bus.frames import decode_table
+from bus.log import REJECTED, RESULTS, Log, Record
+from metering.errors import Unavailable, UsageError
+from metering.tables import POSITION
+from sinks.store_duckdb import DuckStore
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES_MAX = 2 << 20
+"""Of encoded records: some 100,000 rows, 30 MB when decoded."""
+BATCH_BYTES_MIN = 64 << 10
+"""What a batch is halved down to while the store does not take it."""
+KEPT_RECORDS = 1000
+"""Stored results that stay in the log, for whoever else reads it."""
+REST_S_MAX = 0.25
+RETRY_S = (0.1, 5.0)
+_IDLE_S = 5.0
+
+
+class Sink:
+    """Stores one partition's results. One ``run`` at a time; counters are plain and may be read any time.
+
+    ``rows``: stored by table; ``flushes``; ``flush_s``: how long the last took; ``lag``: records not
+    yet stored; ``failures``: flushes that the store refused; ``stalled``: true while it does.
+    """
+
+    def __init__(
+        self, source: Log, store: DuckStore, *, partition: int = 0, kept_records: int = KEPT_RECORDS
+    ) -> None:
+        self.rows: Counter[str] = Counter()
+        self.flushes = 0
+        self.flush_s = 0.0
+        self.lag = 0
+        self.failures = 0
+        self.stalled = False
+        self._log = source
+        self._store = store
+        self._partition = partition
+        self._kept_records = kept_records
+        self._trimmed = 0
+        self._bytes_max = BATCH_BYTES_MAX
+        self._retry_s = RETRY_S[0]
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._stored = asyncio.Event()
+        self._stopped.set()
+
+    async def incomplete(self) -> bool:
+        """Whether the log lacks results that the store lacks too: then the processors must start anew.
+
+        So it is after the store was lost, or restored from an old copy. Raises UsageError when the
+        store is ahead of the log, which means that the two do not belong together.
+        """
+        position = self._store.position()
+        await self._check_not_ahead()
+        found = await self._log.read(RESULTS, position, partition=self._partition, records_max=1)
+        first = found[0].offset if found else await self._log.end(RESULTS, self._partition)
+        return first > position
+
+    async def run(self) -> None:
+        """Stores until ``stop``. What the store cannot take now is tried again, for ever.
+
+        Raises MeterflowError for a record that cannot be read: nothing is skipped.
+        """
+        self._stopped.clear()
+        try:
+            await self._check_not_ahead()
+            while not self._stopping.is_set():
+                await self._sleep(await self._try())
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Ends ``run`` when the batch in hand is stored; the rest waits in the log."""
+        self._stopping.set()
+        await self._stopped.wait()
+
+    async def caught_up(self) -> None:
+        """Waits until everything that is in the log now is stored."""
+        results, rejected = await self._ends()
+        while self._store.position() < results or self._store.rejected_position() < rejected:
+            stored = self._stored
+            await stored.wait()
+
+    async def _try(self) -> float:
+        """One batch; the seconds to rest before the next."""
+        try:
+            return await self._step()
+        except Unavailable as error:
+            self._refused(error)
+        self._retry_s, waited = min(self._retry_s * 2, RETRY_S[1]), self._retry_s
+        return waited
+
+    async def _step(self) -> float:
+        results = await self._read(RESULTS, self._store.position())
+        rejected = await self._read(REJECTED, self._store.rejected_position())
+        await self._measure()
+        if not results and not rejected:
+            await self._wait()
+            return 0.0
+        started = time.perf_counter()
+        counts = await asyncio.to_thread(self._write, results, rejected)
+        self._taken(counts, time.perf_counter() - started)
+        await self._measure()
+        await self._trim()
+        return 0.0 if self.lag else min(self.flush_s, REST_S_MAX)
+
+    async def _read(self, topic: str, offset: int) -> list[Record]:
+        return await self._log.read(topic, offset, partition=self._partition, bytes_max=self._bytes_max)
+
+    def _write(self, results: Sequence[Record], rejected: Sequence[Record]) -> Counter[str]:
+        frames = [decode_table(record.value) for record in results]
+        frames += [_placed(record) for record in rejected]
+        position = results[-1].offset + 1 if results else self._store.position()
+        refused = rejected[-1].offset + 1 if rejected else None
+        self._store.write(frames, position, refused)
+        counts: Counter[str] = Counter()
+        for table, rows in frames:
+            counts[table] += len(rows)
+        return counts
+
+    def _taken(self, counts: Counter[str], seconds: float) -> None:
+        if self.stalled:
+            log.warning("the result store takes rows again")
+        self.stalled = False
+        self._retry_s, self._bytes_max = RETRY_S[0], BATCH_BYTES_MAX
+        self.rows += counts
+        self.flushes += 1
+        self.flush_s = seconds
+        self._stored.set()
+        self._stored = asyncio.Event()
+
+    def _refused(self, error: Unavailable) -> None:
+        """Said once, not at every try; smaller batches may pass where memory was short."""
+        if not self.stalled:
+            log.error("results cannot be stored now; they wait in the log: %s", error)
+        self.stalled = True
+        self.failures += 1
+        self._bytes_max = max(self._bytes_max // 2, BATCH_BYTES_MIN)
+
+    async def _trim(self) -> None:
+        """Results can be had again from the readings, so the log need not keep them; rejected ones stay."""
+        offset = self._store.position() - self._kept_records
+        if offset - self._trimmed >= max(self._kept_records, 1):
+            await self._log.trim(RESULTS, offset, self._partition)
+            self._trimmed = offset
+
+    async def _measure(self) -> None:
+        results, rejected = await self._ends()
+        self.lag = results - self._store.position() + rejected - self._store.rejected_position()
+
+    async def _ends(self) -> tuple[int, int]:
+        results = await self._log.end(RESULTS, self._partition)
+        return results, await self._log.end(REJECTED, self._partition)
+
+    async def _check_not_ahead(self) -> None:
+        results, rejected = await self._ends()
+        if self._store.position() > results or self._store.rejected_position() > rejected:
+            raise UsageError(
+                "the result store is ahead of the log: they do not belong together",
+                where=str(self._store.path),
+                hint="Restore the log that belongs to it, or move the store away to have it rebuilt.",
+            )
+
+    async def _wait(self) -> None:
+        """Until a record comes, or the stop."""
+        offsets = {RESULTS: self._store.position(), REJECTED: self._store.rejected_position()}
+        waits = [
+            asyncio.ensure_future(self._log.wait(topic, offset, _IDLE_S, self._partition))
+            for topic, offset in offsets.items()
+        ]
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([*waits, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*waits, stopping):
+                task.cancel()
+            await asyncio.gather(*waits, stopping, return_exceptions=True)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _placed(record: Record) -> tuple[str, pa.Table]:
+    """Rows of a rejected message; where they stand in the log tells a replay from a second one like it."""
+    table, rows = decode_table(record.value)
+    column = rows.schema.get_field_index(POSITION)
+    return table, rows.set_column(column, POSITION, pa.array(np.full(len(rows), record.offset, np.int64)))

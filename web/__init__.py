@@ -1,0 +1,1 @@
+"""The page, its API, liveness, readiness and metrics."""

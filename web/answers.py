@@ -1,0 +1,53 @@
+"""JSON answers: exact decimals as numbers, instants in RFC 3339, compressed when it pays."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from metering.tables import TABLES, Kind
+
+GZIP_BYTES_MIN = 1_000
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(instant_ms: int | None) -> str | None:
+    """UTC with Z; milliseconds only where there are any."""
+    if instant_ms is None:
+        return None
+    at = _EPOCH + timedelta(milliseconds=instant_ms)
+    return at.isoformat(timespec="milliseconds" if instant_ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def readable(table: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with their instants as texts."""
+    times = [column.name for column in TABLES[table].columns if column.kind is Kind.TIME]
+    return [{**row, **{name: rfc3339(row[name]) for name in times if name in row}} for row in rows]
+
+
+def encoded(value: object) -> bytes:
+    """JSON; amounts keep every digit, what is not a number (NaN) is null."""
+    return _ENCODER.encode(value)
+
+
+def packed(
+    request: Request, body: bytes, media_type: str = "application/json", status: int = 200
+) -> Response:
+    """An answer, compressed if the client takes it. Costs time: call it off the event loop."""
+    headers = {"vary": "accept-encoding"}
+    if len(body) >= GZIP_BYTES_MIN and "gzip" in request.headers.get("accept-encoding", ""):
+        body = gzip.compress(body, 5, mtime=0)
+        headers["content-encoding"] = "gzip"
+    return Response(body, status, headers, media_type)
+
+
+def failure(what: str, hint: str = "", status: int = 400) -> Response:
+    body = {"error": what, "hint": hint} if hint else {"error": what}
+    return Response(encoded(body), status, media_type="application/json")
