@@ -18,12 +18,12 @@ from ingest.judge import TEXT_SIZE_MAX, Json, NotFinite, Number, Object, Reading
 from ingest.numbers import Fault, shown
 from ingest.reasons import Reason
 
-ELEMENTS_MAX = 20_000
+ELEMENTS_MAX = 10_000
 """More readings than this in one message are refused with it: a row each would flood the log."""
 _GATEWAY_FIELDS = ("time", "start", "gateway", "sent", "seq")
 _TOO_DEEP = Fault(Reason.TOO_DEEP, "the JSON is nested too deeply")
 _BLANK = re.compile(r"[ \t\n\r]*")
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]+|[\]}]+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +236,13 @@ def _value(text: str, position: int) -> tuple[Json | Fault, int]:
 def _end_of_nested(text: str, position: int) -> int:
     depth = 0
     for match in _BRACKETS.finditer(text, position):
-        mark = match.group()
-        depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
-        if not depth:
-            return match.end()
+        first, size = text[match.start()], match.end() - match.start()
+        if first in "[{":
+            depth += size
+        elif first in "]}":
+            if size >= depth:
+                return match.start() + depth
+            depth -= size
     raise _Whole(_TOO_DEEP)
 
 

@@ -5,7 +5,8 @@ message with anything in it that is not plain (another shape, a key given twice,
 bounds) is handed back untouched, to be read exactly.
 
 A key given twice leaves no trace in what is decoded. But every field decoded stands for a known
-number of quote characters at least; a payload that has more of them holds something else, too.
+number of quote characters at least; a payload that has more of them holds something else, too:
+a field that nobody knows, which is no harm, or a duplicate.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Gateway(Struct, gc=False):
 _decode_one = msgspec.json.Decoder(Element).decode
 _decode_many = msgspec.json.Decoder(list[Element]).decode
 _decode_gateway = msgspec.json.Decoder(Gateway).decode
+_decode_any = msgspec.json.Decoder(dict[str, Raw] | list[dict[str, Raw]]).decode
 _NOT_PLAIN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
@@ -184,7 +186,7 @@ def _named(directory: Directory, code: int, names: Sequence[Any]) -> list[int]:
 def _gateway(directory: Directory, code: int, payload: bytes) -> tuple[list[Element], list[int]]:
     message = _decode_gateway(payload)
     values = message.values
-    if payload.count(b'"') != _gateway_quotes(message):
+    if payload.count(b'"') != _gateway_quotes(message) and _gateway_has_duplicates(payload, values):
         raise NotPlain
     points = _named(directory, code, list(values))
     start, intervals = message.start, directory.reads_intervals
@@ -192,6 +194,12 @@ def _gateway(directory: Directory, code: int, payload: bytes) -> tuple[list[Elem
         Element(message.time, value, start=start if intervals[point] else UNSET, seq=message.seq)
         for point, value in zip(points, values.values(), strict=True)
     ], points
+
+
+def _gateway_has_duplicates(payload: bytes, values: dict[str, Raw]) -> bool:
+    top = _decode_any(payload)
+    inside = bytes(top["values"]) if isinstance(top, dict) else b""
+    return _has_duplicates(payload) or inside.count(b'"') != _own_quotes(values)
 
 
 def _gateway_quotes(message: Gateway) -> int:
@@ -243,9 +251,23 @@ def _unaccounted(pool: _Pool, fields: _Fields, payloads: Sequence[bytes]) -> set
     found = set()
     for i, end in zip(pool.messages, ends, strict=True):
         stood_for = -1 if i in pool.gateways else _quotes(_fields(pool.elements[first_of[i] : end]))
-        if not is_utf8(payloads[i]) or (stood_for >= 0 and payloads[i].count(b'"') != stood_for):
+        more = stood_for >= 0 and payloads[i].count(b'"') != stood_for
+        if not is_utf8(payloads[i]) or (more and _has_duplicates(payloads[i])):
             found.add(i)
     return found
+
+
+def _has_duplicates(payload: bytes) -> bool:
+    """Whether more quotes may mean a key given twice, rather than fields that nobody knows."""
+    try:
+        objects = _decode_any(payload)
+    except _NOT_PLAIN:
+        return True
+    return payload.count(b'"') != sum(map(_own_quotes, objects if isinstance(objects, list) else [objects]))
+
+
+def _own_quotes(fields: dict[str, Raw]) -> int:
+    return 2 * len(fields) + b"".join(fields.values()).count(b'"')
 
 
 def _columns(

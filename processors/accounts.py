@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from metering.civil import QUARTER_MS, Zone, zone
-from metering.roster import GAUGE, Plant, Point, Roster
+from metering.roster import FOR_EVER_MS, FROM_EVER_MS, GAUGE, Plant, Point, Roster
 from metering.units import CANONICAL
 from numpy.typing import NDArray
 
@@ -92,8 +92,13 @@ class Accounts:
         self.zone_of_point = _ints(self._zone_of[self.roster.plants[p.plant].time_zone] for p in self.roster.points)
         self.zone_of = _ints(a.zone for a in self.all)
         self.size = _ints(len(a.members) for a in self.all)
+        self._limited = [a.index for a in self.all if any(self._has_limits(p) for p in a.members)]
         self._member_points = _ints(p for a in self.all for p in a.members)
         self._member_first = np.concatenate([[0], np.cumsum(self.size)])[:-1].astype(np.int64)
+
+    def _has_limits(self, point: int) -> bool:
+        expected = self.roster.points[point]
+        return expected.expected_from_ms > FROM_EVER_MS or expected.expected_to_ms < FOR_EVER_MS
 
     def memberships(self, point: Ints) -> tuple[Ints, Ints, Ints]:
         """For rows of points: (row, account, sign) of every account each belongs to."""
@@ -119,13 +124,14 @@ class Accounts:
     def expected_ms(self, account: Ints, start: Ints, end: Ints) -> Ints:
         """Milliseconds that members should cover in each span, all together."""
         out = (end - start) * self.size[account]
-        for a in np.unique(account).tolist():
-            limited = [self.roster.points[p] for p in self.all[a].members]
+        limited = np.isin(account, self._limited)
+        for a in np.unique(account[limited]).tolist():
             mine = account == a
-            for point in limited:
-                before = np.clip(point.expected_from_ms - start[mine], 0, (end - start)[mine])
-                behind = np.clip(end[mine] - point.expected_to_ms, 0, (end - start)[mine])
-                out[mine] -= np.minimum(before + behind, (end - start)[mine])
+            for point in (self.roster.points[p] for p in self.all[a].members):
+                length = (end - start)[mine]
+                before = np.clip(point.expected_from_ms - start[mine], 0, length)
+                behind = np.clip(end[mine] - point.expected_to_ms, 0, length)
+                out[mine] -= np.minimum(before + behind, length)
         return out
 
 

@@ -78,18 +78,25 @@ _PER_READING = ("point", "series", "time", "start", "value", "revision", "flags"
 
 
 class SeriesIndex:
-    """Numbers every installation of every point: one series each, in roster order."""
+    """Numbers every installation of every point: one series each, in roster order; their facts as columns."""
 
     def __init__(self, roster: Roster) -> None:
         self.roster = roster
-        self.first: list[int] = []
-        self.point: list[int] = []
-        self.serial: list[str] = []
-        for point in roster.points:
-            self.first.append(len(self.point))
-            for installation in point.installations:
-                self.point.append(point.index)
-                self.serial.append(installation.serial)
+        points = roster.points
+        every = [(point, installation) for point in points for installation in point.installations]
+        self.point = [point.index for point, _ in every]
+        self.serial = [installation.serial for _, installation in every]
+        self.from_ms = np.array([i.from_ms for _, i in every], np.int64)
+        self.to_ms = np.array([i.to_ms for _, i in every], np.int64)
+        self.step = np.array([i.step for _, i in every], np.int64)
+        counts = np.array([len(point.installations) for point in points], np.int64)
+        self.first = (np.cumsum(counts) - counts).astype(np.int64)
+        self.single = counts == 1
+        self.interval = np.array([point.reads == INTERVAL for point in points], bool)
+        self.products = sorted({point.product for point in points})
+        self.product = np.array([self.products.index(point.product) for point in points], np.int64)
+        self.units = sorted({point.unit.name for point in points})
+        self.unit = np.array([self.units.index(point.unit.name) for point in points], np.int64)
 
     def __len__(self) -> int:
         return len(self.point)
@@ -128,102 +135,113 @@ def _join(parts: list[dict[str, NDArray]], name: str) -> NDArray:
 def _parts(
     readings: Readings, numbers: Ints, index: SeriesIndex, refused: list[Refused]
 ) -> list[dict[str, NDArray]]:
-    names = index.roster.names.get(readings.plant, {})
-    parts = []
-    single = len(readings.point.words) == 1
-    for code, word in enumerate(readings.point.words):
-        rows = np.arange(len(readings)) if single else np.flatnonzero(readings.point.codes == code)
-        at = names.get(word)
-        if at is None:
-            for i in rows.tolist():
-                refused.append(_refusal(readings, i, numbers, "unknown_point", f"no point {word} in the site file"))
-        elif len(rows):
-            parts.append(_of_point(readings, rows, numbers, index.roster.points[at], index, refused))
-    return parts
-
-
-def _of_point(
-    readings: Readings, rows: Ints, numbers: Ints, point: Point, index: SeriesIndex, refused: list[Refused]
-) -> dict[str, NDArray]:
-    keep = np.ones(len(rows), bool)
-
-    def refuse(bad: NDArray[np.bool_], reason: str, detail: str) -> None:
-        for i in rows[bad & keep].tolist():
-            refused.append(_refusal(readings, i, numbers, reason, detail))
-        keep[bad] = False
-
-    refuse(readings.quality[rows] == MeterQuality.BAD, "quality_bad", "the meter itself says the reading is bad")
-    series = _series(readings, rows, point, index)
-    refuse(series == -1, "no_installation", "no meter is installed at this point at that time")
-    refuse(series == -2, "unknown_serial", "no installation of this point has this serial number at that time")
-    installation = [point.installations[s - index.first[point.index]] if s >= 0 else None for s in series.tolist()] \
-        if len(point.installations) > 1 else [point.installations[0]] * len(rows)
-    value, rounded, ok = _values(readings, rows, point, [i.step if i else 1 for i in installation])
-    refuse(~ok, "value_out_of_range", "beyond what a register can hold")
-    refuse(_product_mismatch(readings, rows, point), "product_mismatch", f"this point counts {point.product}")
-    start = readings.start[rows] if point.reads == INTERVAL else np.full(len(rows), NO_TIME)
-    if point.reads == INTERVAL:
-        refuse((start == NO_TIME) | (start >= readings.time[rows]), "start_missing", "an interval read needs its start")
-    flags = np.where(rounded | (readings.flags[rows] & FLAG_ROUNDED > 0), ROUNDED, 0)
-    flags = flags | np.where(readings.quality[rows] == MeterQuality.ESTIMATED, ESTIMATED, 0)
-    n = int(keep.sum())
-    return {
-        "point": np.full(n, point.index), "series": series[keep], "time": readings.time[rows][keep],
-        "start": start[keep], "value": value[keep], "revision": readings.revision[rows][keep].astype(np.int64),
-        "flags": flags[keep].astype(np.uint8), "record": numbers[rows][keep],
+    taken = _Taken(readings, numbers, index, refused)
+    taken.refuse(taken.point < 0, "unknown_point", "the site file has no such point")
+    taken.refuse(taken.of("quality") == MeterQuality.BAD, "quality_bad", "the meter itself says the reading is bad")
+    series = _series(taken)
+    taken.refuse(series == -1, "no_installation", "no meter is installed at this point at that time")
+    taken.refuse(series == -2, "unknown_serial", "no meter of this serial number is at this point at that time")
+    keep = series >= 0
+    value, rounded, fits = _values(taken, np.where(keep, series, 0))
+    taken.refuse(~fits, "value_out_of_range", "beyond what a register can hold")
+    taken.refuse(_product_mismatch(taken), "product_mismatch", "this point counts another product")
+    reads = index.interval[taken.point]
+    start = np.where(reads, taken.of("start"), NO_TIME)
+    missing = reads & ((start == NO_TIME) | (start >= taken.of("time")))
+    taken.refuse(missing, "start_missing", "an interval read needs its start, before its time")
+    flags = np.where(rounded | (taken.of("flags") & FLAG_ROUNDED > 0), ROUNDED, 0)
+    flags = flags | np.where(taken.of("quality") == MeterQuality.ESTIMATED, ESTIMATED, 0)
+    columns = {
+        "point": taken.point, "series": series, "time": taken.of("time"), "start": start, "value": value,
+        "revision": taken.of("revision"), "flags": flags, "record": numbers[taken.rows],
     }  # fmt: skip
+    return [{name: column[taken.keep] for name, column in columns.items()}]
 
 
-def _product_mismatch(readings: Readings, rows: Ints, point: Point) -> NDArray[np.bool_]:
-    if not point.product or not readings.product.words:
-        return np.zeros(len(rows), bool)
-    right = [word == point.product for word in readings.product.words]
-    codes = readings.product.codes[rows]
-    return (codes != NO_CODE) & ~np.array(right)[np.where(codes == NO_CODE, 0, codes)]
+class _Taken:
+    """The readings of a stretch that are not refused yet. Refused rows stay in place, not kept."""
+
+    def __init__(self, readings: Readings, numbers: Ints, index: SeriesIndex, refused: list[Refused]) -> None:
+        self.readings, self.index, self._numbers, self._refused = readings, index, numbers, refused
+        names = index.roster.names.get(readings.plant, {})
+        points = np.array([names.get(word, -1) for word in readings.point.words] or [-1], np.int64)
+        self.rows = np.arange(len(readings))
+        self.point = points[readings.point.codes]
+        self.keep = np.ones(len(readings), bool)
+
+    def of(self, name: str) -> NDArray:
+        return np.asarray(getattr(self.readings, name))
+
+    def refuse(self, bad: NDArray[np.bool_], reason: str, detail: str) -> None:
+        for i in np.flatnonzero(bad & self.keep).tolist():
+            self._refused.append(_refusal(self.readings, i, self._numbers, reason, detail))
+        self.keep &= ~bad
 
 
-def _series(readings: Readings, rows: Ints, point: Point, index: SeriesIndex) -> Ints:
+def _product_mismatch(taken: _Taken) -> NDArray[np.bool_]:
+    product, index = taken.readings.product, taken.index
+    if not product.words:
+        return np.zeros(len(product.codes), bool)
+    named = np.array([index.products.index(w) if w in index.products else -1 for w in product.words])
+    mine = index.product[taken.point]
+    counted = np.array([bool(name) for name in index.products])[mine]
+    return np.asarray(counted & (product.codes != NO_CODE) & (named[product.codes] != mine))
+
+
+def _series(taken: _Taken) -> Ints:
     """The series of each reading: by serial, else by time; -1 none in force, -2 unknown serial."""
-    first, installations = index.first[point.index], point.installations
-    time = readings.time[rows]
-    serials = readings.serial.codes[rows]
-    if len(installations) == 1 and not (serials != NO_CODE).any():
-        only = installations[0]
-        return np.where((time >= only.from_ms) & (time <= only.to_ms), first, -1)
-    out = np.full(len(rows), -1, np.int64)
-    for number, installation in enumerate(installations):
+    index, time = taken.index, taken.of("time")
+    serials = taken.readings.serial.codes
+    series = index.first[taken.point]
+    out = np.where((time >= index.from_ms[series]) & (time <= index.to_ms[series]), series, -1)
+    special = taken.keep & (~index.single[taken.point] | (serials != NO_CODE))
+    for p in np.unique(taken.point[special]).tolist():
+        rows = np.flatnonzero(special & (taken.point == p))
+        out[rows] = _series_of_point(taken, rows, index.roster.points[p])
+    return np.where(taken.keep, out, -3)
+
+
+def _series_of_point(taken: _Taken, rows: Ints, point: Point) -> Ints:
+    time, serial = taken.of("time")[rows], taken.readings.serial
+    codes, first = serial.codes[rows], int(taken.index.first[point.index])
+    out = np.where(codes == NO_CODE, -1, -2).astype(np.int64)
+    for number, installation in enumerate(point.installations):
         inside = (time >= installation.from_ms) & (time <= installation.to_ms)
-        out[inside & (serials == NO_CODE)] = first + number  # the later one wins at a shared instant
-    for code, word in enumerate(readings.serial.words):
-        named = serials == code
-        out[named] = -2
-        for number, installation in enumerate(installations):
-            inside = (time >= installation.from_ms) & (time <= installation.to_ms)
-            if installation.serial in (word, ""):
-                out[named & inside] = first + number
+        named = [word in ("", installation.serial) or not installation.serial for word in serial.words]
+        mine = (codes == NO_CODE) | np.array([*named, False])[codes]
+        out[inside & mine] = first + number  # at a shared instant the one that starts
     return out
 
 
-def _values(
-    readings: Readings, rows: Ints, point: Point, steps: list[int]
-) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """Millionths of the canonical unit in whole register steps; rounded?; in range?"""
-    mantissa, exponent = readings.mantissa[rows], readings.exponent[rows].astype(np.int64)
-    units = readings.unit.codes[rows]
-    value = np.zeros(len(rows), np.int64)
-    rounded, ok = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-    step = np.array(steps, np.int64)
-    for e, u, s in {(int(e), int(u), int(s)) for e, u, s in zip(exponent, units, step, strict=True)}:
-        mine = (exponent == e) & (units == u) & (step == s)
-        unit = point.unit if u == NO_CODE else UNITS.get(readings.unit.words[u])
-        if unit is None or not convertible(unit, point.unit):
-            ok[mine] = False
-            continue
-        numerator = unit.numerator * MICRO * (10**e if e > 0 else 1)
-        denominator = unit.denominator * s * (10**-e if e < 0 else 1)
-        steps_of, inexact, fits = scale(mantissa[mine], numerator, denominator, AMOUNT_MAX // s)
-        value[mine], rounded[mine], ok[mine] = steps_of * s, inexact, fits
-    return value, rounded, ok
+    readings, index = taken.readings, taken.index
+    exponent, units = readings.exponent.astype(np.int64), readings.unit.codes.astype(np.int64)
+    step = index.step[series]
+    kinds = ((index.unit[taken.point] * 4096 + units + 1) * 256 + exponent + 128)
+    value = np.zeros(len(series), np.int64)
+    rounded, fits = np.zeros(len(series), bool), np.ones(len(series), bool)
+    for kind in np.unique(kinds).tolist():
+        for s in np.unique(step[kinds == kind]).tolist():
+            mine = (kinds == kind) & (step == s) & taken.keep
+            if mine.any():
+                i = int(np.flatnonzero(mine)[0])
+                ratio = _ratio(taken, i, int(units[i]), int(exponent[i]))
+                if ratio is None:
+                    fits[mine] = False
+                    continue
+                steps, rounded[mine], fits[mine] = scale(readings.mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s)
+                value[mine] = steps * s
+    return value, rounded, fits
+
+
+def _ratio(taken: _Taken, i: int, unit_code: int, exponent: int) -> tuple[int, int] | None:
+    """What a mantissa is multiplied by to be millionths of the canonical unit; None: no such unit."""
+    of_point = taken.index.roster.points[int(taken.point[i])].unit
+    unit = of_point if unit_code == NO_CODE else UNITS.get(taken.readings.unit.words[unit_code])
+    if unit is None or not convertible(unit, of_point):
+        return None
+    return unit.numerator * MICRO * 10 ** max(exponent, 0), unit.denominator * 10 ** max(-exponent, 0)
 
 
 def scale(

@@ -204,14 +204,6 @@ class Books:
             out.append(Flows(**columns))
         return out
 
-    def edge(self, series: int) -> tuple[int, int, int, int] | None:
-        """First and last reading of a series that counts: times and register values, or None."""
-        low, high = self.memory.edges(series)
-        if low[0] == NONE:
-            return None
-        value = self.memory.get("value", self.memory.find(np.concatenate([low, high])))
-        return int(time_of(low)[0]), int(time_of(high)[0]), int(value[0]), int(value[1])
-
 
 def as_run(batch: Batch) -> Run:
     """The readings of a batch as a run for the memory (same order)."""

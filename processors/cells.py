@@ -19,6 +19,7 @@ CHUNK_BLOCKS = 64
 _BIAS = 1 << 38
 """Keeps block numbers of spans before 1970 positive."""
 _SERIES_SHIFT = 40
+_NO_BLOCK = 1 << 50
 
 Ints = NDArray[np.int64]
 
@@ -37,8 +38,8 @@ class Cells:
             name: np.zeros(CHUNK_BLOCKS * BLOCK, kind) for name, kind in self._types.items()
         }
         self._dirty: set[int] = set()
-        self._first: dict[int, int] = {}
-        self._last: dict[int, int] = {}
+        self._first = np.full(1, _NO_BLOCK, np.int64)
+        self._last = np.full(1, -_NO_BLOCK, np.int64)
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
         return self.columns[name]
@@ -72,8 +73,14 @@ class Cells:
 
     def extent(self, series: int) -> tuple[int, int] | None:
         """First and last span of the blocks a series has, or None."""
-        if series not in self._first:
+        if series >= len(self._first) or self._first[series] == _NO_BLOCK:
             return None
+        return int(self._first[series]) * BLOCK, int(self._last[series]) * BLOCK + BLOCK - 1
+
+    def extents(self, series: Ints) -> tuple[Ints, Ints]:
+        """The same for many; an empty range (first behind last) where there is none."""
+        if len(series):
+            self._make_room(int(series.max()))
         return self._first[series] * BLOCK, self._last[series] * BLOCK + BLOCK - 1
 
     def _index(self, series: Ints, span: Ints, *, make: bool) -> Ints:
@@ -98,8 +105,16 @@ class Cells:
 
     def _note(self, key: int) -> None:
         series, block = key >> _SERIES_SHIFT, (key & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
-        self._first[series] = min(block, self._first.get(series, block))
-        self._last[series] = max(block, self._last.get(series, block))
+        self._make_room(series)
+        self._first[series] = min(block, int(self._first[series]))
+        self._last[series] = max(block, int(self._last[series]))
+
+    def _make_room(self, series: int) -> None:
+        lacking = series + 1 - len(self._first)
+        if lacking > 0:
+            more = max(lacking, len(self._first))
+            self._first = np.append(self._first, np.full(more, _NO_BLOCK))
+            self._last = np.append(self._last, np.full(more, -_NO_BLOCK))
 
     def _grow(self) -> None:
         self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])

@@ -122,10 +122,9 @@ class Memory:
         """The nearest greater key of the same series without any of the ``skip`` flags, or NONE."""
         return self._neighbour(keys, skip, step=1)
 
-    def edges(self, series: int) -> tuple[Ints, Ints]:
-        """The first and the last key of a series that is not in conflict, each as an array of one."""
-        low, high = series << TIME_BITS, (series << TIME_BITS) | _TIME_MASK
-        return self.after(np.array([low])), self.before(np.array([high]))
+    def edges(self, series: Ints) -> tuple[Ints, Ints]:
+        """The first and the last key of each series that is not in conflict, NONE for an empty series."""
+        return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | _TIME_MASK)
 
     def _neighbour(self, keys: Ints, skip: int, step: int) -> Ints:
         best = np.full(len(keys), NONE, np.int64)

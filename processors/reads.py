@@ -78,6 +78,11 @@ class Reads:
         series = key >> TIME_BITS
         self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
 
+    def lengthen(self, key: int, start_ms: int) -> None:
+        """Notes the length of a corrected read."""
+        series = key >> TIME_BITS
+        self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
+
     def accepted(self, series: int) -> int:
         """Sum of all amounts that are not in conflict, counted from the readings themselves."""
         return self.memory.total(series)

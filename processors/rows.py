@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from processors.admission import CAUSES
 from processors.batch import scale
 from processors.engine import Engine, Step
-from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.memory import CONFLICT, ESTIMATED, NONE, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
 from processors.spans import CLASSES, GRID, NAMES
 from processors.verdicts import Verdict
 from processors.windows import ENERGIES, REASONS, WindowRows, covers
@@ -72,6 +73,19 @@ def table(of: Table, columns: Columns, position: int, gone: Bools | None = None)
     return pa.table(arrays, names=[f.name for f in wanted])
 
 
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    """The coefficients of accounts: ``factors[kind[account]]``."""
+
+    kind: Ints
+    factors: list[tuple[Factor, ...]]
+
+
+def _dated(of_accounts: list[tuple[Factor, ...]]) -> _Dated:
+    distinct = list(dict.fromkeys(of_accounts))
+    return _Dated(np.array([distinct.index(factors) for factors in of_accounts], np.int64), distinct)
+
+
 class Rows:
     """Makes the tables of a step; ``emit`` is the only thing others call."""
 
@@ -91,6 +105,11 @@ class Rows:
             p.unit.name if p.unit.decimal_exponent == e else c
             for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
         ]
+
+        every, policy = engine.accounts.all, self.roster.policy
+        self._covers = [covers(a.energies, (a.measures,)) if a.measures in ENERGIES else "" for a in every]
+        self._kgce = _dated([policy.kgce.get(a.measures, ()) if a.measures in ENERGIES else () for a in every])
+        self._kgco2e = _dated([emission_factors(self.roster, a) if a.measures in ENERGIES else () for a in every])
 
     @property
     def unbalanced(self) -> int:
@@ -201,26 +220,20 @@ class Rows:
 
     def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
         """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
-        every = self.engine.accounts.all
-        energy = [a.measures if a.measures in ENERGIES else "" for a in every]
-        text = [covers(a.energies, (e,)) if e else "" for a, e in zip(every, energy, strict=True)]
-        policy = self.roster.policy
         return {
-            "kgce": self._by(account, start, amount, unknown, lambda a: policy.kgce.get(every[a].measures, ())),
-            "kgco2e": self._by(account, start, amount, unknown, lambda a: emission_factors(self.roster, every[a])),
-            "covers": words(text, account),
+            "kgce": self._by(account, start, amount, unknown, self._kgce),
+            "kgco2e": self._by(account, start, amount, unknown, self._kgco2e),
+            "covers": words(self._covers, account),
         }
 
-    def _by(
-        self, account: Ints, start: Ints, amount: Ints, unknown: Bools, find: Callable[[int], tuple[Factor, ...]]
-    ) -> Any:
+    def _by(self, account: Ints, start: Ints, amount: Ints, unknown: Bools, dated: _Dated) -> Any:
         out, missing = np.zeros(len(amount), np.int64), np.ones(len(amount), bool)
-        for a in np.unique(account).tolist():
-            if self.engine.accounts.all[a].measures in ENERGIES:
-                for factor in find(a):
-                    mine = (account == a) & (start >= factor.from_ms) & (start < factor.to_ms)
-                    out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
-                    missing[mine] = False
+        kind = dated.kind[account]
+        for number, factors in enumerate(dated.factors):
+            for factor in factors:
+                mine = (kind == number) & (start >= factor.from_ms) & (start < factor.to_ms)
+                out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
+                missing[mine] = False
         return amounts(out, missing | unknown)
 
     # -- intensity --------------------------------------------------------------------------------
@@ -280,38 +293,42 @@ class Rows:
         return _plain(ALERT, rows, step.position, gone) if rows else None
 
     def _ledger(self, step: Step) -> pa.Table | None:
-        rows = [self.ledger_row(series) for series in sorted(step.series)]
-        for series, row in zip(sorted(step.series), rows, strict=True):
-            (self._unbalanced.add if row.get("balance") else self._unbalanced.discard)(series)
-        gone = np.array(["from" not in row for row in rows], bool)
-        return _plain(LEDGER, rows, step.position, gone) if rows else None
+        """The books of the installations that a step touched, as they stand, in steps of their registers."""
+        if not step.series:
+            return None
+        index, books, reads = self.engine.index, self.engine.books, self.engine.reads
+        series = np.array(sorted(step.series), np.int64)
+        point = np.array(index.point, np.int64)[series]
+        interval = index.interval[point]
+        low, high = (np.where(interval, r, b) for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True))
+        first, last = self._ends(series, low, high, interval)
+        sums = {
+            "first": first, "last": last,
+            "booked": np.where(interval, reads.booked[series], books.ledger.booked[series]),
+            "held": np.where(interval, reads.held[series], books.ledger.held[series]),
+            "written_off": np.where(interval, 0, books.ledger.written_off[series]),
+        }  # fmt: skip
+        sums = {name: value // index.step[series] for name, value in sums.items()}
+        balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
+        self._unbalanced -= set(series.tolist())
+        self._unbalanced |= set(series[balance != 0].tolist())
+        columns: Columns = {
+            "plant": words(self._plants, self._point_plant[point]), "point": words(self._point_ids, point),
+            "serial": words(index.serial, series), "from": times(time_of(low)), "to": times(time_of(high)),
+            **{name: pa.array(value) for name, value in sums.items()}, "balance": pa.array(balance),
+        }  # fmt: skip
+        return table(LEDGER, columns, step.position, low == NONE)
 
-    def ledger_row(self, series: int) -> dict[str, object]:
-        """The books of one installation as they stand, in steps of its register (only its key when empty)."""
-        engine = self.engine
-        point = self.roster.points[engine.index.point[series]]
-        unit_step = int(engine.books.ratings.step[series])
-        row: dict[str, object] = {
-            "plant": self._plants[point.plant], "point": point.id, "serial": engine.index.serial[series],
-        }  # fmt: skip
-        if engine.spans.base_ms[point.index]:
-            edge = engine.books.edge(series)
-            if edge is None:
-                return row
-            ledger = engine.books.ledger
-            sums = (edge[2], edge[3], ledger.booked[series], ledger.held[series], ledger.written_off[series])
-        else:
-            low, high = engine.reads.memory.edges(series)
-            if low[0] < 0:
-                return row
-            edge = (int(time_of(low)[0]), int(time_of(high)[0]), 0, 0)
-            booked, held = engine.reads.booked[series], engine.reads.held[series]
-            sums = (0, engine.reads.accepted(series), booked, held, 0)
-        first, last, booked, held, off = (int(value) // unit_step for value in sums)
-        return row | {
-            "from": edge[0], "to": edge[1], "first": first, "last": last, "booked": booked, "held": held,
-            "written_off": off, "balance": last - first - booked - held - off,
-        }  # fmt: skip
+    def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
+        """First and last register value; of interval reads 0 and the sum of what was accepted."""
+        first, last = np.zeros(len(series), np.int64), np.zeros(len(series), np.int64)
+        registers = np.flatnonzero(~interval & (low != NONE))
+        memory = self.engine.books.memory
+        first[registers] = memory.get("value", memory.find(low[registers]))
+        last[registers] = memory.get("value", memory.find(high[registers]))
+        for i in np.flatnonzero(interval).tolist():
+            last[i] = self.engine.reads.memory.total(int(series[i]))
+        return first, last
 
     def _rejected(self, step: Step) -> pa.Table | None:
         rows = [

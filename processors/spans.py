@@ -7,16 +7,18 @@ windows roll) belong to accounts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS
+from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS, Zone
+from metering.readings import TIME_FIRST_MS
 from numpy.typing import NDArray
 
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.flows import Flows, cut
-from processors.progress import NEVER, Survey
+from processors.progress import Survey
 
 Ints = NDArray[np.int64]
 
@@ -211,21 +213,22 @@ class Spans:
             return time_ms // grid
         if cls == QUARTER:
             return time_ms // QUARTER_MS
-        out = np.empty(len(time_ms), np.int64)
-        for z in np.unique(zones).tolist():
-            mine = zones == z
-            out[mine] = self.accounts.zones[z].index_of(NAMES[cls], time_ms[mine])  # type: ignore[arg-type]
-        return out
+        return self._by_zone(zones, time_ms, lambda zone, mine: zone.index_of(NAMES[cls], mine))  # type: ignore[arg-type]
 
     def _start(self, zones: Ints, span: Ints, cls: int, grid: Ints) -> Ints:
         if cls == GRID:
             return span * grid
         if cls == QUARTER:
             return span * QUARTER_MS
-        out = np.empty(len(span), np.int64)
+        return self._by_zone(zones, span, lambda zone, mine: zone.start_of(NAMES[cls], mine))  # type: ignore[arg-type]
+
+    def _by_zone(self, zones: Ints, values: Ints, convert: Callable[[Zone, Ints], Ints]) -> Ints:
+        if len(self.accounts.zones) == 1:
+            return convert(self.accounts.zones[0], values)
+        out = np.empty(len(values), np.int64)
         for z in np.unique(zones).tolist():
             mine = zones == z
-            out[mine] = self.accounts.zones[z].start_of(NAMES[cls], span[mine])  # type: ignore[arg-type]
+            out[mine] = convert(self.accounts.zones[z], values[mine])
         return out
 
     def edges(self, series: Ints, span: Ints) -> tuple[Ints, Ints]:
@@ -271,30 +274,24 @@ class Spans:
 
     def _base_flips(self, step: Pass) -> Touched:
         moved = np.flatnonzero((step.after > step.before) & (self.base_ms > 0))
-        series, spans = [], []
-        for p in moved.tolist():
-            extent = self.base.extent(p)
-            if extent is not None:
-                low = max(step.before[p] // self.base_ms[p], extent[0])
-                high = min(step.after[p] // self.base_ms[p] - 1, extent[1])
-                spans.append(np.arange(low, high + 1))
-                series.append(np.full(len(spans[-1]), p))
-        return _existing(self.base, series, spans)
+        base = self.base_ms[moved]
+        first, last = self.base.extents(moved)
+        low = np.maximum(step.before[moved] // base, first)
+        high = np.minimum(step.after[moved] // base - 1, last)
+        return _existing(self.base, moved, low, high)
 
     def _derived_flips(self, step: Pass) -> Touched:
         before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
-        series, spans = [], []
-        for a in np.flatnonzero(after > before).tolist():
-            one = np.array([a])
-            for cls in range(CLASSES):
-                extent = self.derived.extent(a * CLASSES + cls)
-                if extent is None:
-                    continue
-                low = extent[0] if before[a] == NEVER else max(int(self._span_of(one, before[a : a + 1], cls)[0]), extent[0])
-                high = min(int(self._span_of(one, after[a : a + 1], cls)[0]) - 1, extent[1])
-                spans.append(np.arange(low, high + 1))
-                series.append(np.full(len(spans[-1]), a * CLASSES + cls))
-        return _existing(self.derived, series, spans)
+        moved = np.flatnonzero(after > before)
+        began = np.maximum(before[moved], TIME_FIRST_MS)
+        every = []
+        for cls in range(CLASSES):
+            series = moved * CLASSES + cls
+            first, last = self.derived.extents(series)
+            low = np.maximum(self._span_of(moved, began, cls), first)
+            high = np.minimum(self._span_of(moved, after[moved], cls) - 1, last)
+            every.append(_existing(self.derived, series, low, high))
+        return _joined(every)
 
     def _stamp_base(self, rows: Touched, step: Pass) -> None:
         end = (rows.span + 1) * self.base_ms[rows.series]
@@ -341,11 +338,11 @@ def _joined(parts: list[Touched]) -> Touched:
     return Touched(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("series", "span", "index")))
 
 
-def _existing(cells: Cells, series: list[Ints], spans: list[Ints]) -> Touched:
-    if not series:
-        none = np.empty(0, np.int64)
-        return Touched(none, none, none)
-    every, span = np.concatenate(series), np.concatenate(spans)
+def _existing(cells: Cells, series: Ints, low: Ints, high: Ints) -> Touched:
+    """The cells that exist in low..high (inclusive) of each series."""
+    counts = np.maximum(high - low + 1, 0)
+    every = np.repeat(series, counts)
+    span = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
     index = cells.find(every, span)
     known = index >= 0
     return Touched(every[known], span[known], index[known])

@@ -46,15 +46,15 @@ class Ratings:
         self.expect_ms = _ints(p.expect_ms for p in points)
         self.numerator = _ints(i.multipliers[0].numerator for i in installations)
         self.denominator = _ints(i.multipliers[0].denominator for i in installations)
+        self._denominators = sorted(set(self.denominator.tolist()) - {1})
         self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
 
     def multiplied(self, series: Ints, value: Ints) -> Ints:
         """Register values after the (first) multiplier, rounded half to even where it is no integer."""
         out = value * self.numerator[series]
-        for denominator in np.unique(self.denominator[series]).tolist():
-            if denominator != 1:
-                mine = self.denominator[series] == denominator
-                out[mine] = scale(out[mine], 1, denominator, 2**62)[0]
+        for denominator in self._denominators:
+            mine = self.denominator[series] == denominator
+            out[mine] = scale(out[mine], 1, denominator, 2**62)[0]
         return out
 
 

@@ -27,7 +27,8 @@ from sinks.store_query import row_sql, row_values, selection
 
 log = logging.getLogger(__name__)
 
-MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "128MB"
+"""Of DuckDB's pages and sorts; what is more goes to files beside the store. More hardly makes it faster."""
 THREADS = 2
 CHECKPOINT_BYTES = 32 << 20
 """The write-ahead log is folded into the file when it has grown to this."""

@@ -43,12 +43,14 @@ def merge(connection: Connection, layout: Layout, frames: list[pa.Table]) -> Non
     if not layout.table.restated:
         _append(connection, layout, frames)
         return
-    rows = storable(layout, pa.concat_tables(frames))
-    rows = rows.append_column(_ROW, pa.array(np.arange(len(rows))))
+    rows = _thinned(connection, layout, _numbered(storable(layout, pa.concat_tables(frames))))
     clashes = _clashes(connection, layout, rows)
     contested = _repeated(connection, layout, rows)
     plain = clashes["newer"] & ~clashes["settled"]
     contested[clashes["row"][~plain]] = True
+    if layout.fills:
+        closing = clashes["row"][plain & _is_reported(rows)[clashes["row"]]]
+        contested |= _with_history(connection, layout, rows, closing)
     plain &= ~contested[clashes["row"]]
     if plain.any():
         _delete(connection, layout.current, clashes["id"][plain])
@@ -104,14 +106,39 @@ def _is_reported(rows: pa.Table) -> NDArray[np.bool_]:
     return reported
 
 
+def _numbered(rows: pa.Table) -> pa.Table:
+    return rows.append_column(_ROW, pa.array(np.arange(len(rows))))
+
+
+def _thinned(connection: Connection, layout: Layout, staged: pa.Table) -> pa.Table:
+    """Without the rows that a newer staged one replaces and that leave no history.
+
+    While much is caught up at once, a span fills many times in one batch; that is no contest.
+    """
+    if not _has_repeats(layout, staged) or not layout.has_current:
+        return staged
+    newest = f"row_number() OVER ({_by_key(layout)} ORDER BY {_version(layout)} DESC, {_ROW} DESC) = 1"
+    kept = f"{newest} OR {_reported(layout)}" if layout.revised else newest
+    rows = connection.execute(f"SELECT {_ROW} FROM staged v QUALIFY {kept}").fetchnumpy()[_ROW]
+    return _numbered(staged.take(pa.array(np.sort(rows))).drop_columns(_ROW))
+
+
 def _repeated(connection: Connection, layout: Layout, staged: pa.Table) -> NDArray[np.bool_]:
     """Which staged rows share their key with another staged row."""
     repeated = np.zeros(len(staged), bool)
-    keys = list(layout.table.key)
-    if len(staged.group_by(keys, use_threads=False).aggregate([])) < len(staged):
-        sql = f"SELECT {_ROW} FROM staged QUALIFY count(*) OVER (PARTITION BY {listed(layout.table.key)}) > 1"
+    if _has_repeats(layout, staged):
+        sql = f"SELECT {_ROW} FROM staged QUALIFY count(*) OVER ({_by_key(layout)}) > 1"
         repeated[connection.execute(sql).fetchnumpy()[_ROW]] = True
     return repeated
+
+
+def _has_repeats(layout: Layout, rows: pa.Table) -> bool:
+    groups = rows.group_by(list(layout.table.key), use_threads=False).aggregate([])
+    return len(groups) < len(rows)
+
+
+def _by_key(layout: Layout) -> str:
+    return f"PARTITION BY {listed(layout.table.key)}"
 
 
 def _insert(connection: Connection, layout: Layout, rows: pa.Table) -> None:
@@ -144,12 +171,27 @@ def _ids(clashes: dict[str, NDArray[Any]], mine: NDArray[np.bool_], settled: boo
     return np.unique(clashes["id"][mine & (clashes["settled"] == settled)])
 
 
+def _with_history(
+    connection: Connection, layout: Layout, rows: pa.Table, closing: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which staged rows close a span that had been reported before it was opened again.
+
+    Said again as it was, the older report is no history.
+    """
+    found = np.zeros(len(rows), bool)
+    if len(closing):
+        staged = rows.take(pa.array(np.unique(closing)))
+        within, bounds = _within(layout, staged)
+        matching = f"{layout.superseded} t JOIN staged s ON {_same_key(layout)}"
+        sql = f"SELECT DISTINCT s.{_ROW} AS _row FROM {matching} WHERE {within}"
+        found[connection.execute(sql, bounds).fetchnumpy()["_row"]] = True
+    return found
+
+
 def _superseded(connection: Connection, layout: Layout, staged: pa.Table) -> NDArray[np.int64]:
     within, bounds = _within(layout, staged)
-    sql = (
-        f"SELECT DISTINCT t.rowid AS id FROM {layout.superseded} t"
-        f" JOIN staged s ON {_same_key(layout)} WHERE {within}"
-    )
+    matching = f"{layout.superseded} t JOIN staged s ON {_same_key(layout)}"
+    sql = f"SELECT DISTINCT t.rowid AS id FROM {matching} WHERE {within}"
     return np.asarray(connection.execute(sql, bounds).fetchnumpy()["id"])
 
 
@@ -163,9 +205,10 @@ def _chains(
     assert len(staged)
     assert len(taken) == len(places)
     pool = [f"SELECT {names}, {_ROW} FROM staged"]
-    for place, table in enumerate(ids):
-        its = f"SELECT id FROM taken WHERE place = {place}"
-        pool.append(f"SELECT {names}, -1 FROM {table} WHERE rowid IN ({its})")
+    for place, (table, its) in enumerate(ids.items()):
+        if len(its):
+            chosen = f"{_between(its)} AND rowid IN (SELECT id FROM taken WHERE place = {place})"
+            pool.append(f"SELECT {names}, -1 FROM {table} WHERE {chosen}")
     version, reported, values = _version(layout), _reported(layout), _values(layout)
     history = f"{reported} AND {values} IS DISTINCT FROM next_values" if layout.revised else "false"
     sql = f"""
@@ -212,11 +255,14 @@ def _add(connection: Connection, layout: Layout, table: str, added: pa.Table) ->
 
 
 def _delete(connection: Connection, table: str, ids: NDArray[np.int64]) -> None:
-    """Deletes rows by rowid; the bounds keep DuckDB from looking at the rest of the table."""
     gone = pa.table({"id": ids})
-    bounds = [pc.min(gone["id"]).as_py(), pc.max(gone["id"]).as_py()]
-    sql = f"DELETE FROM {table} WHERE rowid BETWEEN ? AND ? AND rowid IN (SELECT id FROM gone)"
-    connection.execute(sql, bounds)
+    assert len(gone)
+    connection.execute(f"DELETE FROM {table} WHERE {_between(ids)} AND rowid IN (SELECT id FROM gone)")
+
+
+def _between(ids: NDArray[np.int64]) -> str:
+    """Bounds of rowids, which keep DuckDB from looking at the rest of the table."""
+    return f"rowid BETWEEN {int(ids.min())} AND {int(ids.max())}"
 
 
 def _within(layout: Layout, rows: pa.Table) -> tuple[str, list[int]]:

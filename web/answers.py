@@ -49,5 +49,6 @@ def packed(
 
 
 def failure(what: str, hint: str = "", status: int = 400) -> Response:
+    """What was wrong, and what to do about it, as JSON."""
     body = {"error": what, "hint": hint} if hint else {"error": what}
     return Response(encoded(body), status, media_type="application/json")

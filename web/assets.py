@@ -24,6 +24,8 @@ _TEXTS = ("text/", "image/svg", "application/manifest")
 
 @dataclass(frozen=True, slots=True)
 class Asset:
+    """One file: plain, compressed (the same object where that does not pay), and its identity."""
+
     body: bytes
     packed: bytes
     media_type: str

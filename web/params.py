@@ -41,6 +41,7 @@ class BadParameter(Exception):
 
 
 def table_of(name: str) -> Table:
+    """The table of a name in an address. Raises BadParameter (404)."""
     table = TABLES.get(name)
     if table is None:
         raise BadParameter(f"there is no table {name!r}", f"tables: {', '.join(TABLES)}", 404)
@@ -93,6 +94,7 @@ def export_query(name: str, params: QueryParams) -> tuple[Query, Format]:
 
 
 def whole(params: QueryParams, name: str, default: int, highest: int) -> int:
+    """A whole number from 1 to ``highest``. Raises BadParameter."""
     text = params.get(name)
     if text is None:
         return default
@@ -102,6 +104,7 @@ def whole(params: QueryParams, name: str, default: int, highest: int) -> int:
 
 
 def one_of(params: QueryParams, name: str, choices: tuple[str, ...], default: str) -> str:
+    """One of some words. Raises BadParameter."""
     text = params.get(name, default)
     if text not in choices:
         raise BadParameter(f"{name}: {text!r} is none of {', '.join(choices)}")

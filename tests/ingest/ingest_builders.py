@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -229,8 +229,8 @@ async def raw(endpoint: Endpoint, hello: bytes | None = None) -> AsyncIterator[C
         writer.close()
 
 
-async def until(condition: Any, seconds: float = 5) -> None:
+async def until(condition: Callable[[], object], seconds: float = 5) -> None:
     """Waits until something is so."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 counters are plain integers, nothing tells of them
             await asyncio.sleep(0.005)

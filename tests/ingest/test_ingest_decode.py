@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from ingest.columns import by_plant, from_readings
 from ingest.decode import Decoded, Decoder, Delivery
-from ingest.decode_exact import ELEMENTS_MAX, read_message
-from ingest.decode_fast import decode_fast
-from ingest.directory import Directory, Route
+from ingest.decode_exact import ELEMENTS_MAX
 from metering.readings import NO_TIME
 from tests.ingest.ingest_builders import NOW, NOW_MS, TOPIC, decode, reading, reasons, roster, rows
 
@@ -32,7 +26,14 @@ def one(decoded: Decoded) -> dict[str, Any]:
 
 def test_a_reading_is_taken_with_all_its_fields() -> None:
     """Value, time, unit, serial, seq, revision, product and quality."""
-    more = {"unit": "MWh", "serial": "A-17", "seq": 9, "revision": 2, "product": "billet", "quality": "estimated"}
+    more = {
+        "unit": "MWh",
+        "serial": "A-17",
+        "seq": 9,
+        "revision": 2,
+        "product": "billet",
+        "quality": "estimated",
+    }
     found = one(decode(TOPIC, reading("0.10", "2026-11-22T16:00:00.1239+08:00", **more)))
     assert found == {
         "plant": "steel", "point": "main", "time": NOW_MS + 123, "start": NO_TIME, "value": (10, -2),
@@ -57,7 +58,9 @@ def test_an_array_and_a_plants_array_and_a_gateways_object_say_the_same() -> Non
     times = [NOW_MS - 60_000, NOW_MS]
     on_point = [json.loads(reading(i, t)) for i, t in enumerate(times)]
     on_plant = [{"point": "main", **element} for element in on_point]
-    single = rows(Decoder(roster()).decode([Delivery([TOPIC] * 2, [json.dumps(e).encode() for e in on_point], NOW_MS)]))
+    single = rows(
+        Decoder(roster()).decode([Delivery([TOPIC] * 2, [json.dumps(e).encode() for e in on_point], NOW_MS)])
+    )
     gateway = [rows(decode(PLANT, {"time": t, "values": {"main": i}})) for i, t in enumerate(times)]
     assert rows(decode(TOPIC, on_point)) == single
     assert rows(decode(PLANT, on_plant)) == single
@@ -84,7 +87,8 @@ def test_the_readings_of_a_batch_are_cut_by_plant_in_order_of_receipt() -> None:
     """One ``Readings`` for each plant, whichever way each message was decoded."""
     topics = [TOPIC, "meterflow/v1/paper/main", PLANT, TOPIC, "meterflow/v1/paper"]
     payloads = [
-        reading(1), reading(2, x=1), b'[{"point":"intake","time":1,"value":0},' + reading(3, point="intake") + b"]",
+        reading(1), reading(2, x=1),
+        b'[{"point":"intake","time":1,"value":0},' + reading(3, point="intake") + b"]",
         reading(4), b'{"time":%d,"values":{"rolls":5,"main":6}}' % NOW_MS,
     ]  # fmt: skip
     decoded = Decoder(roster()).decode([Delivery(topics, payloads, NOW_MS)])
@@ -242,8 +246,14 @@ def test_what_a_user_may_not_publish_for_is_refused_before_anything_is_told() ->
 
 def test_elements_of_a_plants_array_name_their_point() -> None:
     """One that names none, an unknown one, another plant's; the rest is taken."""
-    names = [{}, {"point": "nothing"}, {"point": "rolls"}, {"point": 5}, {"point": "main"}]
-    decoded = decode(PLANT, [{**json.loads(GOOD), **name} for name in names])
+    names: list[dict[str, object]] = [
+        {},
+        {"point": "nothing"},
+        {"point": "rolls"},
+        {"point": 5},
+        {"point": "main"},
+    ]
+    decoded = decode(PLANT, [json.loads(GOOD) | name for name in names])
     assert reasons(decoded) == ["wrong_shape", "unknown_point", "point_of_other_plant", "wrong_shape"]
     assert len(rows(decoded)) == 1
     assert [r.row["point"] for r in decoded.rejected] == [None, "nothing", "rolls", None]
@@ -291,8 +301,12 @@ def test_a_gateways_message_is_judged_value_by_value(text: str, reason: str) -> 
 def test_a_refused_elements_payload_can_be_sent_again_on_the_same_topic() -> None:
     """When what was wrong is put right, it is taken as it stands."""
     message = {"time": NOW, "start": NOW_MS - 5, "values": {"furnace": "1.50", "books": 7}}
-    array = [{"point": "furnace", "time": NOW, "value": 2, "seq": 1}, {"point": "main", "time": NOW, "value": 2}]
+    array = [
+        {"point": "furnace", "time": NOW, "value": 2, "seq": 1},
+        {"point": "main", "time": NOW, "value": 2},
+    ]
     later = roster({"steel": {"furnace": ("register", "kWh")}})
+    sent: object
     for sent in (message, array):
         (rejected,) = decode(PLANT, sent).rejected
         again = str(rejected.row["payload"]).encode()
@@ -313,89 +327,3 @@ def test_a_new_roster_is_seen_by_the_next_batch() -> None:
     assert reasons(decoder.decode([delivery])) == ["unknown_point"]
     decoder.roster = roster()
     assert len(rows(decoder.decode([delivery]))) == 1
-
-
-# -- laws ------------------------------------------------------------------------------------------
-
-SCALARS = st.sampled_from(
-    ["1", "-0.5", '"12.50"', "1e3", "1E400", "NaN", "null", "true", '""', '"kWh"', '"m3"', '"good"', '"\\u0041"',
-     '"\\ud800"', '"é"', str(NOW_MS), str(NOW_MS - 1), f'"{NOW}"', '"2026-11-22T08:00:00"', "[]", '{"a":"b"}', "7.0",
-     '"main"', '"a\\"b"', "9" * 30, '"007"', ".5", '"-.5"', '"5."', '"-"', '"1-2"', '"1.2.3"', '"1,2"', "-0"]
-)  # fmt: skip
-KEYS = st.sampled_from(
-    ["time", "value", "start", "unit", "serial", "seq", "revision", "product", "quality", "point", "x", "tim\\u0065"]
-)
-LIKELY = st.lists(st.tuples(KEYS, SCALARS), max_size=4)
-OBJECTS = st.builds(
-    lambda time, value, more: (
-        "{" + ", ".join(f'"{k}": {v}' for k, v in [*time, *value, *more]) + "}"
-    ),
-    st.just([("time", str(NOW_MS))]) | st.just([("time", f'"{NOW}"')]) | st.just([]),
-    SCALARS.map(lambda text: [("value", text)]) | st.just([("value", "1.5")]),
-    LIKELY | st.just([]),
-)  # fmt: skip
-GATEWAYS = st.builds(
-    lambda values, more: "{" + ", ".join(
-        [f'"time": {NOW_MS}', *(f'"{k}": {v}' for k, v in more),
-         '"values": {' + ", ".join(f'"{k}": {v}' for k, v in values) + "}"]) + "}",
-    st.lists(st.tuples(st.sampled_from(["main", "intake", "books", "rolls"]), SCALARS), max_size=4),
-    st.lists(st.tuples(st.sampled_from(["start", "seq", "gateway", "sent", "x"]), SCALARS), max_size=2),
-)  # fmt: skip
-TEXTS = OBJECTS | st.lists(OBJECTS, max_size=4).map(lambda found: f"[{', '.join(found)}]") | GATEWAYS
-PAYLOADS = (
-    TEXTS.map(str.encode)
-    | st.binary(max_size=60)
-    | st.builds(lambda text, i, b: text.encode()[:i] + b + text.encode()[i + 1 :], TEXTS, st.integers(0, 60), st.binary(max_size=2))
-)  # fmt: skip
-ROUTES = {TOPIC: Route("steel", 0), BOOKS: Route("steel", 2), PLANT: Route("steel", -1)}
-BATCHES = st.lists(st.tuples(st.sampled_from([*ROUTES, "meterflow/v1/paper/main", "a/b"]), PAYLOADS), max_size=6)
-
-
-@given(BATCHES)
-@settings(max_examples=400)
-def test_nothing_crashes_the_decoder_and_everything_is_accounted_for(batch: list[tuple[str, bytes]]) -> None:
-    """received = accepted + rejected, at least one for each message; a batch is the sum of its messages."""
-    decoder = Decoder(roster())
-    whole = decoder.decode([Delivery([t for t, _ in batch], [p for _, p in batch], NOW_MS)])
-    alone = [decoder.decode([Delivery([topic], [payload], NOW_MS)]) for topic, payload in batch]
-    assert whole.received == sum(map(len, whole.readings)) + len(whole.rejected)
-    assert all(decoded.received >= 1 for decoded in alone)
-    assert "not_decoded" not in reasons(whole)
-    assert whole.rejected == [rejected for decoded in alone for rejected in decoded.rejected]
-    by_message = [row for decoded in alone for row in rows(decoded)]
-    assert rows(whole) == sorted(by_message, key=lambda row: row["plant"] == "paper")
-
-
-@given(st.lists(st.tuples(st.sampled_from([*ROUTES]), TEXTS.map(str.encode)), min_size=1, max_size=4))
-@settings(max_examples=400)
-def test_the_quick_way_takes_exactly_what_the_exact_way_takes(batch: list[tuple[str, bytes]]) -> None:
-    """Whatever decode_fast.py takes, decode_exact.py takes wholly and as the same readings."""
-    directory = Directory(roster())
-    codes = [directory.codes[topic] for topic, _ in batch]
-    received = np.full(len(batch), NOW_MS, np.int64)
-    columns, others = decode_fast(directory, codes, [payload for _, payload in batch], received)
-    taken, order = [], []
-    for i in sorted(set(range(len(batch))) - set(others)):
-        readings, refused = read_message(directory, ROUTES[batch[i][0]], batch[i][1], NOW_MS)
-        assert refused == []
-        taken += readings
-        order += [i] * len(readings)
-    wanted = by_plant(directory, from_readings(taken, order), received)
-    assert rows(Decoded(by_plant(directory, columns, received), [], 0)) == rows(Decoded(wanted, [], 0))
-
-
-def test_plain_messages_go_the_quick_way() -> None:
-    """Else the law above would say nothing."""
-    directory = Directory(roster())
-    plain = {
-        TOPIC: [reading(1.5), reading("1.50", NOW_MS, unit="MWh", serial="A"), b"[" + reading() + b"]"],
-        BOOKS: [reading(1, start=NOW_MS - 1, quality="good")],
-        PLANT: [
-            b"[" + reading(point="main") + b"]",
-            b'{"time":%d,"start":%d,"values":{"main":"1","books":2}}' % (NOW_MS, NOW_MS - 1),
-        ],
-    }
-    batch = [(directory.codes[topic], payload) for topic, payloads in plain.items() for payload in payloads]
-    codes, payloads = [code for code, _ in batch], [payload for _, payload in batch]
-    columns, others = decode_fast(directory, codes, payloads, np.full(len(batch), NOW_MS, np.int64))
-    assert (len(columns), others) == (7, [])

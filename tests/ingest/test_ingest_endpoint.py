@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Any
 
 import pytest
 import structlog
@@ -13,11 +12,11 @@ import structlog
 from ingest.endpoint import Endpoint
 from ingest.mqtt_encode import PINGRESP
 from ingest.mqtt_events import V5, Code, Limits
-from ingest.users import User, Users, hash_password
 from metering.errors import UsageError
 from tests.ingest.ingest_builders import (
     NOW_MS,
     TOPIC,
+    Client,
     FaultyLog,
     connect,
     packet,
@@ -40,7 +39,7 @@ def reason_of(end: bytes) -> int:
     return end[2]
 
 
-async def hello(endpoint: Endpoint, client: Any) -> None:
+async def hello(client: Client) -> None:
     """Reads an MQTT 5 CONNACK away."""
     head = await client.reader.readexactly(2)
     assert (await client.reader.readexactly(head[1]))[1] == 0
@@ -126,7 +125,10 @@ async def test_messages_of_many_connections_share_one_append() -> None:
             await other.expect(b"".join(map(puback, (1, 2, 3))))
             await one.expect(b"".join(map(puback, (1, 1, 2, 3))))
         assert (log.attempts, endpoint.counters.batches) == (2, 2)
-        assert {plant: hop.accepted for plant, hop in endpoint.counters.by_plant.items()} == {"steel": 4, "paper": 3}
+        assert {plant: hop.accepted for plant, hop in endpoint.counters.by_plant.items()} == {
+            "steel": 4,
+            "paper": 3,
+        }
 
 
 async def test_qos_0_is_taken_without_an_answer() -> None:
@@ -169,8 +171,10 @@ async def test_an_oversize_message_leaves_a_row_and_the_service_up(version: int)
     """
     async with serving() as (endpoint, log), raw(endpoint, connect(version)) as client:
         big = publish(payload=b"8" * 10_000_000, version=version)
-        await (client.expect(b"\x20\x02\x00\x00") if version == 4 else hello(endpoint, client))
-        sending = asyncio.create_task(client.send(big, publish(payload=reading(), packet_id=2, version=version)))
+        await (client.expect(b"\x20\x02\x00\x00") if version == 4 else hello(client))
+        sending = asyncio.create_task(
+            client.send(big, publish(payload=reading(), packet_id=2, version=version))
+        )
         await client.expect(puback(1))
         if version == 4:
             await client.expect(puback(2))
@@ -189,7 +193,7 @@ async def test_an_oversize_message_leaves_a_row_and_the_service_up(version: int)
 async def test_an_invalid_topic_leaves_a_row_before_the_connection_ends(topic: str | bytes) -> None:
     """What came before it is acknowledged."""
     async with serving() as (endpoint, log), raw(endpoint, connect(V5)) as client:
-        await hello(endpoint, client)
+        await hello(client)
         await client.send(publish(payload=reading(), version=V5), publish(topic, b"x", 2, version=V5))
         await client.expect(puback(1))
         assert reason_of(await client.rest()) == Code.TOPIC_NAME_INVALID
@@ -201,7 +205,7 @@ async def test_an_invalid_topic_leaves_a_row_before_the_connection_ends(topic: s
 async def test_a_breach_ends_the_connection_after_its_messages_are_acknowledged() -> None:
     """QoS 2 behind good messages, with the log stuck."""
     async with serving() as (endpoint, log), raw(endpoint, connect(V5)) as client:
-        await hello(endpoint, client)
+        await hello(client)
         log.free.clear()
         await client.send(publish(payload=reading(), version=V5), publish(qos=2, version=V5))
         assert await client.silence(0.3)
@@ -249,7 +253,7 @@ async def test_a_will_is_published_when_the_client_dies_and_not_when_it_leaves()
 async def test_a_silent_client_is_let_go_after_one_and_a_half_keep_alives() -> None:
     """And a pinging one is not."""
     async with serving() as (endpoint, _), raw(endpoint, connect(V5, keep_alive_s=1)) as silent:
-        await hello(endpoint, silent)
+        await hello(silent)
         async with raw(endpoint, connect(client_id="alive", keep_alive_s=1)) as alive:
             await alive.expect(b"\x20\x02\x00\x00")
             started = time.monotonic()
@@ -275,9 +279,9 @@ async def test_who_never_connects_is_let_go() -> None:
 async def test_a_second_client_of_the_same_id_takes_over() -> None:
     """The first is told so."""
     async with serving() as (endpoint, _), raw(endpoint, connect(V5, "meter")) as first:
-        await hello(endpoint, first)
+        await hello(first)
         async with raw(endpoint, connect(V5, "meter")) as second:
-            await hello(endpoint, second)
+            await hello(second)
             assert reason_of(await first.rest()) == Code.SESSION_TAKEN_OVER
             await second.send(packet(0xC0, b""))
             await second.expect(PINGRESP)
@@ -296,63 +300,10 @@ async def test_connections_beyond_the_limit_are_closed() -> None:
 async def test_subscriptions_are_refused() -> None:
     """With the failure code, and the connection goes on."""
     async with serving() as (endpoint, _), raw(endpoint) as client:
-        await client.send(packet(0x82, b"\0\7" + text("meterflow/#") + b"\1"), packet(0xA2, b"\0\x08" + text("a")))
+        await client.send(
+            packet(0x82, b"\0\7" + text("meterflow/#") + b"\1"), packet(0xA2, b"\0\x08" + text("a"))
+        )
         await client.expect(b"\x90\x03\0\7\x80" + b"\xb0\x02\0\x08")
-
-
-USERS = Users(
-    [
-        User("steel", frozenset({"steel"}), hash_password("secret")),
-        User("all", None, hash_password("other")),
-    ]
-)
-
-
-@pytest.mark.parametrize(
-    ("version", "user", "password", "answer"),
-    [
-        (4, None, b"", b"\x20\x02\x00\x05"),
-        (4, "steel", b"wrong", b"\x20\x02\x00\x04"),
-        (4, "nobody", b"secret", b"\x20\x02\x00\x04"),
-        (5, None, b"", bytes((Code.NOT_AUTHORIZED,))),
-        (5, "steel", b"wrong", bytes((Code.BAD_USER_OR_PASSWORD,))),
-    ],
-)
-async def test_who_is_no_user_is_not_let_in(version: int, user: str | None, password: bytes, answer: bytes) -> None:
-    """Nor is anything taken that it sent behind its CONNECT."""
-    rest = b"" if user is None else text(user) + text(password)
-    greeting = connect(version, flags=2 if user is None else 0xC2, rest=rest)
-    async with serving(users=USERS) as (endpoint, _), raw(endpoint, greeting) as client:
-        await client.send(publish(payload=reading(), version=version))
-        found = await client.rest()
-        assert found == answer if version == 4 else found[3:4] == answer
-        assert endpoint.counters.messages == 0
-        assert sum(endpoint.counters.refusals.values()) == 1
-
-
-async def test_a_user_publishes_for_its_plants_only() -> None:
-    """Also what came in the same bytes as the CONNECT, and its will."""
-    will = text("meterflow/v1/paper/rolls") + text(reading())
-    greeting = connect(flags=0xC6, rest=will + text("steel") + text("secret"))
-    async with serving(users=USERS) as (endpoint, log):
-        sent = greeting + publish(payload=reading()) + publish("meterflow/v1/paper/main", reading(), 2)
-        async with raw(endpoint, sent) as client:
-            await client.expect(b"\x20\x02\x00\x00" + puback(1) + puback(2))
-        await until(lambda: endpoint.counters.received == 3)
-        assert len(await log.readings()) == 1
-        assert endpoint.counters.rejected == {"not_permitted": 2}
-
-
-async def test_users_do_not_end_each_others_connections() -> None:
-    """Client ids are a user's own."""
-    async with serving(users=USERS) as (endpoint, _):
-        first = connect(client_id="same", flags=0xC2, rest=text("steel") + text("secret"))
-        second = connect(client_id="same", flags=0xC2, rest=text("all") + text("other"))
-        async with raw(endpoint, first) as one, raw(endpoint, second) as two:
-            for client in (one, two):
-                await client.expect(b"\x20\x02\x00\x00")
-            await one.send(packet(0xC0, b""))
-            await one.expect(PINGRESP)
 
 
 async def test_a_stop_acknowledges_what_is_under_way_and_says_goodbye() -> None:
@@ -362,7 +313,7 @@ async def test_a_stop_acknowledges_what_is_under_way_and_says_goodbye() -> None:
     endpoint = Endpoint(log, roster(), port=0, clock_ms=lambda: NOW_MS)
     await endpoint.start()
     async with raw(endpoint, connect(V5, flags=6, rest=b"\0" + will)) as client:
-        await hello(endpoint, client)
+        await hello(client)
         log.free.clear()
         await client.send(publish(payload=reading(1), version=V5))
         await until(lambda: log.attempts == 1)
@@ -410,7 +361,8 @@ async def test_random_bytes_never_take_the_service_down() -> None:
     chance = random.Random(7)
     good = [
         connect(), connect(V5, "five"), publish(payload=reading()), publish(version=V5), packet(0xC0, b""),
-        packet(0x82, b"\0\1\0" + text("a") + b"\1"), DISCONNECT, publish(payload=b"[" + reading() + b",1]", qos=0),
+        packet(0x82, b"\0\1\0" + text("a") + b"\1"), DISCONNECT,
+        publish(payload=b"[" + reading() + b",1]", qos=0),
     ]  # fmt: skip
     async with serving() as (endpoint, log):
         for _ in range(150):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.numbers import Exact, Fault, epoch_ms, exact
 from ingest.reasons import Reason
 from metering.readings import FLAG_ROUNDED
 
-DECIMALS = st.from_regex(r"[+-]?([0-9]{1,25}(\.[0-9]{0,25})?|\.[0-9]{1,25})([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+DECIMALS = st.from_regex(
+    r"[+-]?([0-9]{1,25}(\.[0-9]{0,25})?|\.[0-9]{1,25})([eE][+-]?[0-9]{1,3})?", fullmatch=True
+)
 
 
 def rounded(value: Fraction, exponent: int) -> int:
@@ -21,6 +23,7 @@ def rounded(value: Fraction, exponent: int) -> int:
     return round(value / Fraction(10) ** exponent)
 
 
+@settings(deadline=None)
 @given(DECIMALS)
 def test_a_decimal_is_taken_exactly_or_rounded_half_to_even_and_flagged(text: str) -> None:
     """Against exact fractions."""
@@ -93,6 +96,7 @@ def test_hostile_texts_take_no_time() -> None:
         epoch_ms(text)
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001 zones are put on below
     st.integers(-1439, 1439),
@@ -100,7 +104,7 @@ def test_hostile_texts_take_no_time() -> None:
 def test_rfc_3339_is_read_to_the_millisecond(moment: datetime, offset_minutes: int) -> None:
     """Against the standard library, microseconds cut off."""
     aware = moment.replace(tzinfo=timezone(timedelta(minutes=offset_minutes)))
-    wanted = (aware - datetime(1970, 1, 1, tzinfo=timezone.utc)) // timedelta(milliseconds=1)
+    wanted = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     assert epoch_ms(aware.isoformat()) == wanted
 
 

@@ -18,12 +18,14 @@ def test_a_file_of_users_is_read_as_yaml_and_as_json(tmp_path: Path) -> None:
     (tmp_path / "users.yaml").write_text(
         f"users:\n  - {{name: a, password: '{SECRET}', plants: [p]}}\n  - {{name: b, password: '{SECRET}'}}\n"
     )
-    (tmp_path / "users.json").write_text(json.dumps({"users": [{"name": "a", "password": SECRET, "plants": ["p"]}]}))
+    (tmp_path / "users.json").write_text(
+        json.dumps({"users": [{"name": "a", "password": SECRET, "plants": ["p"]}]})
+    )
     for name in ("users.yaml", "users.json"):
         users = load_users(tmp_path / name)
         found = users.check("a", b"secret")
         assert found is not None
-        assert found.plants == {"p"}
+        assert found.plants == frozenset({"p"})
         assert users.check("a", b"wrong") is None
         assert users.check("c", b"secret") is None
     everything = load_users(tmp_path / "users.yaml").check("b", b"secret")

@@ -68,6 +68,15 @@ def test_an_open_row_that_comes_late_does_not_reopen_a_final_one(
     assert amounts(store) == ["2"]
 
 
+def test_open_rows_of_one_position_are_ordered_by_revision(
+    store: DuckStore, interval: Builder, frame: Builder
+) -> None:
+    """One log record may open a span, report it and open it again."""
+    store.write([frame("interval", [interval(amount="2", state="open", revision=1, position=1)])], 1)
+    store.write([frame("interval", [interval(amount="1", state="open", revision=0, position=1)])], 2)
+    assert amounts(store) == ["2"]
+
+
 def test_the_same_row_again_replaces_itself(store: DuckStore, interval: Builder, frame: Builder) -> None:
     """Equal position and revision: the row that came last is the row, and there is one of it."""
     store.write([frame("interval", [interval(amount="2", position=1)])], 1)

@@ -38,20 +38,26 @@ def versions_of_a_key(draw: st.DrawFn) -> list[tuple[int, int, str, int]]:
     may come of one position.
     """
     said: list[tuple[int, int, str, int]] = []
-    position, revision, amount, reported = 0, 0, 0, False
+    position, revision, amount, told = 0, 0, 0, (-1, 0)
     for step in draw(st.lists(st.sampled_from(["fill", "report", "repeat"]), min_size=1, max_size=7)):
-        same_version = step == "repeat" or (step == "fill" and not reported)
+        same_version = step == "repeat" or (bool(said) and said[-1][2] == "open" and step == "fill")
         position += draw(st.integers(0, 2)) + same_version
-        if step == "repeat" and reported:
-            said.append((position, revision, said[-1][2], amount))
-            continue
-        revision += reported
-        amount += draw(st.integers(0, 2))
-        reported = step == "report"
+        if step == "repeat" and told[0] >= 0:
+            revision, amount = told
+        else:
+            revision += revision == told[0] and (step == "report" or draw(st.booleans()))
+            amount += draw(st.integers(0, 2))
+        reported = step == "report" or (step == "repeat" and told[0] >= 0)
+        position += bool(said) and (position, revision, reported) <= version_of(said[-1])
+        told = (revision, amount) if reported else told
         said.append(
             (position, revision, ("revised" if revision else "final") if reported else "open", amount)
         )
     return said
+
+
+def version_of(said: tuple[int, int, str, int]) -> tuple[int, int, bool]:
+    return said[0], said[1], said[2] != "open"
 
 
 @st.composite
@@ -93,7 +99,7 @@ def shown(rows: list[Row]) -> list[tuple[Any, ...]]:
     ]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivery=deliveries())
 def test_newest_rows_and_history_do_not_depend_on_the_delivery(
     lasting: DuckStore, interval: Builder, frame: Builder, delivery: tuple[list[list[Row]], list[Row]]

@@ -6,12 +6,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from metering.roster import Roster
 from sinks.store_duckdb import DuckStore, open_store
+from tests.web.web_browser import Opening
 from tests.web.web_site import DYE, STEEL, Served, Site, site
 
 CHROMIUM = (
@@ -91,3 +94,33 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM))
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Browser) -> Iterator[Opening]:
+    """Opens pages that must stay free of errors and must ask nobody but their own service."""
+    contexts, complaints, foreign = [], list[str](), list[str]()
+
+    def open_page(one: Served, path: str = "/", **options: Any) -> Page:
+        settings = {
+            "viewport": ViewportSize(width=1366, height=900),
+            "timezone_id": "America/New_York",
+            "locale": "en-US",
+            **options,
+        }
+        context = chromium.new_context(**settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on(
+            "request", lambda r: foreign.append(r.url) if urlsplit(r.url).hostname != "127.0.0.1" else None
+        )
+        page.goto(one.address + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert (complaints, foreign) == ([], [])

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, ViewportSize, expect
 
+from ingest.reasons import Reason
+from tests.web.web_browser import FIRST, Opening, Serving, drawn, now_ms
 from tests.web.web_site import (
     DYE,
     HOUR_MS,
     MINUTE_MS,
     STEEL,
     WINDOWS,
-    Served,
     figure,
     history,
     site,
@@ -27,66 +25,7 @@ from tests.web.web_site import (
 )
 from web.live import LiveFeed
 
-Serving = Callable[..., Served]
-Opening = Callable[..., Page]
-FIRST = ".card[data-scope='plant:steel-1'] .figure[data-id='kwh-per-t']"
 PHONE, DESK, WALL = (ViewportSize(width=w, height=h) for w, h in ((360, 740), (1366, 900), (1920, 1080)))
-
-
-def now_ms() -> int:
-    return int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
-
-
-@pytest.fixture
-def opened(chromium: Browser) -> Iterator[Opening]:
-    """Opens pages that must stay free of errors and must ask nobody but their own service."""
-    contexts, complaints, foreign = [], list[str](), list[str]()
-
-    def open_page(one: Served, path: str = "/", **options: Any) -> Page:
-        settings = {"viewport": DESK, "timezone_id": "America/New_York", "locale": "en-US", **options}
-        context = chromium.new_context(**settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        page.on(
-            "request", lambda r: foreign.append(r.url) if urlsplit(r.url).hostname != "127.0.0.1" else None
-        )
-        page.goto(one.address + path)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert (complaints, foreign) == ([], [])
-
-
-def drawn(page: Page, where: str = FIRST) -> dict[str, Any]:
-    """What the chart library was given to draw, and the stretches marked as empty."""
-    page.wait_for_selector(f"{where} .chart canvas")
-    return page.eval_on_selector(  # type: ignore[no-any-return]
-        f"{where} .chart", "e => ({data: e.plot.data.map(c => [...c]), gaps: Number(e.dataset.gaps)})"
-    )
-
-
-def ink(page: Page, from_ms: int, to_ms: int, where: str = FIRST) -> int:
-    """How many pixels of the line's colour lie between two instants."""
-    script = """(e, [from, to]) => {
-        const u = e.plot, [left, right] = [from, to].map(t => u.valToPos(t / 1000, 'x', true));
-        const pen = document.createElement('canvas').getContext('2d');
-        pen.fillStyle = getComputedStyle(e).getPropertyValue('--series'); pen.fillRect(0, 0, 1, 1);
-        const [r, g, b] = pen.getImageData(0, 0, 1, 1).data;
-        const copy = document.createElement('canvas');
-        [copy.width, copy.height] = [right - left, u.bbox.height];
-        const into = copy.getContext('2d', {willReadFrequently: true});
-        into.drawImage(u.ctx.canvas, -left, -u.bbox.top);
-        const {data} = into.getImageData(0, 0, right - left, u.bbox.height);
-        let count = 0;
-        for (let i = 0; i < data.length; i += 4)
-            if (Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) < 60) count++;
-        return count; }"""
-    return page.eval_on_selector(f"{where} .chart", script, [from_ms, to_ms])  # type: ignore[no-any-return]
 
 
 def test_a_card_shows_the_newest_complete_figure_against_its_target(served: Serving, opened: Opening) -> None:
@@ -121,69 +60,6 @@ def test_a_new_figure_shows_without_a_reload(served: Serving, opened: Opening) -
     expect(page.locator(f"{FIRST} .number")).to_have_text("587.5", timeout=2_000)
     wait_until(lambda: drawn(page)["data"][3][-1] == 587.5, 2)
     assert page.evaluate("window.same")
-
-
-def test_a_restated_window_changes_in_the_chart(served: Serving, opened: Opening) -> None:
-    """A late reading's new revision replaces the old point; the figure says that it was revised."""
-    one, now = served(), now_ms()
-    one.site.put({"intensity": history(now, 60, lambda _: 600.0)})
-    page = opened(one)
-    drawn(page)
-    late = [
-        figure(now - back * MINUTE_MS, 630.0, state="revised", revision=1, cause="late") for back in (0, 30)
-    ]
-    one.site.put({"intensity": late})
-    wait_until(lambda: drawn(page)["data"][3].count(630.0) == 2)
-    expect(page.locator(f"{FIRST} .notes")).to_have_text("revised (late)")
-
-
-@pytest.mark.parametrize("rows", ["empty", "absent"])
-def test_a_gap_is_a_gap(served: Serving, opened: Opening, rows: str) -> None:
-    """Where there is no figure no line is drawn, whether the row is empty or not there at all."""
-    one, now = served(), now_ms()
-
-    def value(back: int) -> float | None:
-        return None if 60 <= back < 120 else 600.0 + back / 10
-
-    found = history(now, 400, value)
-    one.site.put({"intensity": [r for r in found if rows == "empty" or r["value"] is not None]})
-    page = opened(one)
-    chart = drawn(page)
-    gap = (now - 119 * MINUTE_MS, now - 60 * MINUTE_MS)
-    within = [
-        v for x, v in zip(chart["data"][0], chart["data"][3], strict=True) if gap[0] <= x * 1000 <= gap[1]
-    ]
-    assert within
-    assert set(within) == {None}
-    assert all(0 not in column for column in chart["data"][1:])
-    assert ink(page, gap[0] + 5 * MINUTE_MS, gap[1] - 5 * MINUTE_MS) == 0
-    assert ink(page, now - 300 * MINUTE_MS, now - 150 * MINUTE_MS) > 50
-    assert chart["gaps"] == 2, "the one in the middle, and the time before the first figure"
-
-
-def test_a_plant_that_fell_silent_shows_no_figure_for_the_silence(served: Serving, opened: Opening) -> None:
-    """The chart's right edge stays now: the line ends where the figures end."""
-    one, now = served(), now_ms()
-    one.site.put({"intensity": history(now - 70 * MINUTE_MS, 300, wave)})
-    page = opened(one)
-    drawn(page)
-    assert ink(page, now - 65 * MINUTE_MS, now) == 0
-    expect(page.locator(f"{FIRST} .when")).to_contain_text(re.compile(r"7\d min ago"))
-
-
-def test_estimated_parts_are_not_drawn_as_measured(served: Serving, opened: Opening) -> None:
-    """A window measured in part, or to an unknown extent, is on the dashed line; the figure says how much."""
-    one, now = served(), now_ms()
-    rows = history(now, 100, wave)
-    for row in rows[40:60]:
-        row["measured_share"] = 0.75
-    rows[60]["measured_share"], rows[-1]["measured_share"] = None, 0.875
-    one.site.put({"intensity": rows})
-    page = opened(one)
-    _, _, dashed, solid = drawn(page)["data"]
-    assert [v is None for v in solid] == [40 <= i <= 60 or i == 100 for i in range(101)]
-    assert [v is not None for v in dashed] == [39 <= i <= 61 or i >= 99 for i in range(101)]
-    expect(page.locator(f"{FIRST} .notes")).to_have_text("13 % estimated")
 
 
 def test_a_missing_figure_says_why(served: Serving, opened: Opening) -> None:
@@ -308,28 +184,6 @@ def test_a_plant_opens_by_keyboard_and_the_way_back_works(served: Serving, opene
     expect(page.locator(".card").first).to_be_visible()
 
 
-def test_hours_without_amounts_are_no_bars(served: Serving, opened: Opening) -> None:
-    """Bars of one plant: unknown hours are empty, open and estimated ones are not filled."""
-    one = served()
-    top = now_ms() // HOUR_MS * HOUR_MS
-    hour = {"scope": "plant:steel-1", "measures": "electricity", "product": "", "span": "hour", "unit": "kWh"}
-    states = {0: ("open", "partial", 0.5), 3: ("final", "estimated", 0.5)}
-    rows = []
-    for back in (0, 1, 3, 4):
-        state, quality, share = states.get(back, ("final", "valid", 1.0))
-        times = {"start": top - back * HOUR_MS, "end": top - (back - 1) * HOUR_MS, "reported": top}
-        rows.append(
-            hour | times | {"amount": 100 + back, "state": state, "quality": quality, "measured_share": share}
-        )
-    one.site.put({"rollup": rows})
-    page = opened(one, "/#/plant/steel-1")
-    page.wait_for_selector(".bars canvas")
-    _, filled, outlined = page.eval_on_selector(".bars .chart", "e => e.plot.data.map(c => [...c])")
-    assert filled[-5:] == [104, None, None, 101, None]
-    assert outlined[-5:] == [None, 103, None, None, 100]
-    assert set(filled[:-5]) | set(outlined[:-5]) == {None}
-
-
 def test_a_lost_service_is_said_and_found_again(served: Serving, chromium: Browser) -> None:
     """The page says that it is not connected, connects by itself when the service is back, and goes on."""
     one, now = served(), now_ms()
@@ -409,3 +263,14 @@ def test_numbers_are_written_as_the_reader_writes_them(served: Serving, opened: 
     one.site.put({"intensity": [figure(now, 1234.5, target=1000.0)]})
     page = opened(one, locale="de-DE")
     expect(page.locator(f"{FIRST} .value")).to_have_text("1.235kWh/t")
+
+
+def test_every_reason_of_ingest_reads_as_words(served: Serving, opened: Opening) -> None:
+    """Known ones in words of their own, all others with blanks instead of underscores."""
+    one, now = served(), now_ms()
+    reasons = [reason.value for reason in Reason][:20]
+    one.site.put({"rejected": [{"received": now, "topic": "t", "reason": reason} for reason in reasons]})
+    page = opened(one)
+    titles = page.locator("#rejected li strong")
+    expect(titles).to_have_count(len(reasons))
+    assert not [text for text in titles.all_inner_texts() if "_" in text or not text[0].isupper()]

@@ -143,7 +143,8 @@ export class Figure {
     const { zone, now } = { zone: this.context.zone(), now: this.context.now() };
     const at = h("b", {}, moment(point.end, zone, now));
     if (point.value === null) {
-      const reason = point.reason === "absent" ? "no window was computed" : reasonText(point.reason, this.intensity);
+      const why = point.state === "o" ? "open" : point.reason;
+      const reason = why === "absent" ? "no window was computed" : reasonText(why, this.intensity);
       return fill(this.parts.when, h("span", {}, at, ` no figure: ${reason}`));
     }
     const sure = { m: "measured", e: point.share === null ? "share unknown" : `${percent(1 - point.share)} estimated`, o: "still filling" }[kind(point)];

@@ -1,0 +1,151 @@
+"""From publish to stored result: a running service under a steady thousand readings a second.
+
+A probe point's register is published at QoS 1 every now and then, and asked for over the page's API
+until its interval shows the new amount. ``run`` gives median and 99th percentile, the time a PUBACK
+takes beside it, and what the service costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+POINTS, RATE_HZ = 100, 1000
+SAMPLES, WARM_UP_S = 100, 5.0
+_TIMEOUT_S = 10.0
+
+
+def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RATE_HZ) -> dict[str, Any]:
+    """Measures for about a minute and prints the figures."""
+    with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name, _service(Path(name)) as (mqtt_port, url, pid):
+        stop = threading.Event()
+        load = threading.Thread(target=_load, args=(mqtt_port, rate_hz, stop))
+        load.start()
+        time.sleep(WARM_UP_S)
+        cpu_s, started_s = _cpu_s(pid), time.monotonic()
+        stored, acknowledged = _probe(mqtt_port, url, samples)
+        busy = (_cpu_s(pid) - cpu_s) / (time.monotonic() - started_s)
+        stop.set()
+        load.join()
+    figures = {
+        "readings_per_s": rate_hz, "points": POINTS, "samples": samples,
+        "stored_median_ms": _ms(stored, 50), "stored_p99_ms": _ms(stored, 99),
+        "acknowledged_median_ms": _ms(acknowledged, 50), "acknowledged_p99_ms": _ms(acknowledged, 99),
+        "service_cores": round(busy, 2),
+    }  # fmt: skip
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n" if json_output else _table(figures))
+    return figures
+
+
+def _site() -> str:
+    points = [
+        f"      - {{id: e{i}, measures: electricity, reads: register, unit: kWh, expect_every: 1s, role: submeter}}\n"
+        for i in range(POINTS)
+    ]
+    probe = "      - {id: probe, measures: electricity, reads: register, unit: kWh}\n"
+    return "meterflow: 1\nplants:\n  - id: works\n    time_zone: Asia/Shanghai\n    points:\n" + probe + "".join(points)
+
+
+@contextmanager
+def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
+    (folder / "site.yaml").write_text(_site())
+    ports = [_free_port(), _free_port()]
+    command = [sys.executable, "-m", "meterflow", "up", str(folder / "site.yaml"), "--data", str(folder / "data")]
+    command += ["--mqtt-port", str(ports[0]), "--http-port", str(ports[1])]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        assert process.stderr is not None
+        while "Ctrl-C" not in (line := process.stderr.readline()):
+            assert line, "the service did not start"
+        yield ports[0], f"http://127.0.0.1:{ports[1]}", process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
+    """One reading a message, round the points, at a steady rate."""
+    client = _client(port, "load")
+    begun, count = time.time(), 0
+    while not stop.is_set():
+        due = int((time.time() - begun) * rate_hz)
+        while count < due:
+            stamp = time.time_ns() // 1_000_000
+            payload = f'{{"time":{stamp},"value":{count // POINTS}}}'
+            client.publish(f"meterflow/v1/works/e{count % POINTS}", payload, qos=1)
+            count += 1
+        time.sleep(0.005)
+    client.disconnect()
+    client.loop_stop()
+
+
+def _client(port: int, name: str) -> mqtt.Client:
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    return client
+
+
+def _probe(port: int, url: str, samples: int) -> tuple[list[float], list[float]]:
+    """Seconds from publish to the stored row, and to the PUBACK."""
+    client = _client(port, "probe")
+    stored, acknowledged = [], []
+    topic = "meterflow/v1/works/probe"
+    for i in range(samples + 1):
+        stamp = time.time_ns() // 1_000_000
+        started_s = time.perf_counter()
+        client.publish(topic, json.dumps({"time": stamp, "value": i}), qos=1).wait_for_publish(_TIMEOUT_S)
+        taken_s = time.perf_counter() - started_s
+        if i:
+            stored.append(_until_seen(url, i, started_s))
+            acknowledged.append(taken_s)
+        time.sleep(0.2)
+    client.disconnect()
+    client.loop_stop()
+    return stored, acknowledged
+
+
+def _until_seen(url: str, last: int, started_s: float) -> float:
+    """Until the ledger's last register value is the one that was published."""
+    while time.perf_counter() - started_s < _TIMEOUT_S:
+        with urlopen(f"{url}/api/rows/ledger?point=probe") as answer:  # noqa: S310
+            rows = json.load(answer)["rows"]
+        if rows and int(rows[0]["last"]) >= last * 1_000_000:
+            return time.perf_counter() - started_s
+        time.sleep(0.005)
+    raise TimeoutError("the result was not stored in time")
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ms(seconds: list[float], percentile: int) -> float:
+    return round(float(np.percentile(seconds, percentile)) * 1000, 1)
+
+
+def _table(figures: dict[str, Any]) -> str:
+    return "".join(f"{name:28} {value}\n" for name, value in figures.items())
