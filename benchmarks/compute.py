@@ -70,7 +70,7 @@ def write_year(path: Path) -> None:
     with write_recording(path) as out:
         for i, row in enumerate(values.tolist()):
             start = _FIRST_MS + i * _QUARTER_MS
-            texts = ",".join(f'"{p}":{v / 100:.2f}' for p, v in zip(("main", "lagging", "leading"), row, strict=True))
+            texts = ",".join(f'"{p}":{v / 100!r}' for p, v in zip(("main", "lagging", "leading"), row, strict=True))
             payload = f'{{"time":{start + _QUARTER_MS},"start":{start},"values":{{{texts}}}}}'
             out.write(Message(start + _QUARTER_MS, "meterflow/v1/works", 1, payload.encode()))
 

@@ -108,8 +108,8 @@ class Spans:
         """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known of it."""
         registers = self.base_ms[flows.point] > 0
         base = self._base_deltas(flows.take(registers), step)
-        parts = [self._derive(base, cls) for cls in range(CLASSES)]
         reads = flows.take(~registers)
+        parts = [self._derive(base, cls) for cls in range(CLASSES)]
         parts += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
         fresh = self._touch(touched, step)
         changed = self._add(self.base, base, step)
@@ -164,9 +164,10 @@ class Spans:
     def _read_deltas(self, flows: Flows, cls: int, step: Pass) -> Deltas:
         """Interval reads in spans no shorter than they are; across an edge their shape is an estimate."""
         length = flows.end - flows.start
-        flows = flows.take(length <= self._longest(flows, cls))
+        counts = self._rolls(flows.point) if cls == GRID else np.ones(len(flows), bool)
+        flows = flows.take(counts & (length <= self._longest(flows, cls)))
         zones = self.accounts.zone_of_point[flows.point]
-        grid = self._read_grid(flows.point)
+        grid = self._read_grid(flows.point) if cls == GRID else zones
         first = self._index(zones, flows.start, cls, grid)
         last = self._index(zones, flows.end - 1, cls, grid)
         pieces = cut(flows, first, last, lambda f, s: self._start(zones[f], s, cls, grid[f]))
@@ -193,6 +194,13 @@ class Spans:
         zones = self.accounts.zone_of_point[flows.point]
         span = self._index(zones, flows.start, cls, zones)
         return self._start(zones, span + 1, cls, zones) - self._start(zones, span, cls, zones)
+
+    def _rolls(self, point: Ints) -> NDArray[np.bool_]:
+        """Whether any account of each point rolls."""
+        row, account, _ = self.accounts.memberships(np.arange(len(self.base_ms)))
+        rolls = np.zeros(len(self.base_ms), bool)
+        rolls[row[self.gridded[account]]] = True
+        return rolls[point]
 
     def _read_grid(self, point: Ints) -> Ints:
         """The finest grid of the accounts a point belongs to that roll."""
