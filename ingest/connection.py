@@ -77,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._plants: frozenset[str] | None = None
         self._will: Will | None = None
         self._backlog: list[Event] = []
+        self._unread: list[bytes] = []
         self._holds: set[str] = set()
         self._pending = 0
         self._reply: bytes | None = None
@@ -101,6 +102,10 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._draining:
+            return
+        if self._holds:  # a loop may deliver what it had, or (uvloop) begin reading after a first pause
+            self._unread.append(data)
+            self._pause(True)
             return
         self._heard_s = self._loop.time()
         self._host.counters.bytes += len(data)
@@ -141,8 +146,14 @@ class Connection(asyncio.Protocol):
             return
         self._holds.discard(why)
         self._heard_s = self._loop.time()
-        if not self._holds:
-            self._pause(False)
+        if self._holds:
+            return
+        self._pause(False)
+        backlog, self._backlog = self._backlog, []
+        self._handle(backlog)
+        unread, self._unread = b"".join(self._unread), []
+        if unread:
+            self.data_received(unread)
 
     def _pause(self, paused: bool) -> None:
         transport = self._transport
@@ -207,9 +218,6 @@ class Connection(asyncio.Protocol):
     # -- events ----------------------------------------------------------------------------------
 
     def _handle(self, events: list[Event]) -> None:
-        if _AUTHENTICATION in self._holds:
-            self._backlog += events
-            return
         for i, event in enumerate(events):
             if self._reply is not None:
                 return
@@ -303,13 +311,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._reply is not None:
             return None
         self._accept(connect, plants)
-        self._resume()
-        return None
-
-    def _resume(self) -> None:
-        backlog, self._backlog = self._backlog, []
         self.release(_AUTHENTICATION)
-        self._handle(backlog)
+        return None
 
     def _refuse_client(self, connect: Connect, code: Code, detail: str) -> None:
         self._host.counters.refusals[code.name.lower()] += 1

@@ -115,6 +115,13 @@ class Endpoint:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def watch(self) -> None:
+        """Waits until the endpoint is stopped; raises what ended one of its tasks before."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
     async def _farewell(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._deserted.wait(), _FAREWELL_S)
@@ -140,7 +147,7 @@ class Endpoint:
         for connection in self._connections:
             if held:
                 connection.hold()
-            else:
+            elif not self.intake.held:  # what a connection had unread may fill the intake again
                 connection.release()
 
     async def _sweep(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -10,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from metering.errors import MeterflowError
 from meterflow import __version__
+from metering.errors import MeterflowError
+from metering.query import Format
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -28,8 +30,12 @@ def reported(command: F) -> F:
         except MeterflowError as error:
             click.echo(f"meterflow: {error}", err=True)
             raise SystemExit(error.exit_code) from None
-        except BrokenPipeError:
-            sys.stderr.close()
+        except BrokenPipeError:  # whoever read our output has gone, and no more of it is to be tried
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"meterflow: {where}{error.strerror or error}", err=True)
             raise SystemExit(1) from None
 
     return run  # type: ignore[return-value]
@@ -46,7 +52,9 @@ def main() -> None:
 @click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="The data folder.")
 @click.option("--mqtt-host", default="127.0.0.1", show_default=True, help="Where meters connect to.")
 @click.option("--mqtt-port", type=click.IntRange(0, 65535), default=1883, show_default=True)
-@click.option("--http-host", default="127.0.0.1", show_default=True, help="Where the page is; elsewhere needs a token.")
+@click.option(
+    "--http-host", default="127.0.0.1", show_default=True, help="Where the page is; elsewhere needs a token."
+)
 @click.option("--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @click.option("--token-file", type=FILE, help="A file with the page's token.")
 @click.option("--users", type=FILE, help="Who may publish; see passwd. Without it anybody who can connect.")
@@ -103,10 +111,12 @@ def replay(recordings: tuple[Path, ...], **options: Any) -> None:
 @click.argument("recordings", type=FILE, nargs=-1, required=True)
 @click.option("--site", type=FILE, required=True, help="The site file.")
 @click.option("--out", type=FOLDER, required=True, help="A folder: one file for each table.")
-@click.option("--format", "form", type=click.Choice(["parquet", "csv", "json"]), default="parquet", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["parquet", "csv", "json"]), default="parquet", show_default=True
+)
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @reported
-def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: str, as_json: bool) -> None:
+def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: Format, as_json: bool) -> None:
     """The whole calculation without a broker: the same operators, the same tables."""
     from meterflow import files
 
@@ -115,14 +125,18 @@ def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: str, as_j
 
 @main.command()
 @click.argument("table")
-@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="What up or compute wrote.")
-@click.option("--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True)
+@click.option(
+    "--data", type=FOLDER, default=Path("data"), show_default=True, help="What up or compute wrote."
+)
+@click.option(
+    "--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True
+)
 @click.option("--from", "from_time", help="RFC 3339: rows whose time is later.")
 @click.option("--to", "to_time", help="RFC 3339: rows whose time is not later.")
 @click.option("--as-of", "as_of", help="RFC 3339: rows as they were reported at that instant.")
 @click.option("--history", is_flag=True, help="Every reported row, superseded ones too.")
 @reported
-def export(table: str, data: Path, form: str, **selection: Any) -> None:
+def export(table: str, data: Path, form: Format, **selection: Any) -> None:
     """Writes a result table to standard output, also while the service runs."""
     from meterflow import exporting
 

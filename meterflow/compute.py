@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from bus.frames import schema
+from numpy.typing import NDArray
+
+from bus.frames import decode_table, encode_rows, schema
 from ingest.decode import Decoder, Delivery
 from metering.query import Format
 from metering.readings import Readings
 from metering.roster import Roster
 from metering.tables import POSITION, TABLES
-from numpy.typing import NDArray
 from processors.batch import build_stretches
 from processors.engine import Engine
 from processors.rows import Rows
-from simulators.recording import Message, read_recording
+from simulators.recording import Message
+from simulators.replay import merged
 from sinks.render import write_table
 
 CHUNK_MESSAGES = 50_000
@@ -50,13 +52,13 @@ class Computation:
         log_times = np.unique(stamps)
         stretches = [(r, np.searchsorted(log_times, r.received)) for r in decoded.readings]
         self._step(stretches, log_times)
-        rows = [rejected.row for rejected in decoded.rejected]
-        if rows:
-            wanted = schema(TABLES["rejected"])
-            columns = [pa.array([row.get(f.name) for row in rows], f.type) for f in wanted]
-            self._tables.setdefault("rejected", []).append(pa.table(columns, schema=wanted))
+        if decoded.rejected:
+            frame = encode_rows("rejected", [rejected.row for rejected in decoded.rejected])
+            self._tables.setdefault("rejected", []).append(decode_table(frame)[1])
 
-    def _step(self, stretches: list[tuple[Readings, NDArray[np.int64]]], log_times: NDArray[np.int64]) -> None:
+    def _step(
+        self, stretches: list[tuple[Readings, NDArray[np.int64]]], log_times: NDArray[np.int64]
+    ) -> None:
         offsets = self._offset + np.arange(len(log_times))
         self._offset += len(log_times)
         batch = build_stretches(stretches, offsets, log_times, self.engine.index)
@@ -86,28 +88,33 @@ def newest(name: str, parts: Sequence[pa.Table]) -> pa.Table:
 
 def _deliveries(messages: Sequence[Message], stamps: NDArray[np.int64]) -> Iterator[Delivery]:
     edges = [0, *(np.flatnonzero(np.diff(stamps)) + 1).tolist(), len(messages)]
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         part = messages[low:high]
         yield Delivery([m.topic for m in part], [m.payload for m in part], int(stamps[low]))
 
 
-def compute(recordings: Iterable[Path], roster: Roster, told: Told | None = None) -> Computation:
-    """All of the recordings, one after the other."""
+def compute(recordings: Sequence[Path], roster: Roster, told: Told | None = None) -> Computation:
+    """All of the recordings, their messages by when they were received; ``told``: how many so far."""
     computation = Computation(roster)
-    for path in recordings:
-        messages = read_recording(path)
-        while chunk := list(islice(messages, CHUNK_MESSAGES)):
-            computation.take(chunk)
-            if told is not None:
-                told(len(chunk))
+    messages, done = merged(recordings), 0
+    while chunk := list(islice(messages, CHUNK_MESSAGES)):
+        computation.take(chunk)
+        done += len(chunk)
+        if told is not None:
+            told(done)
     return computation
 
 
 def write(computation: Computation, folder: Path, format: Format) -> dict[str, int]:
-    """A file for each table; how many rows each has."""
+    """A file for each table, whole or not at all; how many rows each has."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = {}
     for name, rows in computation.tables():
-        write_table(name, rows, folder / f"{name}.{format}", format)
+        part = folder / f"{name}.{format}.part"
+        try:
+            write_table(name, rows, part, format)
+            part.replace(folder / f"{name}.{format}")
+        finally:
+            part.unlink(missing_ok=True)
         counts[name] = len(rows)
     return counts

@@ -2,35 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
+from typing import Any, get_args
+from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import Request, urlopen
-
-from metering.errors import MeterflowError, UsageError
-from metering.query import Query
-from metering.tables import TABLES
+from urllib.request import ProxyHandler, Request, build_opener
 
 from meterflow.folder import Folder, Running
+from metering.errors import MeterflowError, UsageError
+from metering.query import Format, Query
+from metering.tables import POSITION, TABLES
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 600
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def export(
-    table: str, data: Path, form: str, *, from_time: str | None, to_time: str | None, as_of: str | None, history: bool
+    table: str,
+    data: Path,
+    form: Format,
+    *,
+    from_time: str | None,
+    to_time: str | None,
+    as_of: str | None,
+    history: bool,
 ) -> None:
     """Writes the table to standard output."""
     if table not in TABLES:
         raise UsageError(f"there is no table {table!r}", hint=f"Tables: {', '.join(TABLES)}.")
     if not data.is_dir():
         raise UsageError("there is no such data folder", where=str(data), hint="Name it with --data.")
-    bounds = {"from": _instant(from_time, "--from"), "to": _instant(to_time, "--to"), "as_of": _instant(as_of, "--as-of")}
-    for chunk in _chunks(table, Folder(data), form, bounds, history):
+    if form == "parquet" and sys.stdout.isatty():
+        raise UsageError(
+            "Parquet is nothing for a terminal", where="--format", hint="Write it to a file: > FILE."
+        )
+    query = Query(
+        table,
+        from_ms=_instant(from_time, "--from"),
+        to_ms=_instant(to_time, "--to"),
+        as_of_ms=_instant(as_of, "--as-of"),
+        history=history,
+    )
+    for chunk in _chunks(Folder(data), query, form):
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
@@ -41,80 +62,136 @@ def _instant(text: str | None, option: str) -> int | None:
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no time", where=option, hint="RFC 3339: 2026-11-22T08:00:00+08:00.") from None
+        raise UsageError(
+            f"{text!r} is no time", where=option, hint="RFC 3339: 2026-11-22T08:00:00+08:00."
+        ) from None
     if instant.tzinfo is None:
         raise UsageError(f"{text!r} has no zone", where=option, hint="Add Z, or an offset such as +08:00.")
     return round(instant.timestamp() * 1000)
 
 
-def _chunks(table: str, folder: Folder, form: str, bounds: dict[str, int | None], history: bool) -> Iterator[bytes]:
+def _chunks(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
+    folder.check()
     running = folder.running()
     if running is not None:
-        return _asked(running, table, form, bounds, history)
-    query = Query(table, bounds["from"], bounds["to"], as_of_ms=bounds["as_of"], history=history)
+        return _asked(running, query, form)
     if folder.store.exists():
         return _stored(folder, query, form)
-    for ending in ("parquet", "csv", "json"):
-        file = folder.path / f"{table}.{ending}"
-        if file.exists():
-            return _computed(file, ending, query, form)
-    raise UsageError("there are no results in this folder", where=str(folder.path), hint="Did up or compute write it?")
+    computed = [file for kind in get_args(Format) if (file := folder.path / f"{query.table}.{kind}").exists()]
+    if computed:
+        return _computed(max(computed, key=lambda file: file.stat().st_mtime_ns), query, form)
+    raise UsageError(
+        "there are no results in this folder", where=str(folder.path), hint="Did up or compute write it?"
+    )
 
 
-def _asked(running: Running, table: str, form: str, bounds: dict[str, int | None], history: bool) -> Iterator[bytes]:
-    """Asks the service that owns the folder."""
-    parameters: dict[str, Any] = {"format": form}
-    for name, instant in bounds.items():
-        if instant is not None:
-            parameters[name] = datetime.fromtimestamp(instant / 1000).astimezone().isoformat(timespec="milliseconds")
-    if history:
+def _asked(running: Running, query: Query, form: Format) -> Iterator[bytes]:
+    """Asks the service that owns the folder; straight, whatever proxy the environment names."""
+    bounds = {"from": query.from_ms, "to": query.to_ms, "as_of": query.as_of_ms}
+    parameters = {"format": form} | {name: _rfc3339(at) for name, at in bounds.items() if at is not None}
+    if query.history:
         parameters["history"] = "true"
-    url = f"{running.address}api/export/{table}?{urlencode(parameters)}"
-    request = Request(url, headers={"Authorization": f"Bearer {running.token}"} if running.token else {})  # noqa: S310
+    url = f"{running.address}api/export/{query.table}?{urlencode(parameters)}"
+    headers = {"Authorization": f"Bearer {running.token}"} if running.token else {}
+    request = Request(url, headers=headers)  # noqa: S310 the address is what the service announced
     try:
-        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+        with build_opener(ProxyHandler({})).open(request, timeout=_TIMEOUT_S) as answer:
             while chunk := answer.read(_CHUNK_BYTES):
                 yield chunk
     except HTTPError as error:
-        raise MeterflowError(f"the service refused the export: {error.read().decode()[:500]}", where=url) from error
-    except (URLError, OSError) as error:
+        raise _refused(error, url) from error
+    except (HTTPException, OSError) as error:
         raise MeterflowError(
-            f"the service on this folder does not answer: {error}", where=running.address,
+            f"the service on this folder does not answer: {error}",
+            where=running.address,
             hint="Is it just starting or stopping? Try again.",
-        ) from error  # fmt: skip
+        ) from error
 
 
-def _stored(folder: Folder, query: Query, form: str) -> Iterator[bytes]:
+def _refused(error: HTTPError, url: str) -> MeterflowError:
+    text = error.read(4096).decode(errors="replace")
+    with suppress(ValueError, KeyError, TypeError):
+        text = str(json.loads(text)["error"])
+    kind = UsageError if error.code == HTTPStatus.BAD_REQUEST else MeterflowError
+    return kind(f"the service refused the export ({error.code}): {text}", where=url)
+
+
+def _rfc3339(instant_ms: int) -> str:
+    return (_EPOCH + timedelta(milliseconds=instant_ms)).isoformat(timespec="milliseconds")
+
+
+def _stored(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
     from sinks.store_duckdb import open_store
 
-    store, _ = open_store(folder.store)
+    store, fresh = open_store(folder.store)
     try:
-        yield from store.export(query, form)  # type: ignore[arg-type]
+        if fresh:
+            raise MeterflowError(
+                "the result store was damaged and has been moved aside",
+                where=str(folder.store),
+                hint="Start the service on this folder: it works everything out anew from the log.",
+            )
+        yield from store.export(query, form)
     finally:
         store.close()
 
 
-def _computed(file: Path, ending: str, query: Query, form: str) -> Iterator[bytes]:
+def _computed(file: Path, query: Query, form: Format) -> Iterator[bytes]:
     """A table that compute wrote; it has no history."""
     if query.history or query.as_of_ms is not None:
         raise UsageError("compute writes no history", where=str(file), hint="Export from a service's folder.")
-    if ending != "parquet":
-        if form != ending or query.from_ms is not None or query.to_ms is not None:
+    if file.suffix == ".json":
+        if form != "json" or query.from_ms is not None or query.to_ms is not None:
             raise UsageError(
-                f"the folder holds {ending} files only", where=str(file),
-                hint="Run compute with --format parquet to select, or to have another format.",
-            )  # fmt: skip
+                "the folder holds JSON files only",
+                where=str(file),
+                hint="Run compute with --format parquet or csv to select, or to have another format.",
+            )
         yield file.read_bytes()
         return
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
     from sinks.render import table_chunks
 
-    rows = pq.read_table(file)
+    yield from table_chunks(query.table, _selected(_read(file, query.table), query), form)
+
+
+def _read(file: Path, table: str) -> Any:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+    import pyarrow.parquet as pq
+
+    from bus.frames import schema
+
+    wanted = schema(TABLES[table])
+    try:
+        if file.suffix == ".parquet":
+            rows = pq.read_table(file)
+        else:
+            rows = pc.read_csv(
+                file,
+                parse_options=pc.ParseOptions(newlines_in_values=True),
+                convert_options=pc.ConvertOptions(
+                    column_types={field.name: field.type for field in wanted},
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
+        zeros = pa.array([0] * len(rows), wanted.field(POSITION).type)
+        return rows.append_column(POSITION, zeros).select(wanted.names).cast(wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise UsageError(
+            f"this is no table that compute wrote: {error}", where=str(file), hint="Run compute again."
+        ) from error
+
+
+def _selected(rows: Any, query: Query) -> Any:
+    import pyarrow.compute as pc
+
     stamps = pc.cast(rows[TABLES[query.table].time], "int64")
+    keep = None
     if query.from_ms is not None:
-        rows = rows.filter(pc.greater(stamps, query.from_ms))
-        stamps = pc.cast(rows[TABLES[query.table].time], "int64")
+        keep = pc.greater(stamps, query.from_ms)
     if query.to_ms is not None:
-        rows = rows.filter(pc.less_equal(stamps, query.to_ms))
-    yield from table_chunks(query.table, rows, form)  # type: ignore[arg-type]
+        until = pc.less_equal(stamps, query.to_ms)
+        keep = until if keep is None else pc.and_(keep, until)
+    return rows if keep is None else rows.filter(keep)

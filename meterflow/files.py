@@ -6,14 +6,16 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+
 from metering.errors import UsageError
+from metering.query import Format
 
 
 def check(site: Path, as_json: bool) -> int:
@@ -36,36 +38,53 @@ def convert(file: Path, map_path: Path, out: Path, as_json: bool) -> int:
     """Makes a recording; 1 when some rows could not be read."""
     from simulators import convert as converter
 
-    summary = converter.convert(file, map_path, out)
+    with bar("convert") as told:
+        summary = converter.convert(file, map_path, out, told)
+    unreadable = summary.rows_unreadable + summary.cells_unreadable
     if as_json:
-        click.echo(json.dumps(asdict(summary), default=str), err=str(out) == "-")
-        return 1 if summary.unreadable else 0
-    for bad in summary.examples:
-        click.echo(f"{file}:{bad.line}: {bad.column}: {bad.reason}: {bad.text}", err=True)
+        click.echo(json.dumps(asdict(summary)), err=str(out) == "-")
+        return 1 if unreadable else 0
+    for bad in summary.unreadable:
+        click.echo(f"{file}:{bad.line}: {bad.column}: {bad.reason}: {bad.text!r}", err=True)
     click.echo(
-        f"{out}: {summary.messages} messages, {summary.readings} readings, {summary.empty} empty cells,"
-        f" {summary.unreadable} unreadable cells", err=True,
+        f"{out}: {summary.rows} rows, {summary.messages} messages, {summary.readings} readings;"
+        f" empty: {summary.rows_empty} rows, {summary.cells_empty} cells;"
+        f" unreadable: {summary.rows_unreadable} rows, {summary.cells_unreadable} cells", err=True,
     )  # fmt: skip
-    return 1 if summary.unreadable else 0
+    return 1 if unreadable else 0
 
 
 def replay(
-    recordings: Sequence[Path], *, url: str, speed: str, user: str | None, password_file: Path | None, as_json: bool
+    recordings: Sequence[Path],
+    *,
+    url: str,
+    speed: str,
+    user: str | None,
+    password_file: Path | None,
+    as_json: bool,
 ) -> int:
     """Plays recordings; 1 when some messages were refused by the other side."""
+    from meterflow.running import secret
     from simulators.replay import replay as play
 
-    from meterflow.running import secret
-
-    password = secret(password_file, "password")
-    report = asyncio.run(play([str(path) for path in recordings], url, _speed(speed), user=user, password=password))
+    password, rate = secret(password_file, "password"), _speed(speed)
+    with bar("messages") as told:
+        playing = play(
+            recordings, url, rate, user=user, password=password,
+            progress=lambda progress: told(progress.done, None),
+        )  # fmt: skip
+        report = asyncio.run(playing)
+    for reason, count in report.refused.items():
+        click.echo(f"{count} messages refused: {reason}", err=True)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:
+        refused = sum(report.refused.values())
         click.echo(
             f"{report.messages} messages, {report.acknowledged} acknowledged, {report.resent} resent,"
-            f" {sum(report.refused.values())} refused, {report.seconds:.1f} s, {report.rate_hz:.0f}/s", err=True,
-        )  # fmt: skip
+            f" {refused} refused, {report.seconds:.1f} s, {report.rate_hz:.0f}/s",
+            err=True,
+        )
     return 1 if report.refused else 0
 
 
@@ -78,18 +97,20 @@ def _speed(text: str) -> float | None:
         raise UsageError(f"{text!r} is no speed", hint="Give 1, a number above 0, or max.") from None
 
 
-def compute(recordings: Sequence[Path], site: Path, out: Path, form: str, as_json: bool) -> int:
+def compute(recordings: Sequence[Path], site: Path, out: Path, form: Format, as_json: bool) -> int:
     """The tables of some recordings; a count of each."""
     from meterflow import compute as computing
     from meterflow.running import load_roster
 
     started_s = time.perf_counter()
-    with _bar("readings") as told:
-        computation = computing.compute(recordings, load_roster(site), told)
-    counts = computing.write(computation, out, form)  # type: ignore[arg-type]
+    with bar("messages") as told:
+        computation = computing.compute(recordings, load_roster(site), lambda done: told(done, None))
+    counts = computing.write(computation, out, form)
     seconds = time.perf_counter() - started_s
     if as_json:
-        click.echo(json.dumps({"received": computation.received, "rows": counts, "seconds": round(seconds, 3)}))
+        click.echo(
+            json.dumps({"received": computation.received, "rows": counts, "seconds": round(seconds, 3)})
+        )
     else:
         rows = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
         click.echo(f"{out}: {computation.received} readings -> {rows}", err=True)
@@ -97,24 +118,25 @@ def compute(recordings: Sequence[Path], site: Path, out: Path, form: str, as_jso
 
 
 @contextmanager
-def _bar(what: str) -> Iterator[Any]:
-    """Counts on long work when standard error is a terminal."""
+def bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Shows how much is done, and of how much where that is known, when standard error is a terminal."""
     if not sys.stderr.isatty():
-        yield None
+        yield lambda _done, _whole: None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.completed:.0f} messages"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description} {task.completed:.0f}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
-        yield lambda count: progress.advance(task, count)
+        yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
 def passwd(file: Path, user: str, password: str, plants: Sequence[str]) -> None:
     """Writes a user into a users file, new or in place of the one of that name."""
-    from ingest.users import hash_password, load_users
     from ruamel.yaml import YAML
+
+    from ingest.users import hash_password, load_users
 
     yaml = YAML()
     if file.exists():
@@ -127,6 +149,7 @@ def passwd(file: Path, user: str, password: str, plants: Sequence[str]) -> None:
         entry["plants"] = list(plants)
     content["users"] = [old for old in content["users"] if old["name"] != user] + [entry]
     part = file.with_name(file.name + ".part")
+    part.unlink(missing_ok=True)
     part.touch(mode=0o600)
     with part.open("w") as stream:
         yaml.dump(content, stream)

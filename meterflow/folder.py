@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bus.log_sqlite_file import LOCK_NAME
 from metering.errors import UsageError
 
 VERSION = 1
-_VERSION_FILE, _SERVICE_FILE = "version", "service.json"
+_VERSION_FILE, _SITE_FILE, _SERVICE_FILE = "version", "site", "service.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Running:
 
 
 class Folder:
-    """Paths in a data folder. Opening one of a newer version raises UsageError."""
+    """Paths in a data folder. Opening or checking one of a newer version raises UsageError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,42 +36,97 @@ class Folder:
         """Makes the folder, or checks that this version can read it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            mark = self.path / _VERSION_FILE
-            if mark.exists():
-                self._check(mark.read_text().strip())
-            else:
-                mark.write_text(f"{VERSION}\n")
+            if not self.check():
+                self._write(_VERSION_FILE, f"{VERSION}\n")
         except OSError as error:
-            raise UsageError(
-                f"the data folder cannot be used: {error.strerror}", where=str(self.path),
-                hint="Choose another one with --data, or give this user the right to write there.",
-            ) from error  # fmt: skip
+            raise self._unusable(error) from error
 
-    def _check(self, found: str) -> None:
-        if not found.isdigit() or int(found) > VERSION:
+    def check(self) -> bool:
+        """Whether the folder says which version wrote it."""
+        found = self._text(_VERSION_FILE)
+        if found is None:
+            return False
+        if not found.isdecimal() or int(found) > VERSION:
             raise UsageError(
-                f"the data folder was written by a newer meterflow (format {found}, this one knows {VERSION})",
+                f"a newer meterflow wrote this data folder (format {found}, this one knows {VERSION})",
                 where=str(self.path),
                 hint="Update meterflow, or start on an empty folder with --data.",
             )
+        return True
+
+    def site(self) -> str | None:
+        """The mark of the site file that the stored results are of, None when nobody knows."""
+        return self._text(_SITE_FILE)
+
+    def mark_site(self, mark: str) -> None:
+        """The stored results are of this site file from now on."""
+        if mark == self.site():
+            return
+        try:
+            self._write(_SITE_FILE, f"{mark}\n")
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def announce(self, running: Running) -> None:
         """Tells other verbs where the service is; readable by this user only."""
-        file = self.path / _SERVICE_FILE
-        part = file.with_suffix(".part")
-        part.touch(mode=0o600)
-        part.write_text(json.dumps(asdict(running)))
-        part.replace(file)
+        try:
+            self._write(_SERVICE_FILE, json.dumps(asdict(running)))
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def retire(self) -> None:
         """The service has stopped."""
         (self.path / _SERVICE_FILE).unlink(missing_ok=True)
 
     def running(self) -> Running | None:
-        """The service that runs on this folder, if there is one."""
+        """The service that runs on this folder, if there is one.
+
+        What a killed one has left behind is told apart, also when another process has its number now.
+        """
         try:
             running = Running(**json.loads((self.path / _SERVICE_FILE).read_text()))
-            os.kill(running.pid, 0)
-        except (OSError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
-        return running
+        return running if _alive(running.pid) and self._owned() else None
+
+    def _owned(self) -> bool:
+        """Whether a process holds the lock on the folder's log."""
+        try:
+            with (self.path / LOCK_NAME).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    def _text(self, name: str) -> str | None:
+        try:
+            return (self.path / name).read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    def _write(self, name: str, text: str) -> None:
+        """Replaces a file at once: a kill leaves the old one or the new one."""
+        part = self.path / f"{name}.part"
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
+        part.write_text(text)
+        part.replace(self.path / name)
+
+    def _unusable(self, error: OSError) -> UsageError:
+        return UsageError(
+            f"the data folder cannot be used: {error.strerror}",
+            where=str(self.path),
+            hint="Choose another one with --data, or give this user the right and the room to write there.",
+        )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import structlog
+
+from meterflow.logs import set_up
 from metering.errors import MeterflowError, UsageError
 from metering.roster import Roster
 
-from meterflow.logs import set_up
+if TYPE_CHECKING:
+    from meterflow.service import Options, Service
+
+STOP_S = 4.5
+"""A stop that takes longer is cut short. That harms nothing: it is no worse than a kill."""
+
+_log = structlog.get_logger(__name__)
 
 
 def load_roster(site: Path | None) -> Roster:
@@ -36,7 +47,9 @@ def secret(file: Path | None, what: str) -> str | None:
     except OSError as error:
         raise UsageError(f"the {what} cannot be read: {error.strerror}", where=str(file)) from error
     if not lines or not lines[0].strip():
-        raise UsageError(f"the file for the {what} is empty", where=str(file), hint="Its first line is taken.")
+        raise UsageError(
+            f"the file for the {what} is empty", where=str(file), hint="Its first line is taken."
+        )
     return lines[0].strip()
 
 
@@ -52,56 +65,109 @@ def up(
             "a site file is needed: what plants and points are there?",
             hint="meterflow up SITE, or meterflow up --simulate for a simulated park.",
         )
+    if simulate and users is not None:
+        raise UsageError(
+            "the simulated park has no user and password to publish with",
+            where="--users",
+            hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
+        )
     set_up()
     token = secret(token_file, "token")
     options = Options(data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed)
     roster = load_roster(site)
     try:
-        import uvloop
-
-        runner = uvloop.run
+        from uvloop import run
     except ImportError:  # not made for this platform
-        runner = asyncio.run
-    runner(_serve(roster, options))
+        asyncio.run(_serve(roster, options))
+    else:
+        run(_serve(roster, options))
 
 
-async def _serve(roster: Roster, options: object) -> None:
-    from meterflow.service import Options, Service
-
-    assert isinstance(options, Options)
-    service = Service(roster, options)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        await service.start()
-        _greet(service)
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait([stopping, service.failed], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await service.stop()
-    if service.failed.done():
-        raise MeterflowError(f"a part of the service has failed: {service.failed.exception()}")
-
-
-def _greet(service: object) -> None:
+async def _serve(roster: Roster, options: Options) -> None:
     from meterflow.service import Service
 
-    assert isinstance(service, Service)
-    options, points = service.options, len(service.roster.points)
-    click.echo(f"meterflow is running: {len(service.roster.plants)} plants, {points} points", err=True)
-    click.echo(f"  page  {service.server.address}", err=True)
-    click.echo(f"  MQTT  mqtt://{options.mqtt_host}:{service.endpoint.port}", err=True)
+    service = Service(roster, options)
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked.set)
+    stopping = asyncio.create_task(_stopping(asked, service.failed))
+    try:
+        if await _started(service, stopping):
+            _greet(service)
+            await stopping
+    finally:
+        _cut_short_after(STOP_S, 0 if asked.is_set() else 1)
+        await service.stop()
+        stopping.cancel()
+    if service.failed.done() and not asked.is_set():
+        raise _failure(service.failed.exception())
+
+
+async def _stopping(asked: asyncio.Event, failed: asyncio.Future[None]) -> None:
+    """Waits for a reason to stop."""
+    signalled = asyncio.ensure_future(asked.wait())
+    await asyncio.wait((signalled, failed), return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+
+
+async def _started(service: Service, stopping: asyncio.Task[None]) -> bool:
+    """Starts the service; false when there was a reason to stop before it ran."""
+    starting = asyncio.create_task(service.start())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait([starting])
+        return False
+    starting.result()
+    return True
+
+
+def _failure(error: BaseException | None) -> MeterflowError:
+    if isinstance(error, MeterflowError):
+        return error
+    return MeterflowError(
+        f"a part of the service has failed: {type(error).__name__}: {error}",
+        hint="The log says more. Started again, the service goes on from what it has stored.",
+    )
+
+
+def _cut_short_after(seconds: float, code: int) -> None:
+    def end() -> None:
+        _log.warning("stopping takes too long and is cut short; nothing acknowledged is lost")
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _greet(service: Service) -> None:
+    options = service.options
+    plants, points = len(service.roster.plants), len(service.roster.points)
+    if not sys.stderr.isatty():
+        _log.info(
+            "meterflow is running", page=service.address, mqtt=service.mqtt_url, data=str(options.data),
+            plants=plants, points=points, simulate=options.simulate,
+        )  # fmt: skip
+        return
+    click.echo(f"meterflow is running: {plants} plants, {points} points", err=True)
+    click.echo(f"  page  {service.address}", err=True)
+    click.echo(f"  MQTT  {service.mqtt_url}", err=True)
     click.echo(f"  data  {options.data}", err=True)
     if options.simulate:
         click.echo("  a simulated park is publishing its past 24 hours, then real time", err=True)
     click.echo("Ctrl-C stops it.", err=True)
-    sys.stderr.flush()
 
 
 def simulate(
-    *, url: str, site: Path | None, seed: int, state: Path | None, user: str | None, password_file: Path | None
+    *,
+    url: str,
+    site: Path | None,
+    seed: int,
+    state: Path | None,
+    user: str | None,
+    password_file: Path | None,
 ) -> None:
     """Publishes a simulated park until SIGINT or SIGTERM."""
     from simulators.publisher import publish_park
@@ -110,4 +176,5 @@ def simulate(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     password = secret(password_file, "password")
+    click.echo(f"publishing a simulated park to {url}; Ctrl-C stops it", err=True)
     publish_park(url, load_roster(site), seed, None, stop, state_path=state, user=user, password=password)

@@ -1,26 +1,33 @@
-"""``meterflow up``: every part in one process, started in the order of the data and stopped in it too."""
+"""``meterflow up``: every part in one process.
+
+Started from the log to the meters and stopped the other way round, so that nothing comes in that
+nobody can take. A part that fails ends the service: a supervisor starts it again, and it goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Mapping
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import structlog
-from bus.log import READINGS, REJECTED, RESULTS, Entry
+
+from bus.log import READINGS, RESULTS, Entry
 from bus.log_sqlite import SqliteLog, open_log
 from ingest.endpoint import Endpoint, wall_clock_ms
 from ingest.users import Users, load_users
-from metering.query import Query
+from meterflow import __version__
+from meterflow.folder import Folder, Running
+from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
+from processors.state import FORMAT as STATE_FORMAT
 from processors.worker import Worker
 from simulators.publisher import publish_park
 from sinks.sink import Sink
@@ -29,14 +36,14 @@ from web.app import Server, create_app, serve
 from web.live import LiveFeed
 from web.status import Hop, Progress, Status
 
-from meterflow import __version__
-from meterflow.folder import Folder, Running
-
 _log = structlog.get_logger(__name__)
 
 TICK_S = 5.0
-STATUS_S = 1.0
 LIVE_EVERY_S = 0.5
+PART_STOP_S = 1.5
+"""How long a stop waits for a part; what it leaves undone is done again from the log."""
+STORE_WAIT_S = 10.0
+"""How long a start waits for an export that still reads the store."""
 SWITCH_S = 0.0005
 """How long one thread may keep the others waiting: the endpoint must not wait for the operators."""
 
@@ -57,76 +64,126 @@ class Options:
 
 
 class Service:
-    """The parts of one process; ``start``, then ``stop``."""
+    """The parts of one process; ``start``, then ``stop``, also when ``start`` failed.
+
+    ``failed`` gets the exception of the first part that ends by itself.
+    """
 
     def __init__(self, roster: Roster, options: Options) -> None:
         self.roster, self.options = roster, options
         self.folder = Folder(options.data)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._started_ms = wall_clock_ms()
         self._starting = True
+        self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-        self._simulator: threading.Thread | None = None
         self._stop_simulator = threading.Event()
-        self._rejected: Counter[str] = Counter()
-        self._log_error = ""
-        self._told_s = 0.0
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def address(self) -> str:
+        """Where this machine finds the page."""
+        return _reachable(self.server.address)
+
+    @property
+    def mqtt_url(self) -> str:
+        """Where this machine's meters connect to."""
+        host = self.options.mqtt_host
+        return _reachable(f"mqtt://{f'[{host}]' if ':' in host else host}:{self.endpoint.port}")
 
     async def start(self) -> None:
         """Raises UsageError for a port in use, a folder that is in use, or of a newer version."""
         sys.setswitchinterval(SWITCH_S)
+        users: Users | None = load_users(self.options.users) if self.options.users else None
         self.folder.open()
         self.log: SqliteLog = await open_log(self.folder.path)
+        self._stack.push_async_callback(self.log.close)
         await self._open_store()
         self.sink = Sink(self.log, self.store)
         self.live = LiveFeed()
-        users: Users | None = load_users(self.options.users) if self.options.users else None
         self.endpoint = Endpoint(
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
-        app = create_app(self.store, self.roster, status=self.status, token=self.options.token, live=self.live)
-        self.server: Server = await serve(app, self.options.http_host, self.options.http_port)
-        await self.endpoint.start()
-        for part in (self.worker.run(), self.sink.run(), self._ticks(), self._tell()):
-            task = asyncio.create_task(part)  # type: ignore[arg-type]
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
-        self.folder.announce(Running(_pid(), self.server.address, self.options.token or ""))
+        self._stack.push_async_callback(self._stop_tasks)
+        self._run(self.worker.run(), self.sink.run(), self._ticks(), self._tell())
+        await self._listen()
+        self.folder.announce(Running(os.getpid(), self.address, self.options.token or ""))
+        self._stack.callback(self.folder.retire)
         self._starting = False
         if self.options.simulate:
             self._simulate()
 
     async def stop(self) -> None:
         """Stops the parts, readings first; what is acknowledged is on the log."""
-        self._stop_simulator.set()
-        await self.endpoint.stop()
-        if self._simulator is not None:
-            await asyncio.to_thread(self._simulator.join, 3.0)
-        for task in self._tasks[2:]:
+        await self._stack.aclose()
+
+    async def _listen(self) -> None:
+        app = create_app(
+            self.store, self.roster, status=self.status, token=self.options.token, live=self.live
+        )
+        self.server: Server = await serve(app, self.options.http_host, self.options.http_port)
+        self._stack.push_async_callback(self.server.stop)
+        await self.endpoint.start()
+        self._stack.push_async_callback(self.endpoint.stop)
+        self._run(self.server.watch(), self.endpoint.watch())
+
+    def _run(self, *parts: Awaitable[None]) -> None:
+        for part in parts:
+            task = asyncio.ensure_future(part)
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def _stop_tasks(self) -> None:
+        for part in (self.worker, self.sink):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(part.stop(), PART_STOP_S)
+        for task in self._tasks:
             task.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.worker.stop(), 3.0)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.sink.stop(), 3.0)
-        await self.server.stop()
-        self.folder.retire()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.store.close()
-        await self.log.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not isinstance(error, MeterflowError):
+            _log.error("a part has failed", exc_info=error)
+        if not self.failed.done():
+            self.failed.set_exception(error)
+            self.failed.exception()  # seen; whoever waits for it gets it still
+
+    # -- the store ------------------------------------------------------------------------------------
 
     async def _open_store(self) -> None:
-        """Store and worker, in step with each other; what does not fit is made anew from the readings."""
+        """Store and worker, in step with each other; what does not fit is made anew from the readings.
+
+        The mark of the site is written last: a kill before it only has the same done again.
+        """
         self.worker = Worker(self.log, self.roster)
-        same_site = await self.worker.start()
-        if not same_site:
-            _log.info("the site file has changed: everything is worked out anew from the readings on the log")
-            _move_aside(self.folder.store)
-        self.store: DuckStore
-        self.store, fresh = await asyncio.to_thread(open_store, self.folder.store)
-        if fresh or not same_site or await Sink(self.log, self.store).incomplete():
+        mark, found = f"{self.roster.version} {STATE_FORMAT}", self.folder.site()
+        fits = await self.worker.start() and mark == found
+        if not fits and self.folder.store.exists():
+            aside = _move_aside(self.folder.store)
+            _log.warning(
+                "the site file has changed: everything is worked out anew from the readings on the log",
+                results_before=str(aside),
+            )
+        self.store, fresh = await self._opened_store()
+        self._stack.callback(self.store.close)
+        if fresh or await Sink(self.log, self.store).incomplete():
             await self.log.forget("worker")
             await self.log.trim(RESULTS, await self.log.end(RESULTS))
             self.worker = Worker(self.log, self.roster)
+        self.folder.mark_site(mark)
+
+    async def _opened_store(self) -> tuple[DuckStore, bool]:
+        until_s = time.monotonic() + STORE_WAIT_S
+        while True:
+            try:
+                return await asyncio.to_thread(open_store, self.folder.store)
+            except Unavailable:
+                if time.monotonic() > until_s:
+                    raise
+                await asyncio.sleep(0.2)
 
     # -- small jobs -------------------------------------------------------------------------------
 
@@ -134,12 +191,10 @@ class Service:
         """Puts the time on the log while no reading does: patience runs on the log's own time."""
         last = -1
         while True:
-            end = await self.log.end(READINGS)
-            if end == last:
-                with suppress(Exception):
+            if await self.log.end(READINGS) == last:
+                with suppress(Unavailable):  # readings wait, too; the endpoint tells
                     await self.log.append({READINGS: [Entry("", b"", self.endpoint.intake.now_ms())]})
-                end += 1
-            last = end
+            last = await self.log.end(READINGS)
             await asyncio.sleep(TICK_S)
 
     async def _tell(self) -> None:
@@ -153,23 +208,26 @@ class Service:
                 self.live.publish("stored", {"position": stored, "tables": {}})
 
     def _simulate(self) -> None:
+        loop = asyncio.get_running_loop()
+
         def publish() -> None:
             try:
                 publish_park(
-                    f"mqtt://127.0.0.1:{self.endpoint.port}", self.roster, self.options.seed, None,
+                    self.mqtt_url, self.roster, self.options.seed, None,
                     self._stop_simulator, state_path=self.folder.publisher,
                 )  # fmt: skip
-            except Exception:
-                _log.exception("the simulated park has stopped")
+            except Exception as error:  # noqa: BLE001 whatever it is, the service tells and ends
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(self._fail, error)
 
-        self._simulator = threading.Thread(target=publish, name="simulated-park", daemon=True)
-        self._simulator.start()
+        simulator = threading.Thread(target=publish, name="simulated-park", daemon=True)
+        simulator.start()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a part has failed; stopping", exc_info=task.exception())
-            if not self.failed.done():
-                self.failed.set_exception(task.exception() or RuntimeError())
+        async def stop() -> None:
+            self._stop_simulator.set()
+            await asyncio.to_thread(simulator.join, PART_STOP_S)
+
+        self._stack.push_async_callback(stop)
 
     # -- what the page is told --------------------------------------------------------------------
 
@@ -203,21 +261,23 @@ class Service:
     def _last_seen(self) -> Mapping[str, int]:
         plants, seen = self.roster.plants, self.worker.engine.progress.seen
         return {
-            f"{plants[p.plant].id}/{p.id}": int(seen[p.index]) for p in self.roster.points if seen[p.index] > 0
+            f"{plants[p.plant].id}/{p.id}": int(seen[p.index])
+            for p in self.roster.points
+            if seen[p.index] > 0
         }
 
 
-def _move_aside(path: Path) -> None:
+def _move_aside(path: Path) -> Path:
     """Keeps the results of the site file before, under a name with the time."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    for file in (path, path.with_name(path.name + ".wal")):
-        if file.exists():
-            file.rename(file.with_name(f"{file.name}.{stamp}"))
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    aside = path.with_name(f"{path.name}.before-{stamp}")
+    path.rename(aside)
+    wal = path.with_name(path.name + ".wal")
+    if wal.exists():
+        wal.rename(aside.with_name(aside.name + ".wal"))
+    return aside
 
 
-def _pid() -> int:
-    import os
-
-    return os.getpid()
-
-
+def _reachable(address: str) -> str:
+    """An address that listens on every network, by a name that this machine can connect to."""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")

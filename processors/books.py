@@ -75,6 +75,7 @@ class Books:
             return join([])
         segments = self._around(run, record)
         self.memory.add(run)
+        self.ledger.touched.update(np.unique(series_of(run["key"])).tolist())
         return self._settle(segments)
 
     def remove(self, key: int, record: int) -> Flows:
@@ -108,6 +109,7 @@ class Books:
         none: dict[str, NDArray] = {"keys": np.empty(0, np.int64)}
         sign = -1 if out else 1
         parts = []
+        self.ledger.touched.add(int(series_of(keys)[0]))
         if before[0] != NONE:
             parts.append(self._segments(before, keys, numbers, sign, none))
         if after[0] != NONE:

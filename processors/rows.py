@@ -62,7 +62,7 @@ def numbers(values: NDArray[np.float64]) -> Any:
 
 
 def table(of: Table, columns: Columns, position: int, gone: Bools | None = None) -> pa.Table:
-    """Rows of a table; ``gone`` rows carry a negative position: their key is no more."""
+    """Rows of a table; ``gone`` rows carry a negative position: since it their key has no row."""
     wanted = schema(of)
     n = len(next(iter(columns.values())))
     positions = np.full(n, position, np.int64)
@@ -147,10 +147,9 @@ class Rows:
             "start": times(end - length), "end": times(end), "quality": words(QUALITIES, quality),
             "flags": words(FLAGS, flags), "measured_share": numbers(measured / length),
         }  # fmt: skip
-        columns |= _story(
-            end <= step.frontier[point], cells["revision"][index], cells["cause"][index], cells["reported"][index]
-        )
         gone = (known == 0) & ~held & (cells["readings"][index] == 0)
+        final = gone | (end <= step.frontier[point])
+        columns |= _story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
         return table(INTERVAL, columns, step.position, gone)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
@@ -188,7 +187,7 @@ class Rows:
             "flags": words(FLAGS, (flags & ROUNDED > 0) + 2 * held),
             "measured_share": numbers(((flags & (ESTIMATED | OVERLAP | CONFLICT)) == 0).astype(np.float64)),
         }  # fmt: skip
-        final = time_of(keys) <= step.frontier[point]
+        final = gone | (time_of(keys) <= step.frontier[point])
         columns |= _story(final, field["changes"], field["cause"], field["reported"])
         return table(INTERVAL, columns, step.position, gone)
 
@@ -214,9 +213,10 @@ class Rows:
             "measured_share": numbers(np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)),
         }  # fmt: skip
         columns |= self._converted(account, start, cells["amount"][index], unknown)
-        final = end <= accounts.frontier(step.frontier)[account]
+        gone = unknown & (cells["held"][index] == 0)
+        final = gone | (end <= accounts.frontier(step.frontier)[account])
         columns |= _story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
-        return table(ROLLUP, columns, step.position, unknown & (cells["held"][index] == 0))
+        return table(ROLLUP, columns, step.position, gone)
 
     def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
         """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
@@ -253,7 +253,7 @@ class Rows:
             "covers": words([ratio.covers], same), "reason": words(REASONS, rows.reason),
             "measured_share": numbers(rows.share), "policy": words([self.roster.policy.id], same),
         }  # fmt: skip
-        columns |= _story(rows.final, rows.revision, rows.cause, rows.reported)
+        columns |= _story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
         return table(INTENSITY, columns, step.position, rows.gone)
 
     # -- the small tables -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from metering.measures import ENERGIES
 from metering.policy import Factor
 from metering.roster import INTERVAL, Intensity, Roster
 from metering.units import MICRO, UNITS
@@ -25,7 +26,6 @@ Ints = NDArray[np.int64]
 
 ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
 CALENDAR = {"day": DAY, "month": MONTH, "year": YEAR}
-ENERGIES = ("electricity", "heat", "gas", "natural_gas", "compressed_air", "steam", "coke", "coal")
 
 KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO, DENOMINATOR_COARSER, FACTOR_UNKNOWN = range(6)
 REASONS = ("", "numerator_incomplete", "denominator_incomplete", "denominator_zero", "denominator_coarser",

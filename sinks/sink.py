@@ -1,7 +1,8 @@
 """From the log into the store: results and rejected messages, as fast as they come, none skipped.
 
-The batching is natural: whatever came while the last batch was being stored is the next one. Then
-the sink rests as long as that took, so that a trickle of results never costs more than half a core.
+The batching is natural: whatever came while the last batch was being stored is the next one. When
+it has caught up, the sink rests three times as long as that took, so that a trickle of results never
+costs more than a quarter of a core.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ BATCH_BYTES_MIN = 64 << 10
 """What a batch is halved down to while the store does not take it."""
 KEPT_RECORDS = 1000
 """Stored results that stay in the log, for whoever else reads it."""
-REST_S_MAX = 0.25
+REST_RATIO, REST_S_MAX = 3, 0.25
 RETRY_S = (0.1, 5.0)
 _IDLE_S = 5.0
 
@@ -110,28 +111,29 @@ class Sink:
         return waited
 
     async def _step(self) -> float:
-        results = await self._read(RESULTS, self._store.position())
-        rejected = await self._read(REJECTED, self._store.rejected_position())
-        await self._measure()
-        if not results and not rejected:
+        ends = await self._measure()
+        if not self.lag:
             await self._wait()
             return 0.0
+        results = await self._read(RESULTS, self._store.position())
+        rejected = await self._read(REJECTED, self._store.rejected_position())
         started = time.perf_counter()
-        counts = await asyncio.to_thread(self._write, results, rejected)
+        counts = await asyncio.to_thread(self._write, results, rejected, ends)
         self._taken(counts, time.perf_counter() - started)
         await self._measure()
         await self._trim()
-        return 0.0 if self.lag else min(self.flush_s, REST_S_MAX)
+        return 0.0 if self.lag else min(self.flush_s * REST_RATIO, REST_S_MAX)
 
     async def _read(self, topic: str, offset: int) -> list[Record]:
         return await self._log.read(topic, offset, partition=self._partition, bytes_max=self._bytes_max)
 
-    def _write(self, results: Sequence[Record], rejected: Sequence[Record]) -> Counter[str]:
+    def _write(
+        self, results: Sequence[Record], rejected: Sequence[Record], ends: tuple[int, int]
+    ) -> Counter[str]:
+        """Where nothing could be read before an end that was known, the log has let go of it all."""
         frames = [decode_table(record.value) for record in results]
         frames += [_placed(record) for record in rejected]
-        position = results[-1].offset + 1 if results else self._store.position()
-        refused = rejected[-1].offset + 1 if rejected else None
-        self._store.write(frames, position, refused)
+        self._store.write(frames, _behind(results, ends[0]), _behind(rejected, ends[1]))
         counts: Counter[str] = Counter()
         for table, rows in frames:
             counts[table] += len(rows)
@@ -163,9 +165,10 @@ class Sink:
             await self._log.trim(RESULTS, offset, self._partition)
             self._trimmed = offset
 
-    async def _measure(self) -> None:
+    async def _measure(self) -> tuple[int, int]:
         results, rejected = await self._ends()
         self.lag = results - self._store.position() + rejected - self._store.rejected_position()
+        return results, rejected
 
     async def _ends(self) -> tuple[int, int]:
         results = await self._log.end(RESULTS, self._partition)
@@ -199,6 +202,10 @@ class Sink:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+
+def _behind(records: Sequence[Record], end: int) -> int:
+    return records[-1].offset + 1 if records else end
 
 
 def _placed(record: Record) -> tuple[str, pa.Table]:

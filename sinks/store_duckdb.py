@@ -202,6 +202,27 @@ def open_store(
     return store, True
 
 
+def open_existing(path: Path, *, memory_limit: str = MEMORY_LIMIT, threads: int = THREADS) -> DuckStore:
+    """The store at ``path`` as it is, for a verb that only reads: nothing is made and nothing moved.
+
+    Raises UsageError when there is none or it is of a newer version, MeterflowError when it cannot
+    be used, Unavailable when another process has it open.
+    """
+    if not path.exists():
+        raise UsageError(
+            "there are no results here", where=str(path), hint="Give the folder that `up` wrote."
+        )
+    try:
+        return DuckStore(path, memory_limit=memory_limit, threads=threads)
+    except Damaged as error:
+        why = str(error)
+    except duckdb.Error as error:
+        _raise_unless_damaged(error, path)
+        why = _first_line(error)
+    hint = "Start the service on this folder: it computes the results again from the log."
+    raise MeterflowError(f"the result store cannot be used: {why}", where=str(path), hint=hint)
+
+
 @contextmanager
 def _transaction(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
     cursor.execute("BEGIN")

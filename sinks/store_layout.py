@@ -41,6 +41,16 @@ _TYPES = {
 }
 
 
+THERE = f"{POSITION} >= 0"
+"""A row with a negative position, -p - 1, says that since position p its key has no row. It is kept,
+so that an older row that comes again finds it newer, and never shown."""
+
+
+def position_of(alias: str) -> str:
+    """SQL for the log position of a row, shown or not."""
+    return f"greatest({alias}.{POSITION}, -{alias}.{POSITION} - 1)"
+
+
 def quoted(name: str) -> str:
     """An SQL identifier; ``from``, ``to``, ``start`` and ``end`` are keywords without the quotes."""
     return '"' + name.replace('"', '""') + '"'
@@ -127,7 +137,8 @@ class Layout:
         return made
 
     def _view(self, name: str, tables: tuple[str, ...]) -> str:
-        return f"CREATE VIEW {quoted(name)} AS {union(self.table.names, tables)}"
+        there = f"SELECT {listed(self.table.names)} FROM ({union(self.names, tables)}) WHERE {THERE}"
+        return f"CREATE VIEW {quoted(name)} AS {there}"
 
 
 def storable(layout: Layout, rows: pa.Table) -> pa.Table:

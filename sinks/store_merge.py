@@ -8,6 +8,9 @@ After any set of rows has come, in any order, cut and repetition,
 - its history is every reported row (``state`` final or revised; any row of a table without states)
   that is not the newest and differs from the next reported row in revision or figures.
 
+A row with a negative position says that its key has no row any more (store_layout.py, THERE). It is
+a version like any other here.
+
 That rests on one thing the processors keep: of two reported rows of a key the one with the higher
 position has the higher revision, or the same revision and the same figures.
 
@@ -31,7 +34,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metering.tables import POSITION
-from sinks.store_layout import OPEN, Layout, listed, quoted, storable, union
+from sinks.store_layout import OPEN, Layout, listed, position_of, quoted, storable, union
 
 _ROW = "_row"
 _FRAME = "_frame"
@@ -79,8 +82,8 @@ def _clashes(connection: Connection, layout: Layout, staged: pa.Table) -> dict[s
     )
     found = connection.execute(sql, bounds if layout.has_settled else []).fetchnumpy()
     row, settled = np.asarray(found["_row"]), np.asarray(found["_settled"])
-    its = [_numbers(found[name]) for name in _version_names(layout)]
-    mine = [_numbers(staged[name].to_numpy())[row] for name in _version_names(layout)]
+    its = [_numbers(found[name], name) for name in _version_names(layout)]
+    mine = [_numbers(staged[name].to_numpy(), name)[row] for name in _version_names(layout)]
     if layout.fills:
         its.append(settled)
         mine.append(_is_reported(staged)[row])
@@ -95,9 +98,11 @@ def _greater(ones: list[NDArray[Any]], others: list[NDArray[Any]]) -> NDArray[np
     return greater
 
 
-def _numbers(values: Any) -> NDArray[Any]:
-    """An unknown revision counts as 0."""
+def _numbers(values: Any, name: str) -> NDArray[Any]:
+    """An unknown revision counts as 0; positions as what they are without their sign."""
     known = np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if name == POSITION:
+        return np.maximum(known, -known - 1)
     return np.nan_to_num(known) if known.dtype.kind == "f" else known
 
 
@@ -288,8 +293,8 @@ def _same_key(layout: Layout) -> str:
 def _version(layout: Layout) -> str:
     """What orders the rows of one key, as a comparable SQL row."""
     if not layout.revised:
-        return f"row(v.{POSITION})"
-    return f"row(v.{POSITION}, coalesce(v.revision, 0), {_reported(layout)})"
+        return f"row({position_of('v')})"
+    return f"row({position_of('v')}, coalesce(v.revision, 0), {_reported(layout)})"
 
 
 def _version_names(layout: Layout) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from metering.errors import UsageError
 from metering.query import Query
 from metering.tables import TABLES, Kind, Table
 from sinks.render import Selection, amount_text, order_by
-from sinks.store_layout import YEAR_1_MS, YEAR_9999_MS, Layout, layout, listed, quoted, union
+from sinks.store_layout import THERE, YEAR_1_MS, YEAR_9999_MS, Layout, layout, listed, position_of, quoted, union
 
 _INSTANT = "make_timestamp_ms(?)::TIMESTAMP_MS"
 """In the column's own type: a cast on the column's side would keep zone maps from being used."""
@@ -80,12 +80,13 @@ def _as_of(stored: Layout, where: list[str]) -> str:
     return f"""
         WITH newest AS (SELECT * FROM {stored.settled} WHERE {" AND ".join(where)}),
         older AS (
-            SELECT * FROM {stored.superseded} WHERE {" AND ".join(where)}
-            QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY position DESC, revision DESC) = 1
+            SELECT * FROM {stored.superseded} s WHERE {" AND ".join(where)}
+            QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {position_of("s")} DESC, revision DESC) = 1
         )
-        SELECT {listed(stored.names)} FROM newest
+        SELECT {listed(stored.names)} FROM newest WHERE {THERE}
         UNION ALL
-        SELECT {listed(stored.names)} FROM older o WHERE NOT EXISTS (SELECT 1 FROM newest n WHERE {same})
+        SELECT {listed(stored.names)} FROM older o
+        WHERE {THERE} AND NOT EXISTS (SELECT 1 FROM newest n WHERE {same})
     """
 
 
@@ -102,7 +103,7 @@ def _head(table: Table, sql: str, query: Query) -> str:
 
 
 def _filtered(stored: Layout, tables: tuple[str, ...], where: list[str]) -> str:
-    return f"SELECT * FROM ({union(stored.names, tables)}) WHERE {' AND '.join(where)}"
+    return f"SELECT * FROM ({union(stored.names, tables)}) WHERE {' AND '.join([THERE, *where])}"
 
 
 def _where(table: Table, query: Query) -> tuple[list[str], list[object]]:

@@ -74,6 +74,13 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._listener.close()
 
+    async def watch(self) -> None:
+        """Waits until serving ends; raises what ended it before its time."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
         while True:

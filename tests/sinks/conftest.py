@@ -43,7 +43,7 @@ def interval_row(point: str = "main", amount: str | None = "1", state: str = "fi
 def frame_of(table: str, rows: Sequence[Row]) -> tuple[str, pa.Table]:
     wanted = schema(TABLES[table])
     return table, pa.table(
-        [pa.array([row.get(field.name) for row in rows], field.type) for field in wanted], schema=wanted
+        [pa.array([({POSITION: 0} | row).get(f.name) for row in rows], f.type) for f in wanted], schema=wanted
     )
 
 

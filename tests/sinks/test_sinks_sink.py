@@ -204,6 +204,23 @@ def test_a_store_that_lacks_what_the_log_has_let_go_is_incomplete(
     assert [row["point"] for row in store.rows(Query("interval"))] == ["p2"]
 
 
+def test_a_log_that_has_let_go_of_everything_is_caught_up_with(
+    store: DuckStore, interval: Builder, frame: Builder
+) -> None:
+    """When old results were thrown away on purpose, nobody waits for them."""
+
+    async def play() -> None:
+        log = MemoryLog()
+        await log.append({RESULTS: [entry(*frame("interval", [interval()]))] * 3})
+        await log.trim(RESULTS, 3)
+        sink = Sink(log, store)
+        async with running(sink):
+            await caught_up(sink)
+
+    asyncio.run(play())
+    assert store.position() == 3
+
+
 def test_a_store_ahead_of_its_log_is_refused(store: DuckStore) -> None:
     """A log that was replaced would bring new results at old offsets, and they would be skipped."""
     store.write([], 5)

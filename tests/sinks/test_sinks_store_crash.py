@@ -15,9 +15,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from metering.errors import Unavailable, UsageError
+from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.query import Query
-from sinks.store_duckdb import DuckStore, open_store
+from sinks.store_duckdb import DuckStore, open_existing, open_store
 
 Builder = Callable[..., Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +141,22 @@ def test_a_store_that_another_process_has_open_is_unavailable(tmp_path: Path) ->
             open_store(path)
         child.kill()
     assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_opening_for_reading_makes_and_moves_nothing(tmp_path: Path) -> None:
+    """An export of a missing or damaged store says so and leaves the folder as it is."""
+    path = tmp_path / "results.duckdb"
+    with pytest.raises(UsageError, match="no results here"):
+        open_existing(path)
+    path.write_bytes(b"nonsense" * 1000)
+    with pytest.raises(MeterflowError, match="cannot be used"):
+        open_existing(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["results.duckdb"]
+    path.unlink()
+    open_store(path)[0].close()
+    store = open_existing(path)
+    assert store.rows(Query("interval")) == []
+    store.close()
 
 
 def test_a_folder_in_its_place_is_not_moved(tmp_path: Path) -> None:

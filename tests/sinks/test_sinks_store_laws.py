@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sinks.store_duckdb import DuckStore, open_store
 Row = dict[str, Any]
 Builder = Callable[..., Any]
 NOON_MS = 1_767_268_800_000
+EXAMPLES = 1500 if os.environ.get("METERFLOW_LONG") else 100
 _numbers = itertools.count()
 
 
@@ -99,7 +101,7 @@ def shown(rows: list[Row]) -> list[tuple[Any, ...]]:
     ]
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(delivery=deliveries())
 def test_newest_rows_and_history_do_not_depend_on_the_delivery(
     lasting: DuckStore, interval: Builder, frame: Builder, delivery: tuple[list[list[Row]], list[Row]]

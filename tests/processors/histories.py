@@ -1,0 +1,175 @@
+"""Random readings and random logs of them, for the properties."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from metering.readings import MeterQuality
+from metering.roster import INTERVAL, Point, Roster
+from metering.site_compile import compile_roster
+from metering.site_load import load_site
+from metering.units import MICRO
+
+from tests.processors.log_driver import MINUTE_MS, Arrival, Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXAMPLES = int(os.environ.get("METERFLOW_EXAMPLES", "40"))
+"""How many random histories each property is tried on; a long run sets it to thousands."""
+SITES = Path(__file__).parent / "sites"
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+def examples(share: float = 1.0) -> settings:
+    """Settings of a property that is tried on its share of the examples."""
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
+    return settings(max_examples=max(1, int(EXAMPLES * share)), deadline=None, suppress_health_check=slow)
+
+
+@cache
+def roster_of(site: str) -> Roster:
+    """The compiled roster of a site file in sites/."""
+    return compile_roster(load_site(SITES / f"{site}.yaml"))
+
+
+def utc_ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
+
+
+ANCHORS = {
+    "park": ["2026-01-01T00:00+05:30", "2026-01-31T23:30+05:30", "2026-05-05T11:11+05:30"],
+    "works": ["2025-03-30T00:30Z", "2025-10-26T00:00Z", "2025-10-25T21:00Z", "2024-12-31T22:30Z"],
+    "reads": ["2025-10-04T15:00Z", "2026-04-04T14:30Z", "2025-12-31T12:45Z"],
+}
+"""Instants around which something turns: days of 23, 24.5 and 25 hours, a year, a replaced meter."""
+
+STEPS_MS = (30_000, MINUTE_MS, MINUTE_MS, MINUTE_MS, 5 * MINUTE_MS)
+LENGTHS_MS = tuple(minutes * MINUTE_MS for minutes in (5, 15, 15, 15, 30, 60, 7)) + (DAY_MS, 3 * DAY_MS)
+
+
+@dataclass(frozen=True)
+class History:
+    """Readings in the order they come in, and the site they are of."""
+
+    site: str
+    readings: tuple[Reading, ...]
+
+    @property
+    def roster(self) -> Roster:
+        return roster_of(self.site)
+
+
+@st.composite
+def histories(draw: st.DrawFn, size_max: int = 24) -> History:
+    """Readings of one site: mostly lines, with falls, zeros, gaps, spikes, corrections and copies in them."""
+    site = draw(st.sampled_from(sorted(ANCHORS)))
+    roster = roster_of(site)
+    anchor_ms = utc_ms(draw(st.sampled_from(ANCHORS[site])))
+    few = draw(st.lists(st.sampled_from(roster.points), min_size=1, max_size=6, unique_by=lambda p: p.index))
+    readings = draw(st.lists(_readings(roster, few, anchor_ms), min_size=1, max_size=size_max))
+    copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=4))
+    every = readings + [_changed(reading, change) for reading, change in copies]
+    return History(site, tuple(draw(st.permutations(every))))
+
+
+_CHANGES = st.sampled_from(["same", "same", "other", "newer", "newer_other", "estimated", "older"])
+
+
+def _changed(reading: Reading, change: str) -> Reading:
+    """A repeated, corrected or contradicting reading of the same identity."""
+    other = str(Decimal(reading.value) + 1)
+    match change:
+        case "other":
+            return replace(reading, value=other)
+        case "newer":
+            return replace(reading, revision=reading.revision + 1)
+        case "newer_other":
+            return replace(reading, revision=reading.revision + 1, value=other)
+        case "older":
+            return replace(reading, revision=max(0, reading.revision - 1), value=other)
+        case "estimated":
+            return replace(reading, quality=MeterQuality.ESTIMATED)
+    return reading
+
+
+@st.composite
+def _readings(draw: st.DrawFn, roster: Roster, points: Sequence[Point], anchor_ms: int) -> Reading:
+    point = draw(st.sampled_from(points))
+    offset_ms = draw(st.integers(0, 90)) * draw(st.sampled_from(STEPS_MS))
+    offset_ms += draw(st.sampled_from([0] * 12 + [1, 1234, 2 * DAY_MS, -7 * HOUR_MS, 401 * DAY_MS]))
+    time_ms = anchor_ms + offset_ms
+    quality = draw(st.sampled_from([MeterQuality.UNSTATED] * 20 + [MeterQuality.ESTIMATED, MeterQuality.BAD]))
+    start_ms = None
+    if point.reads == INTERVAL:
+        length_ms = draw(st.sampled_from(LENGTHS_MS))
+        aligned = draw(st.integers(0, 3)) > 0
+        time_ms = (time_ms // length_ms + 1) * length_ms if aligned else time_ms
+        start_ms = time_ms - length_ms
+        value = draw(st.sampled_from(["0", "0", "1", "2", "2.5", "7", "-1", "0.0000005"]))
+    else:
+        value = draw(_register_values(point, offset_ms))
+    revision = draw(st.sampled_from([0] * 15 + [1, 2]))
+    return Reading(roster.plants[point.plant].id, point.id, time_ms, value, start_ms, revision, quality=quality)
+
+
+@st.composite
+def _register_values(draw: st.DrawFn, point: Point, offset_ms: int) -> str:
+    """A register's value at an instant: on a line, at the edge of its limit, or elsewhere."""
+    installation = point.installations[0]
+    multiplier = Fraction(installation.multipliers[0].numerator, installation.multipliers[0].denominator)
+    limit = (point.limit_per_hour or 100 * MICRO) / multiplier
+    width = installation.width or 10**12
+    base = width - draw(st.sampled_from([width, width, limit / 4, limit / 60]))
+    elapsed = Fraction(offset_ms, HOUR_MS)
+    kind = draw(st.sampled_from(["line"] * 14 + ["zero", "else", "edge", "edge", "fine", "still"]))
+    step = installation.step
+    match kind:
+        case "line":
+            value = base + limit / 2 * elapsed
+        case "edge":  # with a reading on the line's start: exactly what the limit allows, or a step beside it
+            value = base + limit * Fraction(12, 10) * elapsed + draw(st.integers(1, 3)) * step
+        case "fine":
+            value = base + limit / 2 * elapsed + Fraction(step, 2)
+            return _text(value % width, point, places=9)
+        case "still":
+            value = Fraction(base)
+        case "else":
+            value = base + draw(st.integers(-50, 50)) * Fraction(MICRO)
+        case _:
+            value = Fraction(0)
+    return _text(value // step * step % width, point)
+
+
+def _text(millionths: Fraction, point: Point, places: int = 9) -> str:
+    """The value in the point's unit as decimal text."""
+    exact = Fraction(millionths) / MICRO / point.unit.factor
+    return f"{round(exact * 10**places)}e-{places}"
+
+
+@st.composite
+def logs(draw: st.DrawFn, readings: Sequence[Reading]) -> list[Arrival]:
+    """A log of these readings in this order: records of one plant, stamps that jump, ticks between."""
+    out: list[Arrival] = []
+    stamp_ms = min(reading.time_ms for reading in readings)
+    at = 0
+    while at < len(readings):
+        stamp_ms += draw(st.sampled_from([0, 0, 500, 5_000, MINUTE_MS, 10 * MINUTE_MS, DAY_MS, -MINUTE_MS]))
+        if draw(st.integers(0, 6)) == 0:
+            out.append(Arrival(stamp_ms))
+        size = draw(st.sampled_from([1, 1, 2, 5, 20]))
+        part = readings[at : at + size]
+        for plant in dict.fromkeys(reading.plant for reading in part):
+            out.append(Arrival(stamp_ms, tuple(r for r in part if r.plant == plant)))
+        at += size
+    return out
