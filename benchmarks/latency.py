@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -68,15 +68,23 @@ def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
     ports = [_free_port(), _free_port()]
     command = [sys.executable, "-m", "meterflow", "up", str(folder / "site.yaml"), "--data", str(folder / "data")]
     command += ["--mqtt-port", str(ports[0]), "--http-port", str(ports[1])]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+    url = f"http://127.0.0.1:{ports[1]}"
     try:
-        assert process.stderr is not None
-        while "Ctrl-C" not in (line := process.stderr.readline()):
-            assert line, "the service did not start"
-        yield ports[0], f"http://127.0.0.1:{ports[1]}", process.pid
+        _wait_ready(url, process)
+        yield ports[0], url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(10)
+
+
+def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline_s and process.poll() is None:
+        with suppress(OSError), urlopen(f"{url}/readyz"):  # noqa: S310
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the service did not get ready")
 
 
 def _load(port: int, rate_hz: int, stop: threading.Event) -> None:

@@ -172,8 +172,6 @@ def _read(file: Path, table: str) -> Any:
                 convert_options=pc.ConvertOptions(
                     column_types={field.name: field.type for field in wanted},
                     null_values=[""],
-                    strings_can_be_null=True,
-                    quoted_strings_can_be_null=False,
                 ),
             )
         zeros = pa.array([0] * len(rows), wanted.field(POSITION).type)

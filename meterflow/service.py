@@ -163,8 +163,9 @@ class Service:
         fits = await self.worker.start() and mark == found
         if not fits and self.folder.store.exists():
             aside = _move_aside(self.folder.store)
+            why = "the site file has changed" if mark != found else "the saved state is damaged"
             _log.warning(
-                "the site file has changed: everything is worked out anew from the readings on the log",
+                f"{why}: everything is worked out anew from the readings on the log",
                 results_before=str(aside),
             )
         self.store, fresh = await self._opened_store()

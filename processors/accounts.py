@@ -61,7 +61,7 @@ class Accounts:
     def _join_all(self, point: Point) -> None:
         plant = self.roster.plants[point.plant]
         self._join(f"point:{plant.id}/{point.id}", point, plant.time_zone, plant, 1)
-        if point.line and not (point.sign == 0 and point.role not in ("submeter", "supply")):
+        if point.line and (point.sign or point.role == "submeter"):
             self._join(f"line:{plant.id}/{point.line}", point, plant.time_zone, plant, point.sign or 1)
         if point.sign:
             self._join(f"plant:{plant.id}", point, plant.time_zone, plant, point.sign)

@@ -2,7 +2,8 @@
 
 An alert is a function of its window's values in the order of their ends: it fires when the value
 has stayed beyond the threshold for ``for``, and clears at the first value back beyond ``clear``.
-A window without a value neither fires nor clears. When the past changes, the changes of state
+A window without a value neither fires nor clears; nobody knows whether the value stayed beyond the
+threshold then, so that the time begins anew behind it. When the past changes, the changes of state
 behind it are worked out again; one that no longer holds is withdrawn.
 """
 
@@ -65,11 +66,9 @@ def evaluate(
 
 
 def _run(rule: AlertRule, firing: bool, end: Ints, value: NDArray[np.float64], from_ms: int) -> list[Change]:
-    known = ~np.isnan(value)
-    ends, values = end[known].tolist(), value[known].tolist()
     pending: int | None = None
     out: list[Change] = []
-    for at, figure in zip(ends, values, strict=True):
+    for at, figure in zip(end.tolist(), value.tolist(), strict=True):
         beyond = figure > rule.threshold if rule.above else figure < rule.threshold
         clear = figure < rule.clear if rule.above else figure > rule.clear
         pending = (at if pending is None else pending) if beyond else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, MeterQuality, Readings
-from metering.roster import INTERVAL, Point, Roster
+from metering.roster import Installation, INTERVAL, Point, Roster
 from metering.units import MICRO, UNITS, convertible
 from numpy.typing import NDArray
 
@@ -21,7 +21,8 @@ from processors.memory import ESTIMATED, ROUNDED
 Ints = NDArray[np.int64]
 
 AMOUNT_MAX = 2**61
-"""Amounts at or beyond it (2.3e12 kWh) are refused, so that sums of two stay within 64 bits."""
+"""Amounts at or beyond it (2.3e12 kWh), before or after the multiplier, are refused, so that sums of two stay
+within 64 bits."""
 _TEN = 10 ** np.arange(19, dtype=np.int64)
 
 
@@ -89,6 +90,7 @@ class SeriesIndex:
         self.from_ms = np.array([i.from_ms for _, i in every], np.int64)
         self.to_ms = np.array([i.to_ms for _, i in every], np.int64)
         self.step = np.array([i.step for _, i in every], np.int64)
+        self.value_max = np.array([_value_max(i) for _, i in every], np.int64)
         counts = np.array([len(point.installations) for point in points], np.int64)
         self.first = (np.cumsum(counts) - counts).astype(np.int64)
         self.single = counts == 1
@@ -143,6 +145,7 @@ def _parts(
     taken.refuse(series == -2, "unknown_serial", "no meter of this serial number is at this point at that time")
     keep = series >= 0
     value, rounded, fits = _values(taken, np.where(keep, series, 0))
+    fits &= np.abs(value) < index.value_max[np.where(keep, series, 0)]
     taken.refuse(~fits, "value_out_of_range", "beyond what a register can hold")
     taken.refuse(_product_mismatch(taken), "product_mismatch", "this point counts another product")
     reads = index.interval[taken.point]
@@ -156,6 +159,11 @@ def _parts(
         "revision": taken.of("revision"), "flags": flags, "record": numbers[taken.rows],
     }  # fmt: skip
     return [{name: column[taken.keep] for name, column in columns.items()}]
+
+
+def _value_max(installation: Installation) -> int:
+    """Where register values begin to be too large for one of the installation's multipliers."""
+    return min(AMOUNT_MAX * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers)
 
 
 class _Taken:

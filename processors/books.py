@@ -6,7 +6,7 @@ or in conflict takes back the segments it changes and brings the right ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ class Segments:
     last: Ints
     flags: Ints
     record: Ints
+
+    def take(self, mask: NDArray[np.bool_]) -> Segments:
+        return Segments(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
 @dataclass
@@ -141,11 +144,11 @@ class Books:
         flows = []
         for part in parts:
             if len(part.series):
-                verdict = judge(part.series, part.last - part.first, part.end - part.start, self.ratings)
+                verdict = judge(part.series, part.last - part.first, part.start, part.end, self.ratings)
                 self._book(part, verdict)
                 self._note(part, verdict)
                 spread = verdict != Verdict.GAP
-                flows.append(self._flows(part, verdict).take(spread))
+                flows.append(self._flows(part.take(spread), verdict[spread]))
         return join(flows)
 
     def _book(self, part: Segments, verdict: Ints) -> None:

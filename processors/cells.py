@@ -68,6 +68,7 @@ class Cells:
         numbers = np.array([get(base + b, -1) for b in blocks.tolist()], np.int64)
         index = (numbers[:, None] * BLOCK + np.arange(BLOCK)).ravel()
         index[np.repeat(numbers < 0, BLOCK)] = -1
+        index[self.columns["exists"][index] == 0] = -1
         low = first - (first >> 6) * BLOCK
         return index[low : low + last - first + 1]
 
@@ -180,3 +181,9 @@ class Grouping:
 
     def min(self, values: Ints) -> Ints:
         return np.minimum.reduceat(values[self._order], self._starts) if len(self) else values[:0]
+
+    def spread(self, values: NDArray) -> NDArray:
+        """Each row gets what its group has."""
+        out = np.empty(len(self._order), values.dtype)
+        out[self._order] = np.repeat(values, np.diff(np.append(self._starts, len(self._order))))
+        return out

@@ -201,7 +201,7 @@ class Reads:
         series = series_of(state.key)
         flags = state.flags.astype(np.int64)
         booked = flags & (OVERLAP | CONFLICT) == 0
-        amount = self.ratings.multiplied(series, state.value)
+        amount = self.ratings.multiplied_reads(series, state.start, time_of(state.key), state.value)
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
         np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
         self.touched.update(np.unique(series).tolist())

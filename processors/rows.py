@@ -177,7 +177,7 @@ class Rows:
         start[gone] = [s for _, s in step.reads.gone]
         point = reads.points[series_of(keys)]
         held = flags & (OVERLAP | CONFLICT) > 0
-        amount = reads.ratings.multiplied(series_of(keys), field["value"])
+        amount = reads.ratings.multiplied_reads(series_of(keys), field["start"], time_of(keys), field["value"])
         quality = np.select(
             [held, flags & SUSPECT > 0, flags & ESTIMATED > 0], [MISSING, DOUBTFUL, ESTIMATE], VALID
         )

@@ -65,11 +65,12 @@ class Touched:
 
 @dataclass
 class Changes:
-    """Rows to say anew, and the grid spans (of derived series) whose content changed."""
+    """Rows to say anew, the grid spans (of derived series) whose content changed, and interval reads that did."""
 
     base: Touched
     derived: Touched
     grid: Touched
+    reads: Flows
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Spans:
         self._stamp_base(base_rows, step)
         self._stamp_derived(derived_rows, step)
         grids = [derived[cls] for cls in (GRID, CLASSES + GRID)]
-        return Changes(base_rows, derived_rows, _joined(grids))
+        return Changes(base_rows, derived_rows, _joined(grids), reads)
 
     # -- what flows change ------------------------------------------------------------------------
 
@@ -157,7 +158,7 @@ class Spans:
         if cls == GRID:
             wanted = self.gridded[account]
             row, account, sign = row[wanted], account[wanted], sign[wanted]
-        groups = Grouping(account * CLASSES + cls, self._span_of(account, start[row], cls))
+        groups = Grouping(account * CLASSES + cls, self.span_of(account, start[row], cls))
         out = {n: groups.sum(v[row] * sign if n == "amount" else v[row]) for n, v in sums.items()}
         return Deltas(*groups.keys, out, groups.max(reported[row]))
 
@@ -166,6 +167,7 @@ class Spans:
         length = flows.end - flows.start
         counts = self._rolls(flows.point) if cls == GRID else np.ones(len(flows), bool)
         flows = flows.take(counts & (length <= self._longest(flows, cls)))
+        flows = _moving(flows) if cls == GRID else flows
         zones = self.accounts.zone_of_point[flows.point]
         grid = self._read_grid(flows.point) if cls == GRID else zones
         first = self._index(zones, flows.start, cls, grid)
@@ -184,8 +186,7 @@ class Spans:
             "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),
         }
         reported = step.survey.log_time[flows.record[flow]]
-        deltas = self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
-        return _moving(deltas) if cls == GRID else deltas
+        return self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
 
     def _longest(self, flows: Flows, cls: int) -> Ints:
         """How long an interval read may be to count in a class of spans: as long as its first span."""
@@ -213,7 +214,7 @@ class Spans:
 
     # -- spans and instants -----------------------------------------------------------------------
 
-    def _span_of(self, account: Ints, time_ms: Ints, cls: int) -> Ints:
+    def span_of(self, account: Ints, time_ms: Ints, cls: int) -> Ints:
         return self._index(self.accounts.zone_of[account], time_ms, cls, self.grid_ms[account])
 
     def _index(self, zones: Ints, time_ms: Ints, cls: int, grid: Ints) -> Ints:
@@ -296,8 +297,8 @@ class Spans:
         for cls in range(CLASSES):
             series = moved * CLASSES + cls
             first, last = self.derived.extents(series)
-            low = np.maximum(self._span_of(moved, began, cls), first)
-            high = np.minimum(self._span_of(moved, after[moved], cls) - 1, last)
+            low = np.maximum(self.span_of(moved, began, cls), first)
+            high = np.minimum(self.span_of(moved, after[moved], cls) - 1, last)
             every.append(_existing(self.derived, series, low, high))
         return _joined(every)
 
@@ -333,13 +334,13 @@ def _counts(revised: Ints, cls: int) -> NDArray[np.bool_]:
     return np.asarray(revised == 1 if cls == GRID else revised > 0)
 
 
-def _moving(deltas: Deltas) -> Deltas:
-    """Without rows whose amounts do not move."""
-    moving = np.zeros(len(deltas.span), bool)
-    for name in ("amount", "known", "measured"):
-        moving |= deltas.sums[name] != 0
-    sums = {name: values[moving] for name, values in deltas.sums.items()}
-    return Deltas(deltas.series[moving], deltas.span[moving], sums, deltas.reported[moving])
+def _moving(reads: Flows) -> Flows:
+    """Without reads that are taken back and said again with another quality: windows do not show it."""
+    groups = Grouping(reads.point, reads.start, reads.end)
+    moving = groups.sum(reads.sign) != 0
+    for column in (reads.amount, reads.booked, reads.measured):
+        moving |= groups.sum(reads.sign * column) != 0
+    return reads.take(groups.spread(moving))
 
 
 def _joined(parts: list[Touched]) -> Touched:

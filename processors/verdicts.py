@@ -8,9 +8,10 @@ the limit, and a gap so long that its shape would be an invention.
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import pairwise
 
 import numpy as np
-from metering.roster import Roster
+from metering.roster import Multiplier, Roster
 from numpy.typing import NDArray
 
 from processors.batch import SeriesIndex, scale
@@ -46,15 +47,30 @@ class Ratings:
         self.expect_ms = _ints(p.expect_ms for p in points)
         self.numerator = _ints(i.multipliers[0].numerator for i in installations)
         self.denominator = _ints(i.multipliers[0].denominator for i in installations)
-        self._denominators = sorted(set(self.denominator.tolist()) - {1})
+        pairs = zip(self.numerator.tolist(), self.denominator.tolist(), strict=True)
+        self._fractions = sorted({(n, d) for n, d in pairs if d != 1})
         self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
 
     def multiplied(self, series: Ints, value: Ints) -> Ints:
         """Register values after the (first) multiplier, rounded half to even where it is no integer."""
         out = value * self.numerator[series]
-        for denominator in self._denominators:
-            mine = self.denominator[series] == denominator
-            out[mine] = scale(out[mine], 1, denominator, 2**62)[0]
+        for numerator, denominator in self._fractions:
+            mine = (self.numerator[series] == numerator) & (self.denominator[series] == denominator)
+            out[mine] = scale(value[mine], numerator, denominator, 2**62)[0]
+        return out
+
+    def multiplied_reads(self, series: Ints, start: Ints, end: Ints, value: Ints) -> Ints:
+        """Amounts of interval reads, each part of them with the multiplier in force."""
+        out = self.multiplied(series, value)
+        for i in np.flatnonzero(np.isin(series, list(self.changes))).tolist():
+            steps, length = self.changes[int(series[i])], int(end[i] - start[i])
+            edges = [int(start[i]), *(m.from_ms for m in steps if start[i] < m.from_ms < end[i]), int(end[i])]
+            at = [int(value[i]) * (edge - edges[0]) // length for edge in edges]
+            out[i] = 0
+            for low, before, after in zip(edges, at, at[1:], strict=False):
+                one = ([m for m in steps if m.from_ms <= low] or [steps[0]])[-1]
+                scaled = scale(np.array([before, after]), one.numerator, one.denominator, 2**62)[0]
+                out[i] += scaled[1] - scaled[0]
         return out
 
 
@@ -62,10 +78,11 @@ def _ints(values: object) -> Ints:
     return np.fromiter(values, np.int64)  # type: ignore[call-overload, no-any-return]
 
 
-def judge(series: Ints, rise: Ints, length_ms: Ints, ratings: Ratings) -> Ints:
+def judge(series: Ints, rise: Ints, start: Ints, end: Ints, ratings: Ratings) -> Ints:
     """The verdict on each register difference (``rise`` before the multiplier)."""
+    length_ms = end - start
     width = ratings.width[series]
-    possible = _possible(series, length_ms, ratings)
+    possible = _possible(series, start, end, ratings)
     limited = ratings.limit_per_hour[series] != NO_LIMIT
     wrapped = rise + width
     rollover = (rise < 0) & (width > 0) & (wrapped >= 0) & limited & (wrapped <= possible)
@@ -77,11 +94,23 @@ def judge(series: Ints, rise: Ints, length_ms: Ints, ratings: Ratings) -> Ints:
     return out
 
 
-def _possible(series: Ints, length_ms: Ints, ratings: Ratings) -> NDArray[np.float64]:
+def _possible(series: Ints, start: Ints, end: Ints, ratings: Ratings) -> NDArray[np.float64]:
     """The most a register can rise in that time, before the multiplier, two steps of it for rounding."""
     multiplier = ratings.numerator[series] / ratings.denominator[series]
+    for s, steps in ratings.changes.items():
+        mine = series == s
+        multiplier[mine] = _mean_multiplier(steps, start[mine], end[mine])
     per_ms = ratings.limit_per_hour[series] * MARGIN / HOUR_MS / multiplier
-    return per_ms * length_ms + 2 * ratings.step[series]
+    return per_ms * (end - start) + 2 * ratings.step[series]
+
+
+def _mean_multiplier(steps: tuple[Multiplier, ...], start: Ints, end: Ints) -> NDArray[np.float64]:
+    """The mean over [start, end) of a multiplier that changes; the first one holds before it, too."""
+    out = np.full(len(start), steps[0].numerator / steps[0].denominator)
+    for before, after in pairwise(steps):
+        share = np.clip((end - after.from_ms) / (end - start), 0, 1)
+        out += share * (after.numerator / after.denominator - before.numerator / before.denominator)
+    return out
 
 
 def needs_limit(roster: Roster) -> list[str]:

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 from metering.measures import ENERGIES
 from metering.policy import Factor
-from metering.roster import INTERVAL, Intensity, Roster
+from metering.roster import Intensity, Roster
 from metering.units import MICRO, UNITS
 from numpy.typing import NDArray
 
 from processors.accounts import Account, Accounts, grid_ms
 from processors.batch import scale
-from processors.memory import CONFLICT, time_of
 from processors.progress import NEVER
 from processors.reads import Reads
+from processors.shapes import Shapes, longer
 from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spans
 
 Ints = NDArray[np.int64]
@@ -133,9 +133,9 @@ class Windows:
     """Computes the windows of all ratios that a pass touched."""
 
     def __init__(self, roster: Roster, accounts: Accounts, spans: Spans, reads: Reads) -> None:
-        self.roster, self.accounts, self.spans, self.reads = roster, accounts, spans, reads
+        self.roster, self.accounts, self.spans = roster, accounts, spans
+        self.shapes = Shapes(roster, reads)
         self.ratios = ratios(roster, accounts)
-        self._interval = np.array([p.reads == INTERVAL for p in roster.points], bool)
         for ratio in self.ratios:
             if any(w in ROLLING_MS for w in ratio.spec.windows):
                 self._grid(ratio)
@@ -178,7 +178,11 @@ class Windows:
             flips = _ranges(known, length, frontier[0] + 1, min(frontier[1], horizon[1]))
             reached = np.arange(horizon[0] + 1, min(horizon[1], horizon[0] + length) + 1)
             changed = _ranges(content, length, NEVER, horizon[1])
-            spans = np.unique(np.concatenate([flips, reached[reached >= 0], changed]))
+            parts = [flips, reached[reached >= 0], changed]
+            for start, end in longer(changes.reads, ratio.denominator.members, ROLLING_MS[window]):
+                low, high = start // grid, min((end - 1) // grid + length - 1, horizon[1])
+                parts.append(_ranges(self._known(series, low - length + 1, high), length, low, high))
+            spans = np.unique(np.concatenate(parts))
             if len(spans):
                 out.append(self.evaluate(ratio, window, spans, step))
         return out
@@ -203,7 +207,7 @@ class Windows:
         at = spans - first
         upper, lower = self._sides(ratio, first, last, grid, length, at)
         end = (spans + 1) * grid
-        coarse = self._coarse(ratio, end, ROLLING_MS[window])
+        coarse = self.shapes.coarse(ratio.denominator.members, end, ROLLING_MS[window])
         return self._rows(ratio, window, end - ROLLING_MS[window], end, upper, lower, coarse, step)
 
     def _sides(self, ratio: Ratio, first: int, last: int, grid: int, length: int, at: Ints) -> tuple[_Side, _Side]:
@@ -225,29 +229,12 @@ class Windows:
             return sums[at + 1] - sums[at + 1 - length]
 
         amount, unknown = _converted(column("amount"), times, term.factors, total)
+        grid = int(self.spans.grid_ms[term.account.index])
+        across = self.shapes.across_ms(term.account.members, times[at] + grid, length * grid)
         return _Side(
-            amount, total(column("known")), total(column("measured")), total(column("revision")),
+            amount, total(column("known")), total(column("measured")) - across, total(column("revision")),
             column("cause")[at], column("reported")[at], len(term.account.members), unknown,
         )  # fmt: skip
-
-    def _coarse(self, ratio: Ratio, end: Ints, length_ms: int) -> NDArray[np.bool_]:
-        """Whether the denominator is only known for spans longer than the window, anywhere in it."""
-        out = np.zeros(len(end), bool)
-        for p in ratio.denominator.members:
-            if not self._interval[p]:
-                continue
-            for series in self.reads.series_of_point(p):
-                longest = int(self.reads.longest_ms[series])
-                if longest > length_ms:
-                    out |= self._covered(series, end, length_ms, longest)
-        return out
-
-    def _covered(self, series: int, end: Ints, length_ms: int, longest: int) -> NDArray[np.bool_]:
-        reads = self.reads.memory.between(series, int(end[0]) - length_ms, int(end[-1]) + longest)
-        ends = time_of(reads["key"])
-        long = (ends - reads["start"] > length_ms) & (reads["flags"] & CONFLICT == 0)
-        starts, ends = np.sort(reads["start"][long]), np.sort(ends[long])
-        return np.searchsorted(starts, end) > np.searchsorted(ends, end - length_ms, "right")
 
     def _rows(
         self, ratio: Ratio, window: str, start: Ints, end: Ints, upper: _Side, lower: _Side,
@@ -260,8 +247,10 @@ class Windows:
         reason[lower.amount <= 0] = DENOMINATOR_ZERO
         reason[~whole_lower] = DENOMINATOR_INCOMPLETE
         reason[coarse] = DENOMINATOR_COARSER
+        numerator_known = upper.known > 0
         if upper.unknown_factor is not None:
             reason[upper.unknown_factor] = FACTOR_UNKNOWN
+            numerator_known &= ~upper.unknown_factor
         reason[~whole_upper] = NUMERATOR_INCOMPLETE
         known = reason == KNOWN
         value = np.full(len(end), np.nan)
@@ -270,7 +259,7 @@ class Windows:
         final, reported = self._finality(ratio, end, upper, lower, step)
         cause = np.where(lower.reported > upper.reported, lower.cause, upper.cause)
         return WindowRows(
-            ratio, window, start, end, upper.amount, lower.amount, upper.known > 0, (lower.known > 0) & ~coarse,
+            ratio, window, start, end, upper.amount, lower.amount, numerator_known, (lower.known > 0) & ~coarse,
             value, reason, share, upper.revision + lower.revision, cause, reported, final,
             (upper.known == 0) & (lower.known == 0),
         )  # fmt: skip
@@ -303,6 +292,7 @@ class Windows:
             for window in (w for w in ratio.spec.windows if w in CALENDAR):
                 touched = changes.derived.span[mine & (cls == CALENDAR[window])]
                 spans = np.union1d(touched, self._closed(ratio, CALENDAR[window], step))
+                spans = np.union1d(spans, self._coarsened(ratio, CALENDAR[window], changes))
                 if len(spans):
                     out.append(self._calendar(ratio, window, spans, step))
         return out
@@ -321,6 +311,17 @@ class Windows:
                 parts.append(known[(end > before) & (end <= after)])
         return np.concatenate(parts)
 
+    def _coarsened(self, ratio: Ratio, cls: int, changes: Changes) -> Ints:
+        """The calendar windows in changed reads of the denominator that are as long as none of them."""
+        series = np.array(self.accounts_of(ratio)) * CLASSES + cls
+        account = np.array([ratio.denominator.index])
+        parts = [np.empty(0, np.int64)]
+        for start, end in longer(changes.reads, ratio.denominator.members, 0):
+            low, high = (int(self.spans.span_of(account, np.array([at]), cls)[0]) for at in (start, end - 1))
+            if low < high:
+                parts.append(self._known(series, low, high))
+        return np.concatenate(parts)
+
     def _calendar(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
         cls = CALENDAR[window]
         start, end = self.spans.edges(np.full(len(spans), ratio.denominator.index * CLASSES + cls), spans)
@@ -329,7 +330,7 @@ class Windows:
         lower = self._whole(Term(ratio.denominator, None), cls, spans, start)
         coarse = np.zeros(len(spans), bool)
         for i in range(len(spans)):
-            coarse[i] = self._coarse(ratio, end[i : i + 1], int(end[i] - start[i]))[0]
+            coarse[i] = self.shapes.coarse(ratio.denominator.members, end[i : i + 1], int(end[i] - start[i]))[0]
         return self._rows(ratio, window, start, end, upper, lower, coarse, step)
 
     def _whole(self, term: Term, cls: int, spans: Ints, start: Ints) -> _Side:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import pyarrow as pa
@@ -68,13 +68,26 @@ class Worker:
         self._stopped.set()
 
     async def start(self) -> bool:
-        """Takes up the saved state; false when there is one of another site file, which is then forgotten."""
+        """Takes up the saved state; false when it is damaged or of another site file, and then forgotten.
+
+        After false this worker is of no use any more: make another one.
+        """
         snapshot = await self._log.load(CONSUMER, self._partition)
-        if not state.fits(self.engine, snapshot.chunks):
+        if not await asyncio.to_thread(self._taken_up, snapshot.chunks):
             await self._log.forget(CONSUMER, self._partition)
             return False
-        await asyncio.to_thread(state.load, self.engine, snapshot.chunks)
         self.offset = self._saved_offset = snapshot.offset
+        return True
+
+    def _taken_up(self, chunks: Mapping[str, bytes]) -> bool:
+        """Whether the engine has the saved state now. A damaged one is worth no more than none at all."""
+        try:
+            if not state.fits(self.engine, chunks):
+                return False
+            state.load(self.engine, chunks)
+        except Exception as error:  # noqa: BLE001 bytes of a damaged disk may lead to anything
+            _log.warning("the saved state cannot be taken up", cause=repr(error))
+            return False
         return True
 
     async def run(self) -> None:
@@ -193,4 +206,8 @@ class Worker:
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:
-    return parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="default").unify_dictionaries()
+    return (
+        parts[0]
+        if len(parts) == 1
+        else pa.concat_tables(parts, promote_options="default").unify_dictionaries()
+    )

@@ -66,7 +66,8 @@ plants:
          installations: [{digits: 6, decimals: 1, multiplier: 10}]}
       - {id: intake, measures: water, reads: register, unit: m3, expect_every: 60s, limit: 500 m3/h,
          installations: [{digits: 7, decimals: 3}]}
-      - {id: count, measures: output, product: billet, reads: register, unit: t, expect_every: 60s, limit: 50 t/h}
+      - {id: count, measures: output, product: billet, reads: register, unit: t, expect_every: 60s,
+         limit: 50 t/h}
       - {id: books, measures: value_added, reads: interval, unit: CNY}
     intensity:
       - {id: kwh-per-t, of: electricity, per: billet, windows: [15m, 1h, 8h, 24h]}

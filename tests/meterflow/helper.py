@@ -94,8 +94,8 @@ def free_port() -> int:
 
 def publish(port: int, topic: str, payload: str | bytes) -> None:
     """One message by mosquitto's own client, acknowledged when this returns."""
-    words = ["mosquitto_pub", "-p", str(port), "-q", "1", "-t", topic, "-s"]
     data = payload.encode() if isinstance(payload, str) else payload
+    words = ["mosquitto_pub", "-p", str(port), "-q", "1", "-t", topic, "-s" if data else "-n"]
     subprocess.run(words, input=data, check=True, timeout=20)
 
 

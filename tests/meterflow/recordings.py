@@ -31,7 +31,11 @@ def works(path: Path, minutes: int = 3000, seed: int = 1) -> int:
         messages += [message] * chance.choice((1,) * 20 + (2,))
         different |= {(point, at) for point in values}
         if minute % 1440 == 1439:
-            day = {"time": at + MINUTE_MS, "start": at - 1439 * MINUTE_MS, "values": {"books": 100_000 + minute}}
+            day = {
+                "time": at + MINUTE_MS,
+                "start": at - 1439 * MINUTE_MS,
+                "values": {"books": 100_000 + minute},
+            }
             messages.append((at + 2 * MINUTE_MS, day))
             different.add(("books", at))
     messages.sort(key=lambda message: message[0])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from metering.readings import NO_SEQ, NO_TIME, MeterQuality, Readings, dictionary
-from metering.tables import POSITION, TABLES, Kind
+from metering.tables import POSITION, TABLES
 
 from processors import state
 from processors.batch import LogRecord
@@ -112,13 +112,11 @@ class Driver:
         """Steps the engine and stores what it says."""
         for step in self.engine.step(records):
             for name, table in self.rows.emit(step):
-                for row in table.to_pylist():
+                for row in _plain(table).to_pylist():
                     self._take(name, row)
 
     def _take(self, name: str, row: Row) -> None:
         table = TABLES[name]
-        columns = [column.name for column in table.columns if column.kind is Kind.TIME]
-        row |= {column: _epoch_ms(row[column]) for column in columns}
         position = row.pop(POSITION)
         key = tuple(row[column] for column in table.key) or (len(self.tables.get(name, {})),)
         self.history.append((name, {**row, "gone": position < 0}))
@@ -156,8 +154,10 @@ def run(
     return driver
 
 
-def _epoch_ms(value: datetime | None) -> int | None:
-    return None if value is None else round(value.timestamp() * 1000)
+def _plain(table: pa.Table) -> pa.Table:
+    """The same with instants as UTC milliseconds."""
+    columns = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in table.columns]
+    return pa.table(columns, names=table.column_names)
 
 
 def of_the_set(tables: Mapping[str, Mapping[Key, Row]], names: Iterable[str]) -> Store:
@@ -165,10 +165,12 @@ def of_the_set(tables: Mapping[str, Mapping[Key, Row]], names: Iterable[str]) ->
     return {name: {key: of_set(name, row) for key, row in tables.get(name, {}).items()} for name in names}
 
 
+_OF_SET = {name: [c.name for c in table.columns if not c.of_log] for name, table in TABLES.items()}
+
+
 def of_set(name: str, row: Row) -> Row:
     """A row less the columns that tell its story."""
-    story = {column.name for column in TABLES[name].columns if column.of_log}
-    return {column: value for column, value in row.items() if column not in story}
+    return {column: row[column] for column in _OF_SET[name]}
 
 
 def differences(one: Store, other: Store, most: int = 6) -> list[str]:

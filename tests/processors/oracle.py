@@ -134,11 +134,15 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    if abs(value) >= AMOUNT_MAX:
+    if any(abs(value) * m >= AMOUNT_MAX for m in (1, *_multipliers(point.installations[number]))):
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED
     own_start = start if point.reads == INTERVAL and start is not None else 0
     return point, number, Content(value, own_start, exact.denominator != 1, estimated)
+
+
+def _multipliers(installation: Installation) -> list[Fraction]:
+    return [Fraction(one.numerator, one.denominator) for one in installation.multipliers]
 
 
 def _installation(point: Point, reading: Reading) -> int | None:

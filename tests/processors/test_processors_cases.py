@@ -1,0 +1,124 @@
+"""Cases as data: tests/cases/<what it shows>/ with a site, readings in their order, and what must come out.
+
+readings.txt: a line each, `when, plant/point, value [unit] [, start, revision, serial]`; `when` and
+`start` are RFC 3339 stamps, or minutes after the stamp that a first line `from STAMP` gives.
+expected.yaml: by table, rows named by key columns with whatever columns matter; `sums` of amounts;
+`no` rows like these. Instants are as in readings.txt.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from metering.site_compile import compile_roster
+from metering.site_load import load_site
+from metering.tables import TABLES, Kind
+from ruamel.yaml import YAML
+
+from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, differences, run
+from tests.processors.oracle_windows import tables_of
+from tests.processors.test_processors_laws import said
+
+CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/expected.yaml"))
+
+
+class Case:
+    """One folder of tests/cases."""
+
+    def __init__(self, folder: Path) -> None:
+        lines = [line.strip() for line in (folder / "readings.txt").read_text().splitlines()]
+        lines = [line for line in lines if line and not line.startswith("#")]
+        self.from_ms = _stamp_ms(lines.pop(0).removeprefix("from ")) if lines[0].startswith("from ") else 0
+        self.roster = compile_roster(load_site(folder / "site.yaml"))
+        self.readings = [self._reading(line) for line in lines]
+        self.expected = YAML(typ="safe").load((folder / "expected.yaml").read_text())
+
+    def _reading(self, line: str) -> Reading:
+        when, place, value, start, revision, serial = ([*map(str.strip, line.split(",")), "", "", ""])[:6]
+        plant, point = place.split("/")
+        number, _, unit = value.partition(" ")
+        start_ms = self.instant(start) if start else None
+        return Reading(
+            plant, point, self.instant(when), number, start_ms, int(revision or 0), serial or None, unit or None
+        )
+
+    def instant(self, written: Any) -> int:
+        """UTC milliseconds of a stamp, or of minutes after the case's first instant."""
+        text = str(written)
+        return _stamp_ms(text) if "T" in text else self.from_ms + round(Decimal(text) * MINUTE_MS)
+
+    def wanted(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
+        """An expected row with its instants in milliseconds."""
+        times = {column.name for column in TABLES[table].columns if column.kind is Kind.TIME}
+        return {name: self.instant(value) if name in times else value for name, value in row.items()}
+
+    def run(self, records_max: int = 1) -> Driver:
+        """Each reading as a record of its own, stamped with the newest time so far, so many at a time."""
+        log, stamp_ms = [], 0
+        for reading in self.readings:
+            stamp_ms = max(stamp_ms, reading.time_ms)
+            log.append(Arrival(stamp_ms, (reading,)))
+        return run(self.roster, log, cut=lambda: records_max)
+
+
+def _stamp_ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def _found(driver: Driver, table: str, named: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = driver.tables.get(table, {}).values()
+    return [row for row in rows if all(row[name] == value for name, value in named.items())]
+
+
+def _named(table: str) -> tuple[str, ...]:
+    """The columns by which a row is named; what is only ever added has its instant."""
+    return TABLES[table].key or ("time", "point")
+
+
+def _equal(is_: Any, wanted: Any) -> bool:
+    """Amounts as exact decimals, doubles as doubles."""
+    if isinstance(is_, Decimal) and wanted is not None:
+        return is_ == Decimal(str(wanted))
+    return bool(is_ == wanted)
+
+
+@pytest.mark.parametrize("folder", CASES, ids=[folder.name for folder in CASES])
+def test_a_case_comes_out_as_expected(folder: Path) -> None:
+    """Every expected row is there once, with the columns that are given."""
+    case = Case(folder)
+    driver = case.run()
+    for table in case.expected.keys() & TABLES.keys():
+        for row in case.expected[table]:
+            wanted = case.wanted(table, row)
+            key = {name: value for name, value in wanted.items() if name in _named(table)}
+            found = _found(driver, table, key)
+            assert len(found) == 1, f"{table}: {len(found)} rows for {row}"
+            assert {n: found[0][n] for n, v in wanted.items() if not _equal(found[0][n], v)} == {}, row
+    for row in case.expected.get("no", []):
+        table = row.pop("table")
+        assert _found(driver, table, case.wanted(table, row)) == []
+
+
+@pytest.mark.parametrize("folder", CASES, ids=[folder.name for folder in CASES])
+def test_the_sums_of_a_case_come_out_as_expected(folder: Path) -> None:
+    """Amounts add up to what was used, whatever their shape."""
+    case = Case(folder)
+    driver = case.run()
+    for row in case.expected.get("sums", []):
+        table, amount = row.pop("table"), Fraction(str(row.pop("amount")))
+        found = _found(driver, table, case.wanted(table, row))
+        assert sum(Fraction(r["amount"]) for r in found if r["amount"] is not None) == amount
+
+
+@pytest.mark.parametrize("folder", CASES, ids=[folder.name for folder in CASES])
+def test_a_case_is_as_the_oracle_has_it(folder: Path) -> None:
+    """Engine and oracle agree on each case, whole, reading by reading or all at once."""
+    case = Case(folder)
+    wanted = tables_of(case.roster, case.readings)
+    for records_max in (1, len(case.readings)):
+        assert differences(said(case.run(records_max), wanted), wanted) == []

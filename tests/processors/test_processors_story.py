@@ -1,0 +1,239 @@
+"""What tells a result's story: state, revision, cause, reported. All by the log, nothing by a clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from metering.site_compile import compile_roster
+from metering.site_load import load_site
+
+import pytest
+from pathlib import Path
+from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records
+
+SITE = """
+meterflow: 1
+plants:
+  - id: p
+    time_zone: UTC
+    patience: 10m
+    products: [{id: x, unit: t}]
+    points:
+      - {id: e, measures: electricity, reads: register, unit: kWh, expect_every: 60s}
+      - {id: o, measures: output, reads: register, unit: t, expect_every: 60s}
+      - {id: b, measures: water, reads: interval, unit: m3}
+    intensity: [{id: k, of: electricity, per: x, windows: [15m]}]
+"""
+START_MS = 1_767_571_200_000  # 2026-01-05T00:00Z
+
+
+class Plant:
+    """A plant that is fed minute by minute; minutes count from START_MS."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "site.yaml").write_text(SITE)
+        self.driver = Driver(compile_roster(load_site(folder / "site.yaml")))
+        self._offset = 0
+
+    def read(self, point: str, minute: float, value: float, *, stamp: float | None = None, **more: Any) -> None:
+        """One reading in a record of its own, received at ``stamp`` (when it was measured, if not said)."""
+        reading = Reading("p", point, _ms(minute), str(value), **more)
+        self._take(Arrival(_ms(minute if stamp is None else stamp), (reading,)))
+
+    def tick(self, minute: float) -> None:
+        self._take(Arrival(_ms(minute)))
+
+    def _take(self, arrival: Arrival) -> None:
+        self._offset += 1
+        record = as_records([arrival])[0]
+        self.driver.feed([type(record)(self._offset, record.stamp_ms, record.readings)])
+
+    def row(self, table: str, end: float, **named: Any) -> dict[str, Any]:
+        """The one row of a table that ends then."""
+        rows = [r for r in self.driver.tables[table].values() if r["end"] == _ms(end)]
+        found = [r for r in rows if all(r[name] == value for name, value in named.items())]
+        assert len(found) == 1
+        return found[0]
+
+    def interval(self, end: float, point: str = "e") -> dict[str, Any]:
+        return self.row("interval", end, point=point)
+
+
+def _ms(minute: float) -> int:
+    return START_MS + round(minute * MINUTE_MS)
+
+
+def story(row: dict[str, Any]) -> tuple[str, int, str]:
+    """State, revision and cause of a row."""
+    return row["state"], row["revision"], row["cause"]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    return Plant(tmp_path)
+
+
+def test_a_span_is_open_until_its_point_has_reported_past_its_end(plant: Plant) -> None:
+    """The reading that lies behind a span makes it final, and says when."""
+    plant.read("e", 0, 0)
+    plant.read("e", 0.5, 1)
+    assert story(plant.interval(1)) == ("open", 0, "")
+    plant.read("e", 1, 2, stamp=1.25)
+    assert story(plant.interval(1)) == ("final", 0, "")
+    assert plant.interval(1)["reported"] == _ms(1.25)
+
+
+def test_a_span_waits_for_a_silent_point_until_patience_is_up(plant: Plant) -> None:
+    """Ten minutes after the end of the span by the log's own time, and not a moment before."""
+    plant.read("e", 0, 0)
+    plant.read("e", 0.5, 1)
+    for minute in (2, 8, 10.5):
+        plant.read("o", minute, minute)
+        assert plant.interval(1)["state"] == "open"
+    plant.read("o", 20, 20)
+    assert story(plant.interval(1)) == ("final", 0, "")
+
+
+def test_a_tick_lets_patience_run_when_all_are_silent(plant: Plant) -> None:
+    """A record without readings is time going on."""
+    plant.read("e", 0, 0)
+    plant.read("e", 0.5, 1)
+    plant.tick(10)
+    assert plant.interval(1)["state"] == "open"
+    plant.tick(11)
+    assert story(plant.interval(1)) == ("final", 0, "")
+    assert plant.interval(1)["reported"] == _ms(11)
+
+
+def test_a_stamp_that_goes_back_takes_no_time_back(plant: Plant) -> None:
+    """Log time is the highest stamp so far: what is final stays final."""
+    plant.read("e", 0, 0)
+    plant.read("e", 0.5, 1)
+    plant.tick(11)
+    plant.read("o", 1, 1, stamp=-60)
+    assert plant.interval(1)["state"] == "final"
+    assert plant.interval(2, "o")["reported"] == _ms(11)
+
+
+def test_a_replayed_past_is_not_late(plant: Plant) -> None:
+    """Old readings that come all at once, in their order, make final rows and no revision."""
+    for minute in range(30):
+        plant.read("e", minute, minute, stamp=100_000)
+        plant.read("o", minute, minute, stamp=100_000)
+    assert {row["revision"] for row in plant.driver.tables["interval"].values()} == {0}
+    assert plant.row("intensity", 20)["state"] == "final"
+
+
+def test_a_late_reading_revises_the_spans_between_its_neighbours(plant: Plant) -> None:
+    """Those two are revised with their cause; the others keep what they were."""
+    for minute in (0, 1, 2, 4, 5, 6):
+        plant.read("e", minute, minute)
+    before = {minute: dict(plant.interval(minute)) for minute in (1, 2, 5, 6)}
+    plant.read("e", 3, 2.5, stamp=7)
+    for minute in (3, 4):
+        assert story(plant.interval(minute)) == ("revised", 1, "late")
+        assert plant.interval(minute)["reported"] == _ms(7)
+    assert before == {minute: plant.interval(minute) for minute in (1, 2, 5, 6)}
+
+
+def test_a_late_reading_on_the_line_revises_no_amount_but_what_is_measured(plant: Plant) -> None:
+    """Where nothing is said that was not said before, nothing is revised."""
+    for minute in (0, 1, 2, 4, 5):
+        plant.read("e", minute, minute)
+    plant.read("e", 3, 3)
+    assert story(plant.interval(3)) == ("final", 0, "")
+
+
+def test_a_correction_revises_with_its_cause(plant: Plant) -> None:
+    """A higher revision of a reading restates both its sides."""
+    for minute in range(5):
+        plant.read("e", minute, minute)
+    plant.read("e", 2, 2.5, revision=1)
+    assert story(plant.interval(2)) == ("revised", 1, "correction")
+    assert story(plant.interval(3)) == ("revised", 1, "correction")
+    assert story(plant.interval(4)) == ("final", 0, "")
+
+
+def test_another_value_for_the_same_instant_revises_as_a_conflict(plant: Plant) -> None:
+    """Neither value counts; the line goes on between the neighbours, and when it is resolved it is said again."""
+    for minute in range(5):
+        plant.read("e", minute, minute * minute)
+    plant.read("e", 2, 6)
+    assert story(plant.interval(2)) == ("revised", 1, "conflict")
+    assert plant.interval(2)["amount"] == 4
+    plant.read("e", 2, 6, revision=1)
+    assert story(plant.interval(2)) == ("revised", 2, "correction")
+
+
+def test_a_derived_row_has_the_revisions_of_those_beneath_it(plant: Plant) -> None:
+    """A window's and a roll-up's revision is the sum over the spans in it."""
+    for minute in range(17):
+        plant.read("e", minute, minute)
+        plant.read("o", minute, minute)
+    plant.read("e", 3, 2.5, revision=1)
+    plant.read("o", 3, 2.5, revision=1)
+    assert plant.row("rollup", 15, scope="plant:p", measures="electricity", span="15m")["revision"] == 2
+    assert plant.row("intensity", 15)["revision"] == 4
+    assert plant.row("intensity", 16)["state"] == "revised"
+    assert [plant.interval(minute)["revision"] for minute in (3, 4)] == [1, 1]
+
+
+def test_a_window_without_the_revised_span_keeps_its_revision(plant: Plant) -> None:
+    """Restatement reaches exactly the windows that hold what changed."""
+    for minute in range(40):
+        plant.read("e", minute, minute)
+        plant.read("o", minute, minute)
+    before = dict(plant.row("intensity", 35))
+    plant.read("e", 3, 2.5, revision=1)
+    assert before == plant.row("intensity", 35)
+    assert plant.row("intensity", 17)["revision"] == 2
+    assert plant.row("intensity", 18)["revision"] == 1
+    assert plant.row("intensity", 19)["state"] == "final"
+
+
+def test_a_roll_up_is_final_when_the_last_of_its_points_is(plant: Plant) -> None:
+    """One silent point keeps the ratio open; its own roll-up is final already."""
+    for minute in range(17):
+        plant.read("e", minute, minute)
+        if minute < 15:
+            plant.read("o", minute, minute)
+    assert plant.row("rollup", 15, scope="point:p/e", span="15m")["state"] == "final"
+    assert plant.row("rollup", 15, scope="plant:p", measures="output", span="15m")["state"] == "open"
+    plant.read("o", 15, 15, stamp=16)
+    assert plant.row("intensity", 15)["state"] == "final"
+
+
+def test_an_interval_read_that_comes_into_its_place_is_final_at_once(plant: Plant) -> None:
+    """A read ends where it ends: nothing more is expected of its span."""
+    plant.read("b", 15, 3, start_ms=_ms(0))
+    assert story(plant.interval(15, "b")) == ("final", 0, "")
+
+
+def test_an_interval_read_that_is_corrected_is_revised(plant: Plant) -> None:
+    """The correction of an amount restates the row and what is above it."""
+    plant.read("b", 15, 3, start_ms=_ms(0))
+    plant.read("b", 30, 3, start_ms=_ms(15))
+    plant.read("b", 15, 4, start_ms=_ms(0), revision=1)
+    assert story(plant.interval(15, "b")) == ("revised", 1, "correction")
+    assert story(plant.interval(30, "b")) == ("final", 0, "")
+    assert plant.row("rollup", 15, scope="plant:p", measures="water", span="15m")["revision"] == 1
+
+
+def test_a_duplicate_says_nothing_again(plant: Plant) -> None:
+    """What was there already changes no row but the count of the hop."""
+    for minute in range(3):
+        plant.read("e", minute, minute)
+    said = len(plant.driver.history)
+    plant.read("e", 1, 1)
+    assert {table for table, _ in plant.driver.history[said:]} == {"hop"}
+
+
+def test_what_was_said_last_is_what_stands(plant: Plant) -> None:
+    """Every row in the tables is the last that was said of its key."""
+    for minute in (0, 1, 2, 5, 3, 4):
+        plant.read("e", minute, minute * minute)
+    last = {}
+    for table, row in plant.driver.history:
+        if table == "interval":
+            last[row["point"], row["end"]] = row
+    assert all(last[r["point"], r["end"]]["amount"] == r["amount"] for r in plant.driver.tables["interval"].values())
