@@ -23,9 +23,22 @@ def roster() -> Roster:
 
 def _point(index: int) -> Point:
     return Point(
-        index, index // POINTS, f"m{index % POINTS}", "electricity", REGISTER, UNITS["kWh"],
-        "", "", "supply", 1, 60_000, 60_000, 600_000, None, (),
-    )  # fmt: skip
+        index,
+        index // POINTS,
+        f"m{index % POINTS}",
+        "electricity",
+        REGISTER,
+        UNITS["kWh"],
+        "",
+        "",
+        "supply",
+        1,
+        60_000,
+        60_000,
+        600_000,
+        None,
+        (),
+    )
 
 
 def message(number: int) -> tuple[bytes, bytes]:

@@ -33,7 +33,10 @@ _TIMEOUT_S = 10.0
 
 def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RATE_HZ) -> dict[str, Any]:
     """Measures for about a minute and prints the figures."""
-    with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name, _service(Path(name)) as (mqtt_port, url, pid):
+    with (
+        tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name,
+        _service(Path(name)) as (mqtt_port, url, pid),
+    ):
         stop = threading.Event()
         load = threading.Thread(target=_load, args=(mqtt_port, rate_hz, stop))
         load.start()
@@ -44,31 +47,44 @@ def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RAT
         stop.set()
         load.join()
     figures = {
-        "readings_per_s": rate_hz, "points": POINTS, "samples": samples,
-        "stored_median_ms": _ms(stored, 50), "stored_p99_ms": _ms(stored, 99),
-        "acknowledged_median_ms": _ms(acknowledged, 50), "acknowledged_p99_ms": _ms(acknowledged, 99),
+        "readings_per_s": rate_hz,
+        "points": POINTS,
+        "samples": samples,
+        "stored_median_ms": _ms(stored, 50),
+        "stored_p99_ms": _ms(stored, 99),
+        "acknowledged_median_ms": _ms(acknowledged, 50),
+        "acknowledged_p99_ms": _ms(acknowledged, 99),
         "service_cores": round(busy, 2),
-    }  # fmt: skip
+    }
     sys.stdout.write(json.dumps(figures, indent=2) + "\n" if json_output else _table(figures))
     return figures
 
 
 def _site() -> str:
     points = [
-        f"      - {{id: e{i}, measures: electricity, reads: register, unit: kWh, expect_every: 1s, role: submeter}}\n"
+        f"      - {{id: e{i}, measures: electricity, reads: register, unit: kWh, role: submeter}}\n"
         for i in range(POINTS)
     ]
     probe = "      - {id: probe, measures: electricity, reads: register, unit: kWh}\n"
-    return "meterflow: 1\nplants:\n  - id: works\n    time_zone: Asia/Shanghai\n    points:\n" + probe + "".join(points)
+    head = "meterflow: 1\nplants:\n  - id: works\n    time_zone: Asia/Shanghai\n    points:\n"
+    return head + probe + "".join(points)
 
 
 @contextmanager
 def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
     (folder / "site.yaml").write_text(_site())
     ports = [_free_port(), _free_port()]
-    command = [sys.executable, "-m", "meterflow", "up", str(folder / "site.yaml"), "--data", str(folder / "data")]
+    command = [
+        sys.executable,
+        "-m",
+        "meterflow",
+        "up",
+        str(folder / "site.yaml"),
+        "--data",
+        str(folder / "data"),
+    ]
     command += ["--mqtt-port", str(ports[0]), "--http-port", str(ports[1])]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{ports[1]}"
     try:
         _wait_ready(url, process)
@@ -81,7 +97,7 @@ def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
 def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline_s = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline_s and process.poll() is None:
-        with suppress(OSError), urlopen(f"{url}/readyz"):  # noqa: S310
+        with suppress(OSError), urlopen(f"{url}/readyz"):
             return
         time.sleep(0.05)
     raise TimeoutError("the service did not get ready")
@@ -132,7 +148,7 @@ def _probe(port: int, url: str, samples: int) -> tuple[list[float], list[float]]
 def _until_seen(url: str, last: int, started_s: float) -> float:
     """Until the ledger's last register value is the one that was published."""
     while time.perf_counter() - started_s < _TIMEOUT_S:
-        with urlopen(f"{url}/api/rows/ledger?point=probe") as answer:  # noqa: S310
+        with urlopen(f"{url}/api/rows/ledger?point=probe") as answer:
             rows = json.load(answer)["rows"]
         if rows and int(rows[0]["last"]) >= last * 1_000_000:
             return time.perf_counter() - started_s

@@ -13,7 +13,9 @@ def run(name: str, as_json: bool) -> None:
         from benchmarks import store
 
         figures = store.run()
-        click.echo(json.dumps(figures, indent=2) if as_json else "\n".join(f"{k:28} {v}" for k, v in figures.items()))
+        click.echo(
+            json.dumps(figures, indent=2) if as_json else "\n".join(f"{k:28} {v}" for k, v in figures.items())
+        )
     elif name == "ingest":
         from benchmarks import ingest
 

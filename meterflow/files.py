@@ -49,8 +49,9 @@ def convert(file: Path, map_path: Path, out: Path, as_json: bool) -> int:
     click.echo(
         f"{out}: {summary.rows} rows, {summary.messages} messages, {summary.readings} readings;"
         f" empty: {summary.rows_empty} rows, {summary.cells_empty} cells;"
-        f" unreadable: {summary.rows_unreadable} rows, {summary.cells_unreadable} cells", err=True,
-    )  # fmt: skip
+        f" unreadable: {summary.rows_unreadable} rows, {summary.cells_unreadable} cells",
+        err=True,
+    )
     return 1 if unreadable else 0
 
 
@@ -70,9 +71,13 @@ def replay(
     password, rate = secret(password_file, "password"), _speed(speed)
     with bar("messages") as told:
         playing = play(
-            recordings, url, rate, user=user, password=password,
+            recordings,
+            url,
+            rate,
+            user=user,
+            password=password,
             progress=lambda progress: told(progress.done, None),
-        )  # fmt: skip
+        )
         report = asyncio.run(playing)
     for reason, count in report.refused.items():
         click.echo(f"{count} messages refused: {reason}", err=True)

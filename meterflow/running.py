@@ -54,9 +54,18 @@ def secret(file: Path | None, what: str) -> str | None:
 
 
 def up(
-    site: Path | None, *, data: Path, mqtt_host: str, mqtt_port: int, http_host: str, http_port: int,
-    token_file: Path | None, users: Path | None, simulate: bool, seed: int,
-) -> None:  # fmt: skip
+    site: Path | None,
+    *,
+    data: Path,
+    mqtt_host: str,
+    mqtt_port: int,
+    http_host: str,
+    http_port: int,
+    token_file: Path | None,
+    users: Path | None,
+    simulate: bool,
+    seed: int,
+) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
 
@@ -147,9 +156,14 @@ def _greet(service: Service) -> None:
     plants, points = len(service.roster.plants), len(service.roster.points)
     if not sys.stderr.isatty():
         _log.info(
-            "meterflow is running", page=service.address, mqtt=service.mqtt_url, data=str(options.data),
-            plants=plants, points=points, simulate=options.simulate,
-        )  # fmt: skip
+            "meterflow is running",
+            page=service.address,
+            mqtt=service.mqtt_url,
+            data=str(options.data),
+            plants=plants,
+            points=points,
+            simulate=options.simulate,
+        )
         return
     click.echo(f"meterflow is running: {plants} plants, {points} points", err=True)
     click.echo(f"  page  {service.address}", err=True)

@@ -214,9 +214,13 @@ class Service:
         def publish() -> None:
             try:
                 publish_park(
-                    self.mqtt_url, self.roster, self.options.seed, None,
-                    self._stop_simulator, state_path=self.folder.publisher,
-                )  # fmt: skip
+                    self.mqtt_url,
+                    self.roster,
+                    self.options.seed,
+                    None,
+                    self._stop_simulator,
+                    state_path=self.folder.publisher,
+                )
             except Exception as error:  # noqa: BLE001 whatever it is, the service tells and ends
                 with suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(self._fail, error)
@@ -239,13 +243,19 @@ class Service:
         rejected = sum(counters.rejected.values())
         ingested = Hop(counters.received, counters.accepted, 0, rejected)
         return Status(
-            version=__version__, started_ms=self._started_ms, starting=self._starting,
-            log_error=counters.append_error, worker=self._worker_progress(), sink=self._sink_progress(),
-            hops={"ingest": ingested, "processors": processed}, rejected=dict(counters.rejected),
+            version=__version__,
+            started_ms=self._started_ms,
+            starting=self._starting,
+            log_error=counters.append_error,
+            worker=self._worker_progress(),
+            sink=self._sink_progress(),
+            hops={"ingest": ingested, "processors": processed},
+            rejected=dict(counters.rejected),
             log_ends={READINGS: self.worker.end, RESULTS: self.store.position()},
-            last_seen_ms=self._last_seen(), ledger_unbalanced=self.worker.rows.unbalanced,
+            last_seen_ms=self._last_seen(),
+            ledger_unbalanced=self.worker.rows.unbalanced,
             connections=counters.connections,
-        )  # fmt: skip
+        )
 
     def _worker_progress(self) -> Progress:
         worker = self.worker

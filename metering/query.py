@@ -34,12 +34,14 @@ class Results(Protocol):
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
         """Rows as dictionaries in column order: times as int milliseconds, amounts as
-        ``decimal.Decimal`` (normalised, no exponent), numbers as float, unknowns as None."""
+        ``decimal.Decimal`` (normalised, no exponent), numbers as float, unknowns as None.
+        """
 
     def export(self, query: Query, format: Format) -> Iterator[bytes]:
         """The same rows as a file in chunks. CSV and JSON (one array of objects): times in
         RFC 3339 with Z, amounts as exact decimals without trailing zeros, empty (null) when
-        unknown."""
+        unknown.
+        """
 
     def position(self) -> int:
         """The results-log offset up to which everything is stored."""

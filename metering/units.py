@@ -38,16 +38,27 @@ class Unit:
 _DIMENSIONS: dict[str, dict[str, Fraction]] = {
     # canonical unit first
     "energy": {
-        "kWh": Fraction(1), "Wh": Fraction(1, 1000), "MWh": Fraction(1000), "GWh": Fraction(10**6),
-        "MJ": Fraction(5, 18), "GJ": Fraction(2500, 9), "kJ": Fraction(1, 3600),
+        "kWh": Fraction(1),
+        "Wh": Fraction(1, 1000),
+        "MWh": Fraction(1000),
+        "GWh": Fraction(10**6),
+        "MJ": Fraction(5, 18),
+        "GJ": Fraction(2500, 9),
+        "kJ": Fraction(1, 3600),
     },
     "reactive_energy": {"kvarh": Fraction(1), "varh": Fraction(1, 1000), "Mvarh": Fraction(1000)},
     "volume": {
-        "m3": Fraction(1), "L": Fraction(1, 1000), "mL": Fraction(1, 10**6), "dm3": Fraction(1, 1000),
+        "m3": Fraction(1),
+        "L": Fraction(1, 1000),
+        "mL": Fraction(1, 10**6),
+        "dm3": Fraction(1, 1000),
     },
     "mass": {"t": Fraction(1), "kg": Fraction(1, 1000), "g": Fraction(1, 10**6)},
     "money": {
-        "CNY": Fraction(1), "kCNY": Fraction(1000), "10kCNY": Fraction(10_000), "MCNY": Fraction(10**6),
+        "CNY": Fraction(1),
+        "kCNY": Fraction(1000),
+        "10kCNY": Fraction(10_000),
+        "MCNY": Fraction(10**6),
     },
     "count": {"pcs": Fraction(1)},
     "length": {"m": Fraction(1), "km": Fraction(1000)},

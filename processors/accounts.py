@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from metering.civil import QUARTER_MS, Zone, zone
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, GAUGE, Plant, Point, Roster
 from metering.units import CANONICAL
-from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 MINUTE_MS = 60_000
@@ -40,7 +41,9 @@ class Accounts:
 
     def __init__(self, roster: Roster) -> None:
         self.roster = roster
-        names = sorted({plant.time_zone for plant in roster.plants} | {group.time_zone for group in roster.groups})
+        names = sorted(
+            {plant.time_zone for plant in roster.plants} | {group.time_zone for group in roster.groups}
+        )
         self.zones: list[Zone] = [zone(name) for name in names]
         self._zone_of = {name: i for i, name in enumerate(names)}
         self.all: list[Account] = []
@@ -80,16 +83,26 @@ class Accounts:
             where, grid, energies = self._where[key]
             dimension = self.roster.points[next(iter(members))].unit.dimension
             self.all.append(
-                Account(len(self.all), *key, CANONICAL[dimension], where, grid, energies,
-                        tuple(members), tuple(members.values()))
-            )  # fmt: skip
+                Account(
+                    len(self.all),
+                    *key,
+                    CANONICAL[dimension],
+                    where,
+                    grid,
+                    energies,
+                    tuple(members),
+                    tuple(members.values()),
+                )
+            )
         self._index = {(a.scope, a.measures, a.product): a.index for a in self.all}
         pairs = sorted((p, a.index, s) for a in self.all for p, s in zip(a.members, a.signs, strict=True))
         points = len(self.roster.points)
         self._pair_account = _ints(a for _, a, _ in pairs)
         self._pair_sign = _ints(s for _, _, s in pairs)
         self._pair_first = np.searchsorted(_ints(p for p, _, _ in pairs), np.arange(points + 1))
-        self.zone_of_point = _ints(self._zone_of[self.roster.plants[p.plant].time_zone] for p in self.roster.points)
+        self.zone_of_point = _ints(
+            self._zone_of[self.roster.plants[p.plant].time_zone] for p in self.roster.points
+        )
         self.zone_of = _ints(a.zone for a in self.all)
         self.size = _ints(len(a.members) for a in self.all)
         self._limited = [a.index for a in self.all if any(self._has_limits(p) for p in a.members)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from processors.batch import Batch
 from processors.books import Books, as_run
-from processors.flows import Flows, join
+from processors.flows import Flows
 from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Run, time_of
 from processors.reads import ReadRows, Reads
 from processors.spans import Touches
@@ -142,7 +142,11 @@ class Admission:
         """One identity that came more than once: what counts now, whatever the order it came in."""
         where = memory.find(np.array([key]))
         known = where[0][0] >= 0
-        old = {n: int(memory.get(n, where)[0]) for n in ("revision", "value", "start", "flags")} if known else None
+        old = (
+            {n: int(memory.get(n, where)[0]) for n in ("revision", "value", "start", "flags")}
+            if known
+            else None
+        )
         revision, variants = standing = self._standing(key, old)
         for i in range(len(record)):
             new, variant = int(run["revision"][i]), _variant(run, i)
@@ -166,9 +170,16 @@ class Admission:
         return old["revision"], frozenset({(old["value"], old["start"], old["flags"] & _OWN)})
 
     def _settle(
-        self, memory: Memory, key: int, old: dict[str, int] | None, revision: int, variants: frozenset[Variant],
-        record: Ints, point: Ints, out: Admitted,
-    ) -> None:  # fmt: skip
+        self,
+        memory: Memory,
+        key: int,
+        old: dict[str, int] | None,
+        revision: int,
+        variants: frozenset[Variant],
+        record: Ints,
+        point: Ints,
+        out: Admitted,
+    ) -> None:
         self.variants.pop(key, None)
         if len(variants) > 1:
             self.variants[key] = (revision, variants)
@@ -210,9 +221,12 @@ def _variant(run: Run, i: int) -> Variant:
 
 def _single(key: int, fresh: dict[str, int]) -> Run:
     return {
-        "key": np.array([key]), "value": np.array([fresh["value"]]), "start": np.array([fresh["start"]]),
-        "revision": np.array([fresh["revision"]], np.int32), "flags": np.array([fresh["flags"]], np.uint8),
-        "changes": np.zeros(1, np.int32), "cause": np.zeros(1, np.uint8), "reported": np.zeros(1, np.int64),
-    }  # fmt: skip
-
-
+        "key": np.array([key]),
+        "value": np.array([fresh["value"]]),
+        "start": np.array([fresh["start"]]),
+        "revision": np.array([fresh["revision"]], np.int32),
+        "flags": np.array([fresh["flags"]], np.uint8),
+        "changes": np.zeros(1, np.int32),
+        "cause": np.zeros(1, np.uint8),
+        "reported": np.zeros(1, np.int64),
+    }

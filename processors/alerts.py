@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from metering.roster import AlertRule
 from numpy.typing import NDArray
+
+from metering.roster import AlertRule
 
 Ints = NDArray[np.int64]
 FIRING, OK = "firing", "ok"

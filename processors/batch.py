@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, MeterQuality, Readings
-from metering.roster import Installation, INTERVAL, Point, Roster
-from metering.units import MICRO, UNITS, convertible
 from numpy.typing import NDArray
 
+from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, MeterQuality, Readings
+from metering.roster import INTERVAL, Installation, Point, Roster
+from metering.units import MICRO, UNITS, convertible
 from processors.memory import ESTIMATED, ROUNDED
 
 Ints = NDArray[np.int64]
@@ -69,7 +70,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, mask: NDArray) -> Batch:
+    def take(self, mask: NDArray[Any]) -> Batch:
         """The readings that ``mask`` or an index selects, of the same records."""
         cut = {name: getattr(self, name)[mask] for name in _PER_READING}
         return Batch(self.offset, self.stamp, **cut, refused=self.refused)
@@ -120,7 +121,7 @@ def build_stretches(
     stretches: Sequence[tuple[Readings, Ints]], offsets: Ints, stamps: Ints, index: SeriesIndex
 ) -> Batch:
     """The batch of readings that come with the number of the record each belongs to."""
-    parts: list[dict[str, NDArray]] = []
+    parts: list[dict[str, NDArray[Any]]] = []
     refused: list[Refused] = []
     for readings, numbers in stretches:
         if len(readings):
@@ -129,20 +130,24 @@ def build_stretches(
     return Batch(offsets, stamps, **columns, refused=refused)
 
 
-def _join(parts: list[dict[str, NDArray]], name: str) -> NDArray:
+def _join(parts: list[dict[str, NDArray[Any]]], name: str) -> NDArray[Any]:
     kind = np.uint8 if name == "flags" else np.int64
     return np.concatenate([part[name] for part in parts]).astype(kind) if parts else np.empty(0, kind)
 
 
 def _parts(
     readings: Readings, numbers: Ints, index: SeriesIndex, refused: list[Refused]
-) -> list[dict[str, NDArray]]:
+) -> list[dict[str, NDArray[Any]]]:
     taken = _Taken(readings, numbers, index, refused)
     taken.refuse(taken.point < 0, "unknown_point", "the site file has no such point")
-    taken.refuse(taken.of("quality") == MeterQuality.BAD, "quality_bad", "the meter itself says the reading is bad")
+    taken.refuse(
+        taken.of("quality") == MeterQuality.BAD, "quality_bad", "the meter itself says the reading is bad"
+    )
     series = _series(taken)
     taken.refuse(series == -1, "no_installation", "no meter is installed at this point at that time")
-    taken.refuse(series == -2, "unknown_serial", "no meter of this serial number is at this point at that time")
+    taken.refuse(
+        series == -2, "unknown_serial", "no meter of this serial number is at this point at that time"
+    )
     keep = series >= 0
     value, rounded, fits = _values(taken, np.where(keep, series, 0))
     fits &= np.abs(value) < index.value_max[np.where(keep, series, 0)]
@@ -155,15 +160,23 @@ def _parts(
     flags = np.where(rounded | (taken.of("flags") & FLAG_ROUNDED > 0), ROUNDED, 0)
     flags = flags | np.where(taken.of("quality") == MeterQuality.ESTIMATED, ESTIMATED, 0)
     columns = {
-        "point": taken.point, "series": series, "time": taken.of("time"), "start": start, "value": value,
-        "revision": taken.of("revision"), "flags": flags, "record": numbers[taken.rows],
-    }  # fmt: skip
+        "point": taken.point,
+        "series": series,
+        "time": taken.of("time"),
+        "start": start,
+        "value": value,
+        "revision": taken.of("revision"),
+        "flags": flags,
+        "record": numbers[taken.rows],
+    }
     return [{name: column[taken.keep] for name, column in columns.items()}]
 
 
 def _value_max(installation: Installation) -> int:
     """Where register values begin to be too large for one of the installation's multipliers."""
-    return min(AMOUNT_MAX * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers)
+    return min(
+        AMOUNT_MAX * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers
+    )
 
 
 class _Taken:
@@ -177,7 +190,7 @@ class _Taken:
         self.point = points[readings.point.codes]
         self.keep = np.ones(len(readings), bool)
 
-    def of(self, name: str) -> NDArray:
+    def of(self, name: str) -> NDArray[Any]:
         return np.asarray(getattr(self.readings, name))
 
     def refuse(self, bad: NDArray[np.bool_], reason: str, detail: str) -> None:
@@ -226,7 +239,7 @@ def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArr
     readings, index = taken.readings, taken.index
     exponent, units = readings.exponent.astype(np.int64), readings.unit.codes.astype(np.int64)
     step = index.step[series]
-    kinds = ((index.unit[taken.point] * 4096 + units + 1) * 256 + exponent + 128)
+    kinds = (index.unit[taken.point] * 4096 + units + 1) * 256 + exponent + 128
     value = np.zeros(len(series), np.int64)
     rounded, fits = np.zeros(len(series), bool), np.ones(len(series), bool)
     for kind in np.unique(kinds).tolist():
@@ -238,7 +251,9 @@ def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArr
                 if ratio is None:
                     fits[mine] = False
                     continue
-                steps, rounded[mine], fits[mine] = scale(readings.mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s)
+                steps, rounded[mine], fits[mine] = scale(
+                    readings.mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s
+                )
                 value[mine] = steps * s
     return value, rounded, fits
 
@@ -271,7 +286,11 @@ def scale(
 def _scale_slow(
     values: Ints, numerator: int, denominator: int, magnitude_max: int
 ) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-    result, inexact, fits = np.zeros(len(values), np.int64), np.zeros(len(values), bool), np.zeros(len(values), bool)
+    result, inexact, fits = (
+        np.zeros(len(values), np.int64),
+        np.zeros(len(values), bool),
+        np.zeros(len(values), bool),
+    )
     for i, value in enumerate(values.tolist()):
         quotient, rest = divmod(value * numerator, denominator)
         quotient += 2 * rest > denominator or (2 * rest == denominator and quotient & 1 == 1)
@@ -281,4 +300,6 @@ def _scale_slow(
 
 
 def _refusal(readings: Readings, i: int, numbers: Ints, reason: str, detail: str) -> Refused:
-    return Refused(int(numbers[i]), readings.plant, readings.point.text(i) or "", int(readings.time[i]), reason, detail)
+    return Refused(
+        int(numbers[i]), readings.plant, readings.point.text(i) or "", int(readings.time[i]), reason, detail
+    )

@@ -7,6 +7,8 @@ or in conflict takes back the segments it changes and brings the right ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +49,7 @@ class Ledger:
 
     @classmethod
     def empty(cls, size: int) -> Ledger:
-        return cls(*(np.zeros(size, np.int64) for _ in range(3)))
+        return cls(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))
 
 
 VerdictKey = tuple[int, int, int]
@@ -109,7 +111,7 @@ class Books:
     def _bridge(self, key: int, record: int, *, out: bool) -> list[Segments]:
         keys, numbers = np.array([key]), np.array([record])
         before, after = self.memory.before(keys), self.memory.after(keys)
-        none: dict[str, NDArray] = {"keys": np.empty(0, np.int64)}
+        none: dict[str, NDArray[Any]] = {"keys": np.empty(0, np.int64)}
         sign = -1 if out else 1
         parts = []
         self.ledger.touched.add(int(series_of(keys)[0]))
@@ -121,14 +123,16 @@ class Books:
             parts.append(self._segments(before, after, numbers, -sign, none))
         return parts
 
-    def _segments(self, low: Ints, high: Ints, record: Ints, sign: int, fresh: dict[str, NDArray]) -> Segments:
+    def _segments(
+        self, low: Ints, high: Ints, record: Ints, sign: int, fresh: dict[str, NDArray[Any]]
+    ) -> Segments:
         first, first_flags = self._values(low, fresh)
         last, last_flags = self._values(high, fresh)
         signs = np.full(len(low), sign, np.int64)
         flags = (first_flags | last_flags).astype(np.int64)
         return Segments(series_of(low), signs, time_of(low), time_of(high), first, last, flags, record)
 
-    def _values(self, keys: Ints, fresh: dict[str, NDArray]) -> tuple[Ints, NDArray[np.uint8]]:
+    def _values(self, keys: Ints, fresh: dict[str, NDArray[Any]]) -> tuple[Ints, NDArray[np.uint8]]:
         """Register values and flags of readings, known or just coming in."""
         value, flags = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.uint8)
         new = np.zeros(len(keys), bool)
@@ -177,10 +181,18 @@ class Books:
         measured = booked & near & (part.flags & ESTIMATED == 0)
         zero = np.zeros(len(amount), np.int64)
         flows = Flows(
-            self._points[part.series], part.sign, part.start, part.end, np.where(booked, amount, 0),
-            booked.astype(np.int64), measured.astype(np.int64), (part.flags & ROUNDED > 0).astype(np.int64),
-            zero, zero, part.record,
-        )  # fmt: skip
+            self._points[part.series],
+            part.sign,
+            part.start,
+            part.end,
+            np.where(booked, amount, 0),
+            booked.astype(np.int64),
+            measured.astype(np.int64),
+            (part.flags & ROUNDED > 0).astype(np.int64),
+            zero,
+            zero,
+            part.record,
+        )
         return self._rescaled(flows, part, last)
 
     def _rescaled(self, flows: Flows, part: Segments, last: Ints) -> Flows:
@@ -190,7 +202,9 @@ class Books:
         dated = np.isin(part.series, np.array(list(self.ratings.changes), np.int64))
         out = [flows.take(~dated)]
         for i in np.flatnonzero(dated).tolist():
-            out += self._dated(flows.take(np.array([i])), int(part.series[i]), int(part.first[i]), int(last[i]))
+            out += self._dated(
+                flows.take(np.array([i])), int(part.series[i]), int(part.first[i]), int(last[i])
+            )
         return join(out)
 
     def _dated(self, flow: Flows, series: int, first: int, last: int) -> list[Flows]:
@@ -198,8 +212,11 @@ class Books:
         multipliers = self.ratings.changes[series]
         edges = [start, *(m.from_ms for m in multipliers if start < m.from_ms < end), end]
         out = []
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
-            at = [int(read_off(*(np.array([x]) for x in (last - first, end - start, e - start)))[0]) for e in (low, high)]
+        for low, high in pairwise(edges):
+            at = [
+                int(read_off(*(np.array([x]) for x in (last - first, end - start, e - start)))[0])
+                for e in (low, high)
+            ]
             multiplier = [m for m in multipliers if m.from_ms <= low] or [multipliers[0]]
             values = np.array([first + at[0], first + at[1]])
             scaled, _, _ = scale(values, multiplier[-1].numerator, multiplier[-1].denominator, 2**62)
@@ -215,8 +232,12 @@ def as_run(batch: Batch) -> Run:
     n = len(batch)
     zero = np.zeros(n, np.int64)
     return {
-        "key": key_of(batch.series, batch.time), "value": batch.value, "start": batch.start,
-        "revision": batch.revision.astype(np.int32), "flags": batch.flags, "changes": zero.astype(np.int32),
-        "cause": zero.astype(np.uint8), "reported": zero.copy(),
-    }  # fmt: skip
-
+        "key": key_of(batch.series, batch.time),
+        "value": batch.value,
+        "start": batch.start,
+        "revision": batch.revision.astype(np.int32),
+        "flags": batch.flags,
+        "changes": zero.astype(np.int32),
+        "cause": zero.astype(np.uint8),
+        "reported": zero.copy(),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -31,17 +32,20 @@ class Cells:
     """
 
     def __init__(self, fields: Mapping[str, DTypeLike]) -> None:
-        self._types = {"exists": np.dtype(np.uint8), **{name: np.dtype(kind) for name, kind in fields.items()}}
+        self._types = {
+            "exists": np.dtype(np.uint8),
+            **{name: np.dtype(kind) for name, kind in fields.items()},
+        }
         self._blocks: dict[int, int] = {}
         self._keys = np.zeros(CHUNK_BLOCKS, np.int64)
-        self.columns: dict[str, NDArray[np.generic]] = {
+        self.columns: dict[str, NDArray[Any]] = {
             name: np.zeros(CHUNK_BLOCKS * BLOCK, kind) for name, kind in self._types.items()
         }
         self._dirty: set[int] = set()
         self._first = np.full(1, _NO_BLOCK, np.int64)
         self._last = np.full(1, -_NO_BLOCK, np.int64)
 
-    def __getitem__(self, name: str) -> NDArray[np.generic]:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
 
     def at(self, series: Ints, span: Ints) -> Ints:
@@ -133,7 +137,7 @@ class Cells:
         cells = slice(blocks.start * BLOCK, blocks.stop * BLOCK)
         out = io.BytesIO()
         columns = {name: column[cells] for name, column in self.columns.items()}
-        np.savez(out, _keys=self._keys[blocks], **columns)
+        np.savez(out, _keys=self._keys[blocks], **columns)  # type: ignore[arg-type]
         return out.getvalue()
 
     def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
@@ -182,7 +186,7 @@ class Grouping:
     def min(self, values: Ints) -> Ints:
         return np.minimum.reduceat(values[self._order], self._starts) if len(self) else values[:0]
 
-    def spread(self, values: NDArray) -> NDArray:
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
         """Each row gets what its group has."""
         out = np.empty(len(self._order), values.dtype)
         out[self._order] = np.repeat(values, np.diff(np.append(self._starts, len(self._order))))

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from metering.readings import TIME_FIRST_MS
-from metering.roster import INTERVAL, Roster
 from numpy.typing import NDArray
 
+from metering.readings import TIME_FIRST_MS
+from metering.roster import INTERVAL, Roster
 from processors.accounts import Accounts
 from processors.admission import Admission, Admitted
 from processors.alerts import Change, History, evaluate
@@ -106,7 +106,8 @@ class Engine:
         self._count_received(batch)
         fresh, doubled = self.admission.without_duplicates(batch)
         self._count_duplicates(doubled)
-        survey = self.progress.survey(fresh)
+        # who repeats himself has spoken, too: which copies are left out here depends on how the log was cut
+        survey = self.progress.survey(batch)
         late = self._late_records(fresh, survey)
         return [self._pass(fresh, survey, first, last, alone) for first, last, alone in _passes(late)]
 
@@ -157,7 +158,7 @@ class Engine:
         return late
 
     def _is_read(self, point: Ints) -> NDArray[np.bool_]:
-        return self.spans.base_ms[point] == 0
+        return np.asarray(self.index.interval[point])
 
     def _pass(self, batch: Batch, survey: Survey, first: int, last: int, alone: bool) -> Step:
         mine = (batch.record >= first) & (batch.record <= last)
@@ -169,10 +170,20 @@ class Engine:
             self._count_duplicates(points)
         self.progress.advance(survey, first, last)
         step = Pass(
-            survey, first, last, admitted.cause, alone, before, self.progress.frontier, seen_before,
-            self.progress.seen.copy(), self.progress.group,
-        )  # fmt: skip
-        touches = Touches(*(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record")))
+            survey,
+            first,
+            last,
+            admitted.cause,
+            alone,
+            before,
+            self.progress.frontier,
+            seen_before,
+            self.progress.seen.copy(),
+            self.progress.group,
+        )
+        touches = Touches(
+            *(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record"))
+        )
         changes = self.spans.apply(join(admitted.flows), touches, step)
         reads = self._read_rows(admitted, survey)
         windows = self.windows.rolled(changes, step)
@@ -180,9 +191,17 @@ class Engine:
         windows += self.windows.calendar(changes, step)
         refused = [(r, int(batch.stamp[r.record])) for r in batch.refused if first <= r.record <= last]
         return Step(
-            int(batch.offset[last]), self.progress.log_time, step.after, changes, reads, windows, alerts,
-            self._verdicts(survey), self._series(), refused,
-        )  # fmt: skip
+            int(batch.offset[last]),
+            self.progress.log_time,
+            step.after,
+            changes,
+            reads,
+            windows,
+            alerts,
+            self._verdicts(survey),
+            self._series(),
+            refused,
+        )
 
     def _read_rows(self, admitted: Admitted, survey: Survey) -> ReadRow:
         memory = self.reads.memory
@@ -211,7 +230,11 @@ class Engine:
         out: list[AlertRow] = []
         for number, rule in enumerate(self.roster.alerts):
             for rows in windows:
-                if (rows.ratio.spec.scope, rows.ratio.spec.id, rows.window) == (rule.scope, rule.when, rule.window):
+                if (rows.ratio.spec.scope, rows.ratio.spec.id, rows.window) == (
+                    rule.scope,
+                    rule.when,
+                    rule.window,
+                ):
                     out += self._alert(number, rows, step)
         return out
 
@@ -226,10 +249,15 @@ class Engine:
         said = dict(zip(known.end.tolist(), known.reported.tolist(), strict=True))
         now = int(step.survey.log_time[step.last])
         return [
-            AlertRow(number, change, change in withdrawn, history.revision(change.at_ms),
-                     now if step.late else said[change.at_ms])
+            AlertRow(
+                number,
+                change,
+                change in withdrawn,
+                history.revision(change.at_ms),
+                now if step.late else said[change.at_ms],
+            )
             for change in (*new, *withdrawn)
-        ]  # fmt: skip
+        ]
 
 
 def _seen_before(series: Ints, record: Ints, time: Ints, known: Ints) -> Ints:
@@ -257,4 +285,3 @@ def _passes(late: NDArray[np.bool_]) -> list[tuple[int, int, bool]]:
 
 def _concat(parts: list[Ints]) -> Ints:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
-

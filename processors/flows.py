@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Flows:
     def __len__(self) -> int:
         return len(self.point)
 
-    def take(self, mask: NDArray) -> Flows:
+    def take(self, mask: NDArray[Any]) -> Flows:
         return Flows(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
@@ -99,4 +100,3 @@ def cut(flows: Flows, first: Ints, last: Ints, edge_of: EdgeOf) -> Pieces:
     origin = flows.start[flow]
     part = read_off(amount, length, end - origin) - read_off(amount, length, start - origin)
     return Pieces(flow, span, start, end, part)
-

@@ -10,10 +10,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from metering.readings import TIME_FIRST_MS
 from numpy.typing import NDArray
+
+from metering.readings import TIME_FIRST_MS
 
 Ints = NDArray[np.int64]
 
@@ -51,7 +53,7 @@ def time_of(key: Ints) -> Ints:
     return (key & _TIME_MASK) + TIME_FIRST_MS - 1
 
 
-Run = dict[str, NDArray]
+Run = dict[str, NDArray[Any]]
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Memory:
             runs[hit], places[hit] = number, at[hit]
         return runs, places
 
-    def get(self, field: str, where: tuple[NDArray[np.int32], Ints]) -> NDArray:
+    def get(self, field: str, where: tuple[NDArray[np.int32], Ints]) -> NDArray[Any]:
         """A field of found readings; every run number must be valid."""
         runs, places = where
         out = np.zeros(len(runs), FIELDS[field])
@@ -105,7 +107,7 @@ class Memory:
             out[mine] = held.run[field][places[mine]]
         return out
 
-    def put(self, field: str, where: tuple[NDArray[np.int32], Ints], values: NDArray) -> None:
+    def put(self, field: str, where: tuple[NDArray[np.int32], Ints], values: NDArray[Any]) -> None:
         """Overwrites a field of found readings."""
         runs, places = where
         for number, held in enumerate(self._runs):
@@ -170,7 +172,7 @@ class Memory:
         for held in self._runs:
             if held.changed:
                 out = io.BytesIO()
-                np.savez(out, **held.run)
+                np.savez(out, **held.run)  # type: ignore[arg-type]
                 chunks[str(held.name)] = out.getvalue()
                 held.changed = False
         gone, self._gone = [str(name) for name in self._gone], []

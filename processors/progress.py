@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from metering.roster import GAUGE, Roster
 from numpy.typing import NDArray
 
+from metering.roster import GAUGE, Roster
 from processors.batch import Batch
 from processors.memory import TIME_BITS, key_of
 
@@ -45,8 +45,16 @@ class Survey:
         """The record in first..last through which a point's frontier reaches ``end``; -1 if before."""
         at = np.searchsorted(self._keys, key_of(point, end))
         inside = at < len(self._keys)
-        hit = inside & (self._keys[np.where(inside, at, 0)] >> TIME_BITS == point) if len(self._keys) else inside
-        reading = np.where(hit, self._records[np.where(hit, at, 0)], last) if len(self._keys) else np.full(len(end), last)
+        hit = (
+            inside & (self._keys[np.where(inside, at, 0)] >> TIME_BITS == point)
+            if len(self._keys)
+            else inside
+        )
+        reading = (
+            np.where(hit, self._records[np.where(hit, at, 0)], last)
+            if len(self._keys)
+            else np.full(len(end), last)
+        )
         reading = np.clip(reading, first, last)
         out = reading
         for g in np.unique(group).tolist():
@@ -68,7 +76,9 @@ class Progress:
         self.plant = np.array([p.plant for p in roster.points], np.int64)
         self.counted = np.array([p.reads != GAUGE for p in roster.points], bool)
         self.spoke = np.full(len(roster.plants), NEVER, np.int64)
-        self.history: list[tuple[Ints, Ints]] = [(np.empty(0, np.int64), np.empty(0, np.int64)) for _ in roster.plants]
+        self.history: list[tuple[Ints, Ints]] = [
+            (np.empty(0, np.int64), np.empty(0, np.int64)) for _ in roster.plants
+        ]
 
     @property
     def frontier(self) -> Ints:
@@ -94,7 +104,7 @@ class Progress:
         return Survey(log_time, patience, batch, seen, keys, batch.record[order])
 
     def _horizon(self, plant: int, record: Ints, time: Ints, log_time: Ints) -> tuple[Ints, Ints, Ints]:
-        """History and batch together: log times, horizon at them, and when the plant last spoke, per record."""
+        """History and batch together: log times, horizon at them; per record when the plant last spoke."""
         old_times, old_horizon = self.history[plant]
         order = np.argsort(record, kind="stable")
         record, time = record[order], time[order]
@@ -109,7 +119,9 @@ class Progress:
     def _used_up(self, wait_ms: int, log_time: Ints, times: Ints, horizon: Ints, spoke: Ints) -> Ints:
         limit = log_time - wait_ms
         at = np.searchsorted(times // SECOND_MS, limit // SECOND_MS) - 1
-        then = np.where(at >= 0, horizon[np.maximum(at, 0)], NEVER) if len(times) else np.full(len(limit), NEVER)
+        then = (
+            np.where(at >= 0, horizon[np.maximum(at, 0)], NEVER) if len(times) else np.full(len(limit), NEVER)
+        )
         started = spoke != NEVER
         silent = started & (spoke <= limit)
         return np.where(silent, limit, np.where(started, np.minimum(limit, then), NEVER))

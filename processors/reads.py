@@ -10,12 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from metering.roster import INTERVAL
 from numpy.typing import NDArray
 
+from metering.roster import INTERVAL
 from processors.batch import SeriesIndex
-from processors.flows import Flows, join
-from processors.memory import CONFLICT, ESTIMATED, NONE, OVERLAP, ROUNDED, SUSPECT, TIME_BITS, Memory, Run, series_of, time_of
+from processors.flows import Flows
+from processors.memory import (
+    CONFLICT,
+    ESTIMATED,
+    NONE,
+    OVERLAP,
+    ROUNDED,
+    SUSPECT,
+    TIME_BITS,
+    Memory,
+    Run,
+    series_of,
+    time_of,
+)
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -78,15 +90,6 @@ class Reads:
         series = key >> TIME_BITS
         self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
 
-    def lengthen(self, key: int, start_ms: int) -> None:
-        """Notes the length of a corrected read."""
-        series = key >> TIME_BITS
-        self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
-
-    def accepted(self, series: int) -> int:
-        """Sum of all amounts that are not in conflict, counted from the readings themselves."""
-        return self.memory.total(series)
-
     def toggle(self, key: int, record: int, sign: int) -> Flows:
         """What one known read counts for, added or taken back, as its fields are now."""
         one = np.array([key])
@@ -116,7 +119,7 @@ class Reads:
         return np.where(fresh[at] == keys, record[at], -1)
 
     def _near(self, keys: Ints, record: Ints) -> tuple[Ints, Ints]:
-        """The reads themselves and their neighbours on both sides, each with the latest record that touched it."""
+        """Reads and their neighbours on both sides, each with the latest record that touched it."""
         before, after = self.memory.before(keys), self.memory.after(keys)
         near = np.concatenate([keys, before, after])
         number = np.concatenate([record, record, record])
@@ -147,7 +150,10 @@ class Reads:
         more = self.memory.between(series, low, high)
         keys = more["key"][more["flags"] & CONFLICT == 0]
         keys = keys[~np.isin(keys, near)]
-        near, number = np.concatenate([near, keys]), np.concatenate([number, np.full(len(keys), int(number.max()))])
+        near, number = (
+            np.concatenate([near, keys]),
+            np.concatenate([number, np.full(len(keys), int(number.max()))]),
+        )
         order = np.argsort(near)
         return near[order], number[order]
 
@@ -182,7 +188,9 @@ class Reads:
     def _dropouts(self, state: _State) -> NDArray[np.bool_]:
         """Zero between two touching neighbours that are not: electricity only."""
         out = np.zeros(len(state.key), bool)
-        zero = np.flatnonzero((state.value == 0) & self._checked[series_of(state.key)] & (state.flags & CONFLICT == 0))
+        zero = np.flatnonzero(
+            (state.value == 0) & self._checked[series_of(state.key)] & (state.flags & CONFLICT == 0)
+        )
         if len(zero):
             keys = state.key[zero]
             before, after = self.memory.before(keys), self.memory.after(keys)
@@ -208,10 +216,18 @@ class Reads:
         bit = {name: (flags & mask > 0).astype(np.int64) for name, mask in _BITS.items()}
         measured = (booked & (flags & ESTIMATED == 0)).astype(np.int64)
         return Flows(
-            self.points[series], np.full(len(series), sign, np.int64), state.start, time_of(state.key),
-            np.where(booked, amount, 0), booked.astype(np.int64), measured, bit["rounded"], bit["suspect"],
-            revised, record,
-        )  # fmt: skip
+            self.points[series],
+            np.full(len(series), sign, np.int64),
+            state.start,
+            time_of(state.key),
+            np.where(booked, amount, 0),
+            booked.astype(np.int64),
+            measured,
+            bit["rounded"],
+            bit["suspect"],
+            revised,
+            record,
+        )
 
 
 _BITS = {"rounded": ROUNDED, "suspect": SUSPECT}

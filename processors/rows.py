@@ -3,87 +3,52 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from bus.frames import schema
-from metering.policy import Factor
-from metering.readings import TIME_FIRST_MS
-from metering.roster import Roster
-from metering.tables import ALERT, HOP, INTENSITY, INTERVAL, LEDGER, POSITION, REJECTED, ROLLUP, VERDICT, Table
-from metering.units import CANONICAL
-from numpy.typing import NDArray
 
-from processors.admission import CAUSES
-from processors.batch import scale
+from metering.measures import ENERGIES
+from metering.roster import Roster
+from metering.tables import (
+    ALERT,
+    HOP,
+    INTENSITY,
+    INTERVAL,
+    LEDGER,
+    REJECTED,
+    ROLLUP,
+    VERDICT,
+)
+from metering.units import CANONICAL
+from processors.columns import (
+    DOUBTFUL,
+    ESTIMATE,
+    FLAGS,
+    MISSING,
+    QUALITIES,
+    VALID,
+    Bools,
+    Columns,
+    Ints,
+    amounts,
+    chosen,
+    decimal,
+    numbers,
+    per,
+    plain,
+    quality,
+    story,
+    table,
+    times,
+    words,
+)
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, ESTIMATED, NONE, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.ratios import Coefficients, coefficients, covers, emission_factors
 from processors.spans import CLASSES, GRID, NAMES
 from processors.verdicts import Verdict
-from processors.windows import ENERGIES, REASONS, WindowRows, covers
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Columns = dict[str, Any]
-
-QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
-VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
-STATES = ("open", "final", "revised")
-FLAGS = ("", "rounded", "held", "held+rounded")
-_NANO_DIGITS = 9
-_MICRO_DIGITS = 6
-
-
-def words(texts: Sequence[str], codes: Ints) -> Any:
-    """A text column of few different words."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(texts), pa.utf8()))
-
-
-def times(values: Ints, missing: Bools | None = None) -> Any:
-    return pa.array(values, pa.timestamp("ms"), mask=missing).cast(pa.timestamp("ms", tz="UTC"))
-
-
-def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -> Any:
-    """Exact decimals: millionths of the canonical unit in a unit of 10**exponent of it."""
-    digits = _MICRO_DIGITS + exponent
-    pair = np.empty((len(millionths), 2), np.int64)
-    pair[:, 0], pair[:, 1] = millionths, millionths >> 63
-    mask = None if unknown is None else pa.array(~unknown).buffers()[1]
-    nulls = 0 if unknown is None else int(unknown.sum())
-    raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
-    return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
-
-
-def numbers(values: NDArray[np.float64]) -> Any:
-    return pa.array(values, pa.float64(), mask=np.isnan(values))
-
-
-def table(of: Table, columns: Columns, position: int, gone: Bools | None = None) -> pa.Table:
-    """Rows of a table; ``gone`` rows carry a negative position: since it their key has no row."""
-    wanted = schema(of)
-    n = len(next(iter(columns.values())))
-    positions = np.full(n, position, np.int64)
-    if gone is not None:
-        positions[gone] = -position - 1
-    columns[POSITION] = pa.array(positions)
-    arrays = [columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in wanted]
-    return pa.table(arrays, names=[f.name for f in wanted])
-
-
-@dataclass(frozen=True, slots=True)
-class _Dated:
-    """The coefficients of accounts: ``factors[kind[account]]``."""
-
-    kind: Ints
-    factors: list[tuple[Factor, ...]]
-
-
-def _dated(of_accounts: list[tuple[Factor, ...]]) -> _Dated:
-    distinct = list(dict.fromkeys(of_accounts))
-    return _Dated(np.array([distinct.index(factors) for factors in of_accounts], np.int64), distinct)
+from processors.windows import REASONS, WindowRows
 
 
 class Rows:
@@ -108,8 +73,12 @@ class Rows:
 
         every, policy = engine.accounts.all, self.roster.policy
         self._covers = [covers(a.energies, (a.measures,)) if a.measures in ENERGIES else "" for a in every]
-        self._kgce = _dated([policy.kgce.get(a.measures, ()) if a.measures in ENERGIES else () for a in every])
-        self._kgco2e = _dated([emission_factors(self.roster, a) if a.measures in ENERGIES else () for a in every])
+        self._kgce = coefficients(
+            [policy.kgce.get(a.measures, ()) if a.measures in ENERGIES else () for a in every]
+        )
+        self._kgco2e = coefficients(
+            [emission_factors(self.roster, a) if a.measures in ENERGIES else () for a in every]
+        )
 
     @property
     def unbalanced(self) -> int:
@@ -139,29 +108,37 @@ class Rows:
         length = spans.base_ms[point]
         known, measured = cells["known"][index].astype(np.int64), cells["measured"][index].astype(np.int64)
         held = cells["held"][index] > 0
-        quality = _quality(known, measured, length, cells["suspect"][index])
+        codes = quality(known, measured, length, cells["suspect"][index])
         flags = (cells["rounded"][index] > 0) + 2 * held
         end = (span + 1) * length
         columns = self._point_columns(point, cells["amount"][index], known == 0)
         columns |= {
-            "start": times(end - length), "end": times(end), "quality": words(QUALITIES, quality),
-            "flags": words(FLAGS, flags), "measured_share": numbers(measured / length),
-        }  # fmt: skip
+            "start": times(end - length),
+            "end": times(end),
+            "quality": words(QUALITIES, codes),
+            "flags": words(FLAGS, flags),
+            "measured_share": numbers(measured / length),
+        }
         gone = (known == 0) & ~held & (cells["readings"][index] == 0)
         final = gone | (end <= step.frontier[point])
-        columns |= _story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
+        columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
         return table(INTERVAL, columns, step.position, gone)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
         exponent = self._exponents[point]
-        decimals = [amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in np.unique(exponent).tolist()]
+        decimals = [
+            amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in np.unique(exponent).tolist()
+        ]
         together = decimals[0] if decimals else amounts(amount, unknown)
         for e, column in zip(np.unique(exponent).tolist()[1:], decimals[1:], strict=True):
-            together = _chosen(exponent == e, column, together)
+            together = chosen(exponent == e, column, together)
         return {
-            "plant": words(self._plants, self._point_plant[point]), "point": words(self._point_ids, point),
-            "measures": words(self._measures, point), "amount": together, "unit": words(self._units, point),
-        }  # fmt: skip
+            "plant": words(self._plants, self._point_plant[point]),
+            "point": words(self._point_ids, point),
+            "measures": words(self._measures, point),
+            "amount": together,
+            "unit": words(self._units, point),
+        }
 
     def _reads(self, step: Step) -> pa.Table | None:
         reads = self.engine.reads
@@ -172,23 +149,29 @@ class Rows:
         if len(keys) == 0:
             return None
         where = reads.memory.find(keys)
-        field = {n: reads.memory.get(n, where) for n in ("start", "value", "flags", "changes", "cause", "reported")}
+        field = {
+            n: reads.memory.get(n, where) for n in ("start", "value", "flags", "changes", "cause", "reported")
+        }
         start, flags = field["start"].copy(), field["flags"].astype(np.int64)
         start[gone] = [s for _, s in step.reads.gone]
         point = reads.points[series_of(keys)]
         held = flags & (OVERLAP | CONFLICT) > 0
-        amount = reads.ratings.multiplied_reads(series_of(keys), field["start"], time_of(keys), field["value"])
-        quality = np.select(
+        amount = reads.ratings.multiplied_reads(
+            series_of(keys), field["start"], time_of(keys), field["value"]
+        )
+        codes = np.select(
             [held, flags & SUSPECT > 0, flags & ESTIMATED > 0], [MISSING, DOUBTFUL, ESTIMATE], VALID
         )
         columns = self._point_columns(point, amount, held)
         columns |= {
-            "start": times(start), "end": times(time_of(keys)), "quality": words(QUALITIES, quality),
+            "start": times(start),
+            "end": times(time_of(keys)),
+            "quality": words(QUALITIES, codes),
             "flags": words(FLAGS, (flags & ROUNDED > 0) + 2 * held),
             "measured_share": numbers(((flags & (ESTIMATED | OVERLAP | CONFLICT)) == 0).astype(np.float64)),
-        }  # fmt: skip
+        }
         final = gone | (time_of(keys) <= step.frontier[point])
-        columns |= _story(final, field["changes"], field["cause"], field["reported"])
+        columns |= story(final, field["changes"], field["cause"], field["reported"])
         return table(INTERVAL, columns, step.position, gone)
 
     # -- roll-ups ---------------------------------------------------------------------------------
@@ -205,55 +188,63 @@ class Rows:
         unknown = known == 0
         every = accounts.all
         columns: Columns = {
-            "scope": words([a.scope for a in every], account), "measures": words([a.measures for a in every], account),
-            "product": words([a.product for a in every], account), "span": words(NAMES, series % CLASSES),
-            "start": times(start), "end": times(end), "amount": amounts(cells["amount"][index], unknown),
+            "scope": words([a.scope for a in every], account),
+            "measures": words([a.measures for a in every], account),
+            "product": words([a.product for a in every], account),
+            "span": words(NAMES, series % CLASSES),
+            "start": times(start),
+            "end": times(end),
+            "amount": amounts(cells["amount"][index], unknown),
             "unit": words([a.unit for a in every], account),
-            "quality": words(QUALITIES, _quality(known, measured, expected, cells["suspect"][index])),
-            "measured_share": numbers(np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)),
-        }  # fmt: skip
+            "quality": words(QUALITIES, quality(known, measured, expected, cells["suspect"][index])),
+            "measured_share": numbers(
+                np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)
+            ),
+        }
         columns |= self._converted(account, start, cells["amount"][index], unknown)
         gone = unknown & (cells["held"][index] == 0)
         final = gone | (end <= accounts.frontier(step.frontier)[account])
-        columns |= _story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
+        columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
         return table(ROLLUP, columns, step.position, gone)
 
     def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
         """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
+
+        def converted(by: Coefficients) -> Any:
+            values, missing = by.convert(account, start, amount)
+            return amounts(values, missing | unknown)
+
         return {
-            "kgce": self._by(account, start, amount, unknown, self._kgce),
-            "kgco2e": self._by(account, start, amount, unknown, self._kgco2e),
+            "kgce": converted(self._kgce),
+            "kgco2e": converted(self._kgco2e),
             "covers": words(self._covers, account),
         }
-
-    def _by(self, account: Ints, start: Ints, amount: Ints, unknown: Bools, dated: _Dated) -> Any:
-        out, missing = np.zeros(len(amount), np.int64), np.ones(len(amount), bool)
-        kind = dated.kind[account]
-        for number, factors in enumerate(dated.factors):
-            for factor in factors:
-                mine = (kind == number) & (start >= factor.from_ms) & (start < factor.to_ms)
-                out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
-                missing[mine] = False
-        return amounts(out, missing | unknown)
 
     # -- intensity --------------------------------------------------------------------------------
 
     def _intensity(self, rows: WindowRows, step: Step) -> pa.Table:
         n, ratio = len(rows.end), rows.ratio
         same = np.zeros(n, np.int64)
-        unit = f"{ratio.spec.unit}/{_per(ratio.spec.per_amount, ratio.spec.per_unit)}"
+        unit = f"{ratio.spec.unit}/{per(ratio.spec.per_amount, ratio.spec.per_unit)}"
         target = np.full(n, np.nan if ratio.target is None else ratio.target)
         columns: Columns = {
-            "scope": words([ratio.spec.scope], same), "id": words([ratio.spec.id], same),
-            "product": words([ratio.spec.product], same), "window": words([rows.window], same),
-            "start": times(rows.start), "end": times(rows.end),
+            "scope": words([ratio.spec.scope], same),
+            "id": words([ratio.spec.id], same),
+            "product": words([ratio.spec.product], same),
+            "window": words([rows.window], same),
+            "start": times(rows.start),
+            "end": times(rows.end),
             "numerator": amounts(rows.numerator, ~rows.numerator_known),
             "denominator": amounts(rows.denominator, ~rows.denominator_known),
-            "value": numbers(rows.value), "unit": words([unit], same), "target": numbers(target),
-            "covers": words([ratio.covers], same), "reason": words(REASONS, rows.reason),
-            "measured_share": numbers(rows.share), "policy": words([self.roster.policy.id], same),
-        }  # fmt: skip
-        columns |= _story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
+            "value": numbers(rows.value),
+            "unit": words([unit], same),
+            "target": numbers(target),
+            "covers": words([ratio.covers], same),
+            "reason": words(REASONS, rows.reason),
+            "measured_share": numbers(rows.share),
+            "policy": words([self.roster.policy.id], same),
+        }
+        columns |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
         return table(INTENSITY, columns, step.position, rows.gone)
 
     # -- the small tables -------------------------------------------------------------------------
@@ -266,31 +257,50 @@ class Rows:
             revision = self.engine.verdict_revisions[key]
             rows.append(self._verdict(key, reported, revision))
             gone.append(key not in self.engine.books.verdicts)
-        return _plain(VERDICT, rows, step.position, np.array(gone))
+        return plain(VERDICT, rows, step.position, np.array(gone))
 
     def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
         series, start, end = key
         point = self.roster.points[self.engine.index.point[series]]
         verdict, first, last = self.engine.books.verdicts.get(key, (Verdict.PLAIN, 0, 0))
-        evidence = {"from_value": _decimal(first, point), "to_value": _decimal(last, point), "unit": point.unit.name}
+        evidence = {
+            "from_value": decimal(first, point),
+            "to_value": decimal(last, point),
+            "unit": point.unit.name,
+        }
         return {
-            "plant": self._plants[point.plant], "point": point.id, "serial": self.engine.index.serial[series],
-            "from": start, "to": end, "verdict": Verdict(verdict).name.lower(),
-            "status": "decided" if verdict == Verdict.ROLLOVER else "held", "by": "rule",
-            "evidence": json.dumps(evidence), "revision": revision, "reported": reported,
-        }  # fmt: skip
+            "plant": self._plants[point.plant],
+            "point": point.id,
+            "serial": self.engine.index.serial[series],
+            "from": start,
+            "to": end,
+            "verdict": Verdict(verdict).name.lower(),
+            "status": "decided" if verdict == Verdict.ROLLOVER else "held",
+            "by": "rule",
+            "evidence": json.dumps(evidence),
+            "revision": revision,
+            "reported": reported,
+        }
 
     def _alerts(self, step: Step) -> pa.Table | None:
         rows = []
         for row in step.alerts:
             rule = self.roster.alerts[row.rule]
-            rows.append({
-                "id": rule.id, "scope": rule.scope, "at": row.change.at_ms, "to": row.change.to,
-                "value": row.change.value, "threshold": rule.threshold, "window_end": row.change.at_ms,
-                "revision": row.revision, "reported": row.reported_ms,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": rule.id,
+                    "scope": rule.scope,
+                    "at": row.change.at_ms,
+                    "to": row.change.to,
+                    "value": row.change.value,
+                    "threshold": rule.threshold,
+                    "window_end": row.change.at_ms,
+                    "revision": row.revision,
+                    "reported": row.reported_ms,
+                }
+            )
         gone = np.array([row.withdrawn for row in step.alerts], bool)
-        return _plain(ALERT, rows, step.position, gone) if rows else None
+        return plain(ALERT, rows, step.position, gone) if rows else None
 
     def _ledger(self, step: Step) -> pa.Table | None:
         """The books of the installations that a step touched, as they stand, in steps of their registers."""
@@ -300,23 +310,31 @@ class Rows:
         series = np.array(sorted(step.series), np.int64)
         point = np.array(index.point, np.int64)[series]
         interval = index.interval[point]
-        low, high = (np.where(interval, r, b) for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True))
+        low, high = (
+            np.where(interval, r, b)
+            for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True)
+        )
         first, last = self._ends(series, low, high, interval)
         sums = {
-            "first": first, "last": last,
+            "first": first,
+            "last": last,
             "booked": np.where(interval, reads.booked[series], books.ledger.booked[series]),
             "held": np.where(interval, reads.held[series], books.ledger.held[series]),
             "written_off": np.where(interval, 0, books.ledger.written_off[series]),
-        }  # fmt: skip
+        }
         sums = {name: value // index.step[series] for name, value in sums.items()}
         balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
         self._unbalanced -= set(series.tolist())
         self._unbalanced |= set(series[balance != 0].tolist())
         columns: Columns = {
-            "plant": words(self._plants, self._point_plant[point]), "point": words(self._point_ids, point),
-            "serial": words(index.serial, series), "from": times(time_of(low)), "to": times(time_of(high)),
-            **{name: pa.array(value) for name, value in sums.items()}, "balance": pa.array(balance),
-        }  # fmt: skip
+            "plant": words(self._plants, self._point_plant[point]),
+            "point": words(self._point_ids, point),
+            "serial": words(index.serial, series),
+            "from": times(time_of(low)),
+            "to": times(time_of(high)),
+            **{name: pa.array(value) for name, value in sums.items()},
+            "balance": pa.array(balance),
+        }
         return table(LEDGER, columns, step.position, low == NONE)
 
     def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
@@ -332,11 +350,17 @@ class Rows:
 
     def _rejected(self, step: Step) -> pa.Table | None:
         rows = [
-            {"received": stamp, "topic": f"meterflow/v1/{r.plant}", "point": r.point, "time": r.time_ms,
-             "reason": r.reason, "detail": r.detail}
+            {
+                "received": stamp,
+                "topic": f"meterflow/v1/{r.plant}",
+                "point": r.point,
+                "time": r.time_ms,
+                "reason": r.reason,
+                "detail": r.detail,
+            }
             for r, stamp in step.refused
-        ]  # fmt: skip
-        return _plain(REJECTED, rows, step.position, None) if rows else None
+        ]
+        return plain(REJECTED, rows, step.position, None) if rows else None
 
     def _hop(self, step: Step) -> pa.Table:
         hop = self.engine.hop
@@ -345,50 +369,16 @@ class Rows:
             received, accepted, duplicate, rejected = (
                 int(column[plant]) for column in (hop.received, hop.accepted, hop.duplicate, hop.rejected)
             )
-            rows.append({
-                "hop": "processors", "plant": name, "received": received, "accepted": accepted,
-                "duplicate": duplicate, "rejected": rejected,
-                "balance": received - accepted - duplicate - rejected, "reported": step.log_time,
-            })  # fmt: skip
-        return _plain(HOP, rows, step.position, None)
-
-
-def emission_factors(roster: Roster, account: object) -> tuple[Factor, ...]:
-    """kgCO2e coefficients of an account: its grid region's, or those of a measure without region."""
-    measures, grid = account.measures, account.grid  # type: ignore[attr-defined]
-    return roster.policy.kgco2e.get((measures, grid)) or roster.policy.kgco2e.get((measures, ""), ())
-
-
-def _quality(known: Ints, measured: Ints, length: Ints, suspect: Ints) -> Ints:
-    return np.select([known == 0, known < length, suspect > 0, measured < known], [MISSING, PARTIAL, DOUBTFUL, ESTIMATE], VALID)
-
-
-def _story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
-    return {
-        "state": words(STATES, np.where(final, np.where(revision > 0, 2, 1), 0)),
-        "revision": pa.array(revision.astype(np.int64)),
-        "cause": words(CAUSES, cause.astype(np.int64)),
-        "reported": times(np.maximum(reported, TIME_FIRST_MS)),
-    }
-
-
-def _plain(of: Table, rows: list[dict[str, object]], position: int, gone: Bools | None) -> pa.Table:
-    wanted = schema(of)
-    columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in wanted if f.name != POSITION}
-    return table(of, columns, position, gone)
-
-
-def _chosen(mask: Bools, one: Any, other: Any) -> Any:
-    import pyarrow.compute as pc
-
-    return pc.if_else(pa.array(mask), one, other)
-
-
-def _decimal(value: int, point: Any) -> str:
-    sign, digits = ("-" if value < 0 else ""), str(abs(value)).rjust(_MICRO_DIGITS + 1, "0")
-    text = f"{sign}{digits[:-_MICRO_DIGITS]}.{digits[-_MICRO_DIGITS:]}".rstrip("0").rstrip(".")
-    return f"{text} {CANONICAL[point.unit.dimension]}"
-
-
-def _per(amount: int, unit: str) -> str:
-    return unit if amount == 1 else f"{amount} {unit}"
+            rows.append(
+                {
+                    "hop": "processors",
+                    "plant": name,
+                    "received": received,
+                    "accepted": accepted,
+                    "duplicate": duplicate,
+                    "rejected": rejected,
+                    "balance": received - accepted - duplicate - rejected,
+                    "reported": step.log_time,
+                }
+            )
+        return plain(HOP, rows, step.position, None)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from metering.roster import INTERVAL, Roster
 from numpy.typing import NDArray
 
+from metering.roster import INTERVAL, Roster
 from processors.flows import Flows
 from processors.memory import CONFLICT, ESTIMATED, OVERLAP, time_of
 from processors.reads import Reads

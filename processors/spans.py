@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS, Zone
-from metering.readings import TIME_FIRST_MS
 from numpy.typing import NDArray
 
+from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS, Zone
+from metering.readings import TIME_FIRST_MS
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.flows import Flows, cut
@@ -30,8 +30,18 @@ GRID_READ_MAX_MS = DAY_MS + HOUR_MS
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
 """Milliseconds that are known, measured, held, suspect; ``rounded`` counts flows."""
-BASE_FIELDS = {"amount": np.int64, "known": np.int32, "measured": np.int32, "held": np.int32, "suspect": np.int32,
-               "rounded": np.int16, "readings": np.int32, "revision": np.int32, "cause": np.uint8, "reported": np.int64}  # fmt: skip
+BASE_FIELDS = {
+    "amount": np.int64,
+    "known": np.int32,
+    "measured": np.int32,
+    "held": np.int32,
+    "suspect": np.int32,
+    "rounded": np.int16,
+    "readings": np.int32,
+    "revision": np.int32,
+    "cause": np.uint8,
+    "reported": np.int64,
+}
 DERIVED_FIELDS = {**dict.fromkeys(_SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
 
 
@@ -65,7 +75,7 @@ class Touched:
 
 @dataclass
 class Changes:
-    """Rows to say anew, the grid spans (of derived series) whose content changed, and interval reads that did."""
+    """Rows to say anew, the grid spans whose content changed, and interval reads that did."""
 
     base: Touched
     derived: Touched
@@ -106,7 +116,7 @@ class Spans:
         self.gridded = np.zeros(len(accounts.all), bool)
 
     def apply(self, flows: Flows, touched: Touches, step: Pass) -> Changes:
-        """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known of it."""
+        """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known."""
         registers = self.base_ms[flows.point] > 0
         base = self._base_deltas(flows.take(registers), step)
         reads = flows.take(~registers)
@@ -146,21 +156,26 @@ class Spans:
             differs |= value != 0
         final = (span + 1) * self.base_ms[point] <= step.before[point]
         sums["revision"] = (differs & final).astype(np.int64)
-        return Deltas(point[differs], span[differs], {n: v[differs] for n, v in sums.items()}, reported[differs])
+        return Deltas(
+            point[differs], span[differs], {n: v[differs] for n, v in sums.items()}, reported[differs]
+        )
 
     def _derive(self, base: Deltas, cls: int) -> Deltas:
         """Base spans' changes as changes of the accounts that their points belong to."""
         start = base.span * self.base_ms[base.series]
         return self._to_accounts(base.series, start, base.sums, base.reported, cls)
 
-    def _to_accounts(self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int) -> Deltas:
+    def _to_accounts(
+        self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
+    ) -> Deltas:
         row, account, sign = self.accounts.memberships(point)
         if cls == GRID:
             wanted = self.gridded[account]
             row, account, sign = row[wanted], account[wanted], sign[wanted]
         groups = Grouping(account * CLASSES + cls, self.span_of(account, start[row], cls))
         out = {n: groups.sum(v[row] * sign if n == "amount" else v[row]) for n, v in sums.items()}
-        return Deltas(*groups.keys, out, groups.max(reported[row]))
+        series, span = groups.keys
+        return Deltas(series, span, out, groups.max(reported[row]))
 
     def _read_deltas(self, flows: Flows, cls: int, step: Pass) -> Deltas:
         """Interval reads in spans no shorter than they are; across an edge their shape is an estimate."""
@@ -261,7 +276,8 @@ class Spans:
         reported = self.base["reported"]
         first = groups.min(step.survey.log_time[touches.record])
         reported[index[fresh]] = np.maximum(reported[index[fresh]], first[fresh])
-        return Touched(*(key[fresh] for key in groups.keys), index[fresh])
+        point, span = groups.keys
+        return Touched(point[fresh], span[fresh], index[fresh])
 
     def _add(self, cells: Cells, deltas: Deltas, step: Pass) -> Touched:
         index = cells.at(deltas.series, deltas.span)
@@ -277,7 +293,8 @@ class Spans:
     def _with_flips(self, cells: Cells, parts: list[Touched], flips: Touched) -> Touched:
         every = _joined([*parts, flips])
         groups = Grouping(every.series, every.span)
-        return Touched(*groups.keys, cells.find(*groups.keys))
+        series, span = groups.keys
+        return Touched(series, span, cells.find(series, span))
 
     # -- finality ---------------------------------------------------------------------------------
 
@@ -344,7 +361,9 @@ def _moving(reads: Flows) -> Flows:
 
 
 def _joined(parts: list[Touched]) -> Touched:
-    return Touched(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("series", "span", "index")))
+    return Touched(
+        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("series", "span", "index"))
+    )
 
 
 def _existing(cells: Cells, series: Ints, low: Ints, high: Ints) -> Touched:

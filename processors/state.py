@@ -59,11 +59,21 @@ def fits(engine: Engine, chunks: Mapping[str, bytes]) -> bool:
 def _arrays(engine: Engine) -> dict[str, Any]:
     ledger, reads, progress, hop = engine.books.ledger, engine.reads, engine.progress, engine.hop
     return {
-        "booked": ledger.booked, "held": ledger.held, "written_off": ledger.written_off,
-        "reads_booked": reads.booked, "reads_held": reads.held, "longest_ms": reads.longest_ms,
-        "seen": progress.seen, "waited": progress.waited, "spoke": progress.spoke, "newest": engine.newest,
-        "received": hop.received, "accepted": hop.accepted, "duplicate": hop.duplicate, "rejected": hop.rejected,
-    }  # fmt: skip
+        "booked": ledger.booked,
+        "held": ledger.held,
+        "written_off": ledger.written_off,
+        "reads_booked": reads.booked,
+        "reads_held": reads.held,
+        "longest_ms": reads.longest_ms,
+        "seen": progress.seen,
+        "waited": progress.waited,
+        "spoke": progress.spoke,
+        "newest": engine.newest,
+        "received": hop.received,
+        "accepted": hop.accepted,
+        "duplicate": hop.duplicate,
+        "rejected": hop.rejected,
+    }
 
 
 def _small(engine: Engine) -> bytes:
@@ -78,13 +88,18 @@ def _small(engine: Engine) -> bytes:
         "verdicts": [[*key, *value] for key, value in engine.books.verdicts.items()],
         "verdict_revisions": [[*key, value] for key, value in engine.verdict_revisions.items()],
         "alerts": [
-            {"changes": [[c.at_ms, c.to, c.value] for c in h.changes.values()], "revisions": list(h.revisions.items())}
+            {
+                "changes": [[c.at_ms, c.to, c.value] for c in h.changes.values()],
+                "revisions": list(h.revisions.items()),
+            }
             for h in engine.alerts
         ],
     }
-    history = {f"history_{i}_{j}": part for i, pair in enumerate(progress.history) for j, part in enumerate(pair)}
+    history = {
+        f"history_{i}_{j}": part for i, pair in enumerate(progress.history) for j, part in enumerate(pair)
+    }
     out = io.BytesIO()
-    np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **_arrays(engine), **history)
+    np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **_arrays(engine), **history)  # type: ignore[arg-type]
     return out.getvalue()
 
 
@@ -98,7 +113,9 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     engine.progress.log_time = head["log_time"]
     engine.unknown_refused = head["unknown_refused"]
     engine.reads.overlapping = set(head["overlapping"])
-    engine.admission.variants = {k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]}
+    engine.admission.variants = {
+        k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]
+    }
     engine.books.verdicts = {(a, b, c): (d, e, f) for a, b, c, d, e, f in head["verdicts"]}
     engine.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
     for history, dumped in zip(engine.alerts, head["alerts"], strict=True):

@@ -11,9 +11,9 @@ from enum import IntEnum
 from itertools import pairwise
 
 import numpy as np
-from metering.roster import Multiplier, Roster
 from numpy.typing import NDArray
 
+from metering.roster import Multiplier, Roster
 from processors.batch import SeriesIndex, scale
 
 Ints = NDArray[np.int64]
@@ -41,7 +41,9 @@ class Ratings:
     def __init__(self, index: SeriesIndex) -> None:
         points = [index.roster.points[p] for p in index.point]
         installations = [i for point in index.roster.points for i in point.installations]
-        self.limit_per_hour = _ints(NO_LIMIT if p.limit_per_hour is None else p.limit_per_hour for p in points)
+        self.limit_per_hour = _ints(
+            NO_LIMIT if p.limit_per_hour is None else p.limit_per_hour for p in points
+        )
         self.width = _ints(i.width or 0 for i in installations)
         self.step = _ints(i.step for i in installations)
         self.expect_ms = _ints(p.expect_ms for p in points)

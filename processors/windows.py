@@ -6,18 +6,20 @@ it is empty with its reason. The only float is the last division.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from metering.measures import ENERGIES
-from metering.policy import Factor
-from metering.roster import Intensity, Roster
-from metering.units import MICRO, UNITS
 from numpy.typing import NDArray
 
-from processors.accounts import Account, Accounts, grid_ms
+from metering.policy import Factor
+from metering.roster import Roster
+from metering.units import MICRO
+from processors.accounts import Accounts, grid_ms
 from processors.batch import scale
 from processors.progress import NEVER
+from processors.ratios import Ratio, Term, ratios
 from processors.reads import Reads
 from processors.shapes import Shapes, longer
 from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spans
@@ -27,30 +29,17 @@ Ints = NDArray[np.int64]
 ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
 CALENDAR = {"day": DAY, "month": MONTH, "year": YEAR}
 
-KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO, DENOMINATOR_COARSER, FACTOR_UNKNOWN = range(6)
-REASONS = ("", "numerator_incomplete", "denominator_incomplete", "denominator_zero", "denominator_coarser",
-           "factor_unknown")  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """An account of the numerator, and the dated coefficients it is multiplied by (None: 1)."""
-
-    account: Account
-    factors: tuple[Factor, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """An intensity with its accounts. ``covers``: the energies in a converted figure."""
-
-    index: int
-    spec: Intensity
-    terms: tuple[Term, ...]
-    denominator: Account
-    per_micro: int
-    covers: str
-    target: float | None
+KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO, DENOMINATOR_COARSER, FACTOR_UNKNOWN = (
+    range(6)
+)
+REASONS = (
+    "",
+    "numerator_incomplete",
+    "denominator_incomplete",
+    "denominator_zero",
+    "denominator_coarser",
+    "factor_unknown",
+)
 
 
 @dataclass
@@ -73,46 +62,6 @@ class WindowRows:
     reported: Ints
     final: NDArray[np.bool_]
     gone: NDArray[np.bool_]
-
-
-def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
-    """The intensities that have something to divide; a site file is checked to have only such."""
-    out = []
-    targets = {(t.scope, t.metric): t.value for t in roster.targets}
-    for spec in roster.intensities:
-        denominator = accounts.find(spec.scope, "value_added" if spec.per == "value_added" else "output", spec.product)
-        terms = _terms(spec, roster, accounts)
-        if denominator is not None and terms:
-            per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
-            target = targets.get((spec.scope, spec.id))
-            out.append(Ratio(len(out), spec, terms, denominator, per_micro, _covers(spec, terms), target))
-    return out
-
-
-def _terms(spec: Intensity, roster: Roster, accounts: Accounts) -> tuple[Term, ...]:
-    measured = [a for a in accounts.of_scope(spec.scope) if not a.product or a.measures != "output"]
-    wanted = ENERGIES if spec.of == "energy" else (spec.of,)
-    terms = []
-    for account in (a for a in measured if a.measures in wanted):
-        if spec.unit == "kgce":
-            terms.append(Term(account, roster.policy.kgce.get(account.measures, ())))
-        elif spec.unit == "kgCO2e":
-            factors = roster.policy.kgco2e.get((account.measures, account.grid))
-            terms.append(Term(account, factors or roster.policy.kgco2e.get((account.measures, ""), ())))
-        else:
-            terms.append(Term(account, None))
-    return tuple(terms)
-
-
-def covers(energies: tuple[str, ...], measures: tuple[str, ...]) -> str:
-    """The energies in a figure; called comprehensive only when all that the plant declares are in it."""
-    text = "+".join(sorted(measures))
-    return f"comprehensive: {text}" if energies and set(energies) <= set(measures) else text
-
-
-def _covers(spec: Intensity, terms: tuple[Term, ...]) -> str:
-    measures = tuple(t.account.measures for t in terms if t.account.measures in ENERGIES)
-    return covers(terms[0].account.energies, measures) if spec.unit in ("kgce", "kgCO2e") else "+".join(measures)
 
 
 @dataclass
@@ -210,7 +159,9 @@ class Windows:
         coarse = self.shapes.coarse(ratio.denominator.members, end, ROLLING_MS[window])
         return self._rows(ratio, window, end - ROLLING_MS[window], end, upper, lower, coarse, step)
 
-    def _sides(self, ratio: Ratio, first: int, last: int, grid: int, length: int, at: Ints) -> tuple[_Side, _Side]:
+    def _sides(
+        self, ratio: Ratio, first: int, last: int, grid: int, length: int, at: Ints
+    ) -> tuple[_Side, _Side]:
         times = np.arange(first, last + 1) * grid
         terms = [self._side(t, first, last, times, length, at) for t in ratio.terms]
         upper = terms[0] if len(terms) == 1 else _sum(terms)
@@ -226,20 +177,33 @@ class Windows:
 
         def total(values: Ints) -> Ints:
             sums = np.concatenate([[0], np.cumsum(values)])
-            return sums[at + 1] - sums[at + 1 - length]
+            return np.asarray(sums[at + 1] - sums[at + 1 - length])
 
         amount, unknown = _converted(column("amount"), times, term.factors, total)
         grid = int(self.spans.grid_ms[term.account.index])
         across = self.shapes.across_ms(term.account.members, times[at] + grid, length * grid)
         return _Side(
-            amount, total(column("known")), total(column("measured")) - across, total(column("revision")),
-            column("cause")[at], column("reported")[at], len(term.account.members), unknown,
-        )  # fmt: skip
+            amount,
+            total(column("known")),
+            total(column("measured")) - across,
+            total(column("revision")),
+            column("cause")[at],
+            column("reported")[at],
+            len(term.account.members),
+            unknown,
+        )
 
     def _rows(
-        self, ratio: Ratio, window: str, start: Ints, end: Ints, upper: _Side, lower: _Side,
-        coarse: NDArray[np.bool_], step: Pass,
-    ) -> WindowRows:  # fmt: skip
+        self,
+        ratio: Ratio,
+        window: str,
+        start: Ints,
+        end: Ints,
+        upper: _Side,
+        lower: _Side,
+        coarse: NDArray[np.bool_],
+        step: Pass,
+    ) -> WindowRows:
         length = end - start
         whole_upper = upper.known == length * upper.members
         whole_lower = lower.known == length * lower.members
@@ -255,14 +219,29 @@ class Windows:
         known = reason == KNOWN
         value = np.full(len(end), np.nan)
         value[known] = _divide(upper.amount[known], lower.amount[known], ratio.per_micro)
-        share = np.minimum(upper.measured / (length * upper.members), lower.measured / (length * lower.members))
+        share = np.minimum(
+            upper.measured / (length * upper.members), lower.measured / (length * lower.members)
+        )
         final, reported = self._finality(ratio, end, upper, lower, step)
         cause = np.where(lower.reported > upper.reported, lower.cause, upper.cause)
         return WindowRows(
-            ratio, window, start, end, upper.amount, lower.amount, numerator_known, (lower.known > 0) & ~coarse,
-            value, reason, share, upper.revision + lower.revision, cause, reported, final,
+            ratio,
+            window,
+            start,
+            end,
+            upper.amount,
+            lower.amount,
+            numerator_known,
+            (lower.known > 0) & ~coarse,
+            value,
+            reason,
+            share,
+            upper.revision + lower.revision,
+            cause,
+            reported,
+            final,
             (upper.known == 0) & (lower.known == 0),
-        )  # fmt: skip
+        )
 
     def _finality(
         self, ratio: Ratio, end: Ints, upper: _Side, lower: _Side, step: Pass
@@ -330,7 +309,9 @@ class Windows:
         lower = self._whole(Term(ratio.denominator, None), cls, spans, start)
         coarse = np.zeros(len(spans), bool)
         for i in range(len(spans)):
-            coarse[i] = self.shapes.coarse(ratio.denominator.members, end[i : i + 1], int(end[i] - start[i]))[0]
+            coarse[i] = self.shapes.coarse(ratio.denominator.members, end[i : i + 1], int(end[i] - start[i]))[
+                0
+            ]
         return self._rows(ratio, window, start, end, upper, lower, coarse, step)
 
     def _whole(self, term: Term, cls: int, spans: Ints, start: Ints) -> _Side:
@@ -343,9 +324,15 @@ class Windows:
 
         amount, unknown = _converted(column("amount"), start, term.factors, lambda values: values)
         return _Side(
-            amount, column("known"), column("measured"), column("revision"), column("cause"), column("reported"),
-            len(term.account.members), unknown,
-        )  # fmt: skip
+            amount,
+            column("known"),
+            column("measured"),
+            column("revision"),
+            column("cause"),
+            column("reported"),
+            len(term.account.members),
+            unknown,
+        )
 
 
 def _ranges(spans: Ints, length: int, first: int, last: int) -> Ints:
@@ -363,18 +350,21 @@ def _ranges(spans: Ints, length: int, first: int, last: int) -> Ints:
     return every[every - spans[at] < length]
 
 
-def _converted(amount: Ints, times: Ints, factors: tuple[Factor, ...] | None, total: object) -> tuple[Ints, NDArray | None]:
+def _converted(
+    amount: Ints, times: Ints, factors: tuple[Factor, ...] | None, total: Callable[[Ints], Ints]
+) -> tuple[Ints, NDArray[Any] | None]:
     """Window sums of amounts times their dated coefficient, rounded once for each period of validity."""
     if factors is None:
-        return total(amount), None  # type: ignore[operator]
+        return total(amount), None
     out, covered = None, np.zeros(len(times), bool)
     for factor in factors:
         inside = (times >= factor.from_ms) & (times < factor.to_ms)
         if inside.any():
-            part, _, _ = scale(total(np.where(inside, amount, 0)), factor.numerator, factor.denominator, 2**62)  # type: ignore[operator]
+            inner = total(np.where(inside, amount, 0))
+            part, _, _ = scale(inner, factor.numerator, factor.denominator, 2**62)
             out = part if out is None else out + part
             covered |= inside
-    missing = total((~covered).astype(np.int64)) > 0  # type: ignore[operator]
+    missing = total((~covered).astype(np.int64)) > 0
     return (np.zeros(len(missing), np.int64) if out is None else out), missing
 
 
@@ -389,13 +379,23 @@ def _sum(sides: list[_Side]) -> _Side:
         out.reported = np.maximum(out.reported, side.reported)
         out.members += side.members
         if side.unknown_factor is not None:
-            out.unknown_factor = side.unknown_factor if out.unknown_factor is None else out.unknown_factor | side.unknown_factor
+            out.unknown_factor = (
+                side.unknown_factor
+                if out.unknown_factor is None
+                else out.unknown_factor | side.unknown_factor
+            )
     return out
 
 
 def _divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:
     """The nearest double of each ratio: (upper / MICRO) / (lower / per_micro)."""
     factor = per_micro / MICRO
-    if factor == int(factor) and int(np.abs(upper).max(initial=0)) * int(factor) < 2**53 and int(lower.max(initial=0)) < 2**53:
+    if (
+        factor == int(factor)
+        and int(np.abs(upper).max(initial=0)) * int(factor) < 2**53
+        and int(lower.max(initial=0)) < 2**53
+    ):
         return (upper * int(factor)) / lower
-    return np.array([u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64)
+    return np.array(
+        [u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64
+    )

@@ -21,11 +21,11 @@ from contextlib import suppress
 
 import pyarrow as pa
 import structlog
+
 from bus.frames import decode_readings, encode_table
 from bus.log import READINGS, RESULTS, Entry, Log, Record
 from metering.errors import Unavailable
 from metering.roster import Roster
-
 from processors import state
 from processors.batch import LogRecord
 from processors.engine import Engine
@@ -108,18 +108,15 @@ class Worker:
         self._stopping.set()
         await self._stopped.wait()
 
-    async def caught_up(self) -> None:
-        """Waits until all readings that are on the log now are worked in."""
-        end = await self._log.end(READINGS, self._partition)
-        while self.offset < end:
-            await asyncio.sleep(0.005)
-
     async def _once(self) -> None:
         try:
             records = await self._log.read(
-                READINGS, self.offset, partition=self._partition,
-                records_max=BATCH_RECORDS_MAX, bytes_max=BATCH_BYTES_MAX,
-            )  # fmt: skip
+                READINGS,
+                self.offset,
+                partition=self._partition,
+                records_max=BATCH_RECORDS_MAX,
+                bytes_max=BATCH_BYTES_MAX,
+            )
             self.end = await self._log.end(READINGS, self._partition)
             if records:
                 await self._work(records)

@@ -102,8 +102,8 @@ def _numbers(values: Any, name: str) -> NDArray[Any]:
     """An unknown revision counts as 0; positions as what they are without their sign."""
     known = np.ma.filled(values, 0) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if name == POSITION:
-        return np.maximum(known, -known - 1)
-    return np.nan_to_num(known) if known.dtype.kind == "f" else known
+        known = np.maximum(known, -known - 1)
+    return np.asarray(np.nan_to_num(known) if known.dtype.kind == "f" else known)
 
 
 def _is_reported(rows: pa.Table) -> NDArray[np.bool_]:

@@ -9,7 +9,17 @@ from metering.errors import UsageError
 from metering.query import Query
 from metering.tables import TABLES, Kind, Table
 from sinks.render import Selection, amount_text, order_by
-from sinks.store_layout import THERE, YEAR_1_MS, YEAR_9999_MS, Layout, layout, listed, position_of, quoted, union
+from sinks.store_layout import (
+    THERE,
+    YEAR_1_MS,
+    YEAR_9999_MS,
+    Layout,
+    layout,
+    listed,
+    position_of,
+    quoted,
+    union,
+)
 
 _INSTANT = "make_timestamp_ms(?)::TIMESTAMP_MS"
 """In the column's own type: a cast on the column's side would keep zone maps from being used."""

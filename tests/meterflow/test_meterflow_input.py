@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -120,16 +122,19 @@ def test_ten_megabytes_are_refused_and_told(service: Service) -> None:
     eventually(lambda: service.accepted() == 1, 5)
 
 
-@pytest.mark.parametrize("topic", [b"meterflow/v1/+/main", b"meterflow/v1/#", b"meterflow/v1/works/ma\0in"])
-def test_topics_with_wildcards_or_nul_are_rejected(service: Service, topic: bytes) -> None:
-    """No client library sends them, so they are sent as bytes."""
-    import socket
+def more_invalid(service: Service, before: int) -> bool:
+    return rejected(service).count("topic_invalid") > before
 
+
+def test_topics_with_wildcards_or_nul_are_rejected(service: Service) -> None:
+    """No client library sends them, so they are sent as bytes."""
     connect = b"\x10\x10\x00\x04MQTT\x04\x02\x00\x3c\x00\x04test"
-    body = len(topic).to_bytes(2, "big") + topic + b"\x00\x01" + b"{}"
-    with socket.create_connection(("127.0.0.1", service.mqtt_port)) as connection:
-        connection.sendall(connect + bytes([0x32, len(body)]) + body)
-        eventually(lambda: "topic_invalid" in rejected(service), 5, "topic_invalid")
+    for topic in (b"meterflow/v1/+/main", b"meterflow/v1/#", b"meterflow/v1/works/ma\0in"):
+        before = rejected(service).count("topic_invalid")
+        body = len(topic).to_bytes(2, "big") + topic + b"\x00\x01" + b"{}"
+        with socket.create_connection(("127.0.0.1", service.mqtt_port)) as connection:
+            connection.sendall(connect + bytes([0x32, len(body)]) + body)
+            eventually(partial(more_invalid, service, before), 5, str(topic))
     assert service.status("/readyz") == 200
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
 from metering.readings import MeterQuality
 from metering.roster import INTERVAL, Point, Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
-
 from tests.processors.log_driver import MINUTE_MS, Arrival, Reading
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ ANCHORS = {
 """Instants around which something turns: days of 23, 24.5 and 25 hours, a year, a replaced meter."""
 
 STEPS_MS = (30_000, MINUTE_MS, MINUTE_MS, MINUTE_MS, 5 * MINUTE_MS)
-LENGTHS_MS = tuple(minutes * MINUTE_MS for minutes in (5, 15, 15, 15, 30, 60, 7)) + (DAY_MS, 3 * DAY_MS)
+LENGTHS_MS = (*(minutes * MINUTE_MS for minutes in (5, 15, 15, 15, 30, 60, 7)), DAY_MS, 3 * DAY_MS)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ def _readings(draw: st.DrawFn, roster: Roster, points: Sequence[Point], anchor_m
     else:
         value = draw(_register_values(point, offset_ms))
     revision = draw(st.sampled_from([0] * 15 + [1, 2]))
-    return Reading(roster.plants[point.plant].id, point.id, time_ms, value, start_ms, revision, quality=quality)
+    return Reading(
+        roster.plants[point.plant].id, point.id, time_ms, value, start_ms, revision, quality=quality
+    )
 
 
 @st.composite
@@ -128,8 +130,8 @@ def _register_values(draw: st.DrawFn, point: Point, offset_ms: int) -> str:
     """A register's value at an instant: on a line, at the edge of its limit, or elsewhere."""
     installation = point.installations[0]
     multiplier = Fraction(installation.multipliers[0].numerator, installation.multipliers[0].denominator)
-    limit = (point.limit_per_hour or 100 * MICRO) / multiplier
-    width = installation.width or 10**12
+    limit = Fraction(point.limit_per_hour or 100 * MICRO) / multiplier
+    width = Fraction(installation.width or 10**12)
     base = width - draw(st.sampled_from([width, width, limit / 4, limit / 60]))
     elapsed = Fraction(offset_ms, HOUR_MS)
     kind = draw(st.sampled_from(["line"] * 14 + ["zero", "else", "edge", "edge", "fine", "still"]))
@@ -169,7 +171,7 @@ def logs(draw: st.DrawFn, readings: Sequence[Reading]) -> list[Arrival]:
             out.append(Arrival(stamp_ms))
         size = draw(st.sampled_from([1, 1, 2, 5, 20]))
         part = readings[at : at + size]
-        for plant in dict.fromkeys(reading.plant for reading in part):
-            out.append(Arrival(stamp_ms, tuple(r for r in part if r.plant == plant)))
+        plants = dict.fromkeys(reading.plant for reading in part)
+        out += [Arrival(stamp_ms, tuple(r for r in part if r.plant == plant)) for plant in plants]
         at += size
     return out

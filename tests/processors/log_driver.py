@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
 from metering.readings import NO_SEQ, NO_TIME, MeterQuality, Readings, dictionary
 from metering.tables import POSITION, TABLES
-
 from processors import state
 from processors.batch import LogRecord
 from processors.engine import Engine
@@ -143,7 +143,7 @@ def run(
     cut: Callable[[], int] = lambda: 1 << 30,
     restart: Callable[[], bool] = lambda: False,
 ) -> Driver:
-    """The log through an engine in batches of ``cut()`` records, restarted between where ``restart()`` says."""
+    """The log through an engine in batches of ``cut()`` records, restarted between them where told."""
     driver, records, at = Driver(roster), as_records(log), 0
     while at < len(records):
         size = cut()

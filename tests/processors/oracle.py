@@ -109,7 +109,7 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
         for time, statements in times.items():
             _decide(meter, time, statements)
         books.meters.append(meter)
-        books.seen[index] = max(max(times), books.seen.get(index, max(times)))
+        books.seen[index] = max(*times, books.seen.get(index, 0))
         (_interval_reads if meter.point.reads == INTERVAL else _register)(books, meter)
     return books
 
@@ -134,7 +134,7 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    if any(abs(value) * m >= AMOUNT_MAX for m in (1, *_multipliers(point.installations[number]))):
+    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= AMOUNT_MAX:
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED
     own_start = start if point.reads == INTERVAL and start is not None else 0
@@ -187,7 +187,9 @@ def _register(books: Books, meter: Meter) -> None:
         if verdict != "plain":
             _note(books, meter, (start, end), (one.value, other.value), verdict)
         if verdict != "gap":
-            books.flows += _flows(meter, (start, end), (one, other), wrap, held=verdict not in ("plain", "rollover"))
+            books.flows += _flows(
+                meter, (start, end), (one, other), wrap, held=verdict not in ("plain", "rollover")
+            )
     values = (line[0][1].value, line[-1][1].value, booked, held, written_off)
     _post(books, meter, (line[0][0], line[-1][0]), values)
 
@@ -276,7 +278,14 @@ def _dropout(reads: list[tuple[int, Content]], number: int) -> bool:
 
 
 def _read(
-    books: Books, meter: Meter, end: int, content: Content, *, held: bool, suspect: bool = False, disputed: bool = False
+    books: Books,
+    meter: Meter,
+    end: int,
+    content: Content,
+    *,
+    held: bool,
+    suspect: bool = False,
+    disputed: bool = False,
 ) -> None:
     amount = 0
     for low, high, multiplier in multipliers(meter.installation, content.start, end):
@@ -284,13 +293,22 @@ def _read(
         amount += round(part[1] * multiplier) - round(part[0] * multiplier)
     measured = not held and not content.estimated
     flow = Flow(
-        meter.point.index, content.start, end, 0 if held else amount, held, measured, content.rounded, suspect, disputed
+        meter.point.index,
+        content.start,
+        end,
+        0 if held else amount,
+        held,
+        measured,
+        content.rounded,
+        suspect,
+        disputed,
     )
     books.flows.append(flow)
     quality = "suspect" if suspect else "estimated" if content.estimated else "valid"
     plant = books.roster.plants[meter.point.plant].id
     books.reads[plant, meter.point.id, end, content.start] = {
-        "plant": plant, "point": meter.point.id, "measures": meter.point.measures, "start": content.start, "end": end,
+        "plant": plant, "point": meter.point.id, "measures": meter.point.measures,
+        "start": content.start, "end": end,
         **in_own_unit(meter.point, None if held else amount), "quality": "missing" if held else quality,
         "flags": flags(held=held, rounded=content.rounded), "measured_share": float(measured),
     }  # fmt: skip
@@ -309,9 +327,7 @@ def _post(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int,
     }  # fmt: skip
 
 
-def _note(
-    books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, int], verdict: str
-) -> None:
+def _note(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, int], verdict: str) -> None:
     plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
     canonical = CANONICAL[meter.point.unit.dimension]
     texts = [f"{(Decimal(value) / MICRO).normalize():f} {canonical}" for value in values]

@@ -12,7 +12,6 @@ from metering.measures import ENERGIES
 from metering.policy import Factor
 from metering.roster import FROM_EVER_MS, INTERVAL, AlertRule, Intensity, Roster
 from metering.units import MICRO, UNITS
-
 from tests.processors.oracle import Books, Flow, books_of
 from tests.processors.oracle_spans import (
     QUARTER_MS,
@@ -99,7 +98,9 @@ def intensity_rows(books: Books) -> dict[Key, Row]:
         ratio = ratio_of(books.roster, spec)
         for window in spec.windows if ratio else ():
             assert ratio is not None
-            spans = _rolling(books, ratio, window) if window in ROLLING_MS else _calendar(books, ratio, window)
+            spans = (
+                _rolling(books, ratio, window) if window in ROLLING_MS else _calendar(books, ratio, window)
+            )
             for start, end in spans:
                 row = _row(books, ratio, window, start, end)
                 if row is not None:
@@ -129,7 +130,9 @@ def _rolling(books: Books, ratio: Ratio, window: str) -> list[tuple[int, int]]:
 
 def _calendar(books: Books, ratio: Ratio, window: str) -> list[tuple[int, int]]:
     accounts = [ratio.denominator, *(term.account for term in ratio.terms)]
-    return sorted({(s.start, s.end) for account in accounts for s in sums_of(books, account, window) if s.known_ms})
+    return sorted(
+        {(s.start, s.end) for account in accounts for s in sums_of(books, account, window) if s.known_ms}
+    )
 
 
 @dataclass
@@ -154,7 +157,8 @@ def _row(books: Books, ratio: Ratio, window: str, start: int, end: int) -> Row |
     per = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
     value = None if reason else upper.amount * per / (lower.amount * MICRO)
     return {
-        "scope": spec.scope, "id": spec.id, "product": spec.product, "window": window, "start": start, "end": end,
+        "scope": spec.scope, "id": spec.id, "product": spec.product, "window": window,
+        "start": start, "end": end,
         "numerator": Fraction(upper.amount, MICRO) if upper.known_ms and upper.factor_known else None,
         "denominator": Fraction(lower.amount, MICRO) if lower.known_ms and not coarse else None,
         "value": value, "reason": reason, "covers": _covers(ratio),
@@ -186,7 +190,7 @@ def _reads(books: Books, account: Account) -> list[Flow]:
 
 
 def _coarser(flow: Flow, start: int, end: int) -> bool:
-    """A read of a longer time than the window, in it: it is not known how much of it falls into the window."""
+    """A read of a longer time than the window, in it: nobody knows how much of it fell into the window."""
     return not flow.disputed and flow.end - flow.start > end - start and flow.shared_ms(start, end) > 0
 
 
@@ -280,4 +284,3 @@ def _changes(rule: AlertRule, values: dict[int, float], grid: int) -> list[tuple
             firing = False
             out.append((at, "ok"))
     return out
-

@@ -35,7 +35,10 @@ def said(driver: Driver, wanted: Store) -> Store:
     columns = {name: set[str]().union(*map(set, rows.values())) for name, rows in wanted.items()}
     tables = of_the_set(driver.tables, TABLES)
     return {
-        name: {key: {c: v for c, v in row.items() if c in columns[name] or not columns[name]} for key, row in rows.items()}
+        name: {
+            key: {c: v for c, v in row.items() if c in columns[name] or not columns[name]}
+            for key, row in rows.items()
+        }
         for name, rows in tables.items()
     }
 
@@ -98,7 +101,9 @@ def test_nothing_is_lost_between_the_first_and_the_last_reading(data: st.DataObj
     for reading in history.readings:
         received[reading.plant] += 1
     for row in _values(driver, "hop"):
-        assert row["received"] == row["accepted"] + row["duplicate"] + row["rejected"] == received[row["plant"]]
+        assert (
+            row["received"] == row["accepted"] + row["duplicate"] + row["rejected"] == received[row["plant"]]
+        )
 
 
 @given(st.data())
@@ -161,7 +166,9 @@ def test_a_gap_in_a_register_makes_no_window_above_it_whole(history: History) ->
         if row["quality"] in ("missing", "partial") and _counts(history.roster, row)
     ]
     for row in _values(driver, "intensity"):
-        intensity = next(i for i in history.roster.intensities if (i.scope, i.id) == (row["scope"], row["id"]))
+        intensity = next(
+            i for i in history.roster.intensities if (i.scope, i.id) == (row["scope"], row["id"])
+        )
         for plant, measures, start, end in unknown:
             inside = start >= row["start"] and end <= row["end"]
             if inside and row["scope"] == f"plant:{plant}" and measures in (intensity.of, "output"):

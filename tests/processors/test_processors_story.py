@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
-
-import pytest
-from pathlib import Path
 from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records
 
 SITE = """
@@ -35,7 +35,9 @@ class Plant:
         self.driver = Driver(compile_roster(load_site(folder / "site.yaml")))
         self._offset = 0
 
-    def read(self, point: str, minute: float, value: float, *, stamp: float | None = None, **more: Any) -> None:
+    def read(
+        self, point: str, minute: float, value: float, *, stamp: float | None = None, **more: Any
+    ) -> None:
         """One reading in a record of its own, received at ``stamp`` (when it was measured, if not said)."""
         reading = Reading("p", point, _ms(minute), str(value), **more)
         self._take(Arrival(_ms(minute if stamp is None else stamp), (reading,)))
@@ -155,7 +157,7 @@ def test_a_correction_revises_with_its_cause(plant: Plant) -> None:
 
 
 def test_another_value_for_the_same_instant_revises_as_a_conflict(plant: Plant) -> None:
-    """Neither value counts; the line goes on between the neighbours, and when it is resolved it is said again."""
+    """Neither value counts, the line goes on between the neighbours; once resolved it is said again."""
     for minute in range(5):
         plant.read("e", minute, minute * minute)
     plant.read("e", 2, 6)
@@ -236,4 +238,6 @@ def test_what_was_said_last_is_what_stands(plant: Plant) -> None:
     for table, row in plant.driver.history:
         if table == "interval":
             last[row["point"], row["end"]] = row
-    assert all(last[r["point"], r["end"]]["amount"] == r["amount"] for r in plant.driver.tables["interval"].values())
+    assert all(
+        last[r["point"], r["end"]]["amount"] == r["amount"] for r in plant.driver.tables["interval"].values()
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+
 from meterflow.cli import main
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ingest.mqtt_events import Limits
 from ingest.reasons import Reason
 from metering import policy_models, site_models
 from processors.admission import CAUSES
-from processors.rows import FLAGS, QUALITIES, STATES
+from processors.columns import FLAGS, QUALITIES, STATES
 from processors.verdicts import Verdict
 from processors.windows import REASONS
 from web.api import Api

@@ -21,7 +21,9 @@ def _amounts(store: DuckStore, **query: Any) -> list[Decimal]:
     return [row["amount"] for row in store.rows(Query("interval", **query))]
 
 
-def test_a_row_that_is_no_more_is_not_shown(store: DuckStore, interval: Callable[..., Row], frame: Any) -> None:
+def test_a_row_that_is_no_more_is_not_shown(
+    store: DuckStore, interval: Callable[..., Row], frame: Any
+) -> None:
     """Neither in the newest rows nor in an export; what was said before stays in the history."""
     store.write([frame("interval", [interval(**{POSITION: 3})])], 1)
     gone = interval(amount=None, state="revised", revision=1, reported=NOON_MS + 9000, **{POSITION: -8})

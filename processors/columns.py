@@ -1,0 +1,103 @@
+"""Columns of result rows: codes as words, integers as exact decimals, and the story of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from bus.frames import schema
+from metering.readings import TIME_FIRST_MS
+from metering.tables import POSITION, Table
+from metering.units import CANONICAL
+from processors.admission import CAUSES
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Columns = dict[str, Any]
+
+QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
+VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
+STATES = ("open", "final", "revised")
+FLAGS = ("", "rounded", "held", "held+rounded")
+_NANO_DIGITS = 9
+_MICRO_DIGITS = 6
+
+
+def words(texts: Sequence[str], codes: Ints) -> Any:
+    """A text column of few different words."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(texts), pa.utf8()))
+
+
+def times(values: Ints, missing: Bools | None = None) -> Any:
+    return pa.array(values, pa.timestamp("ms"), mask=missing).cast(pa.timestamp("ms", tz="UTC"))
+
+
+def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -> Any:
+    """Exact decimals: millionths of the canonical unit in a unit of 10**exponent of it."""
+    digits = _MICRO_DIGITS + exponent
+    pair = np.empty((len(millionths), 2), np.int64)
+    pair[:, 0], pair[:, 1] = millionths, millionths >> 63
+    mask = None if unknown is None else pa.array(~unknown).buffers()[1]
+    nulls = 0 if unknown is None else int(unknown.sum())
+    raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
+    return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
+
+
+def numbers(values: NDArray[np.float64]) -> Any:
+    return pa.array(values, pa.float64(), mask=np.isnan(values))
+
+
+def table(of: Table, columns: Columns, position: int, gone: Bools | None = None) -> pa.Table:
+    """Rows of a table; ``gone`` rows carry a negative position: since it their key has no row."""
+    wanted = schema(of)
+    n = len(next(iter(columns.values())))
+    positions = np.full(n, position, np.int64)
+    if gone is not None:
+        positions[gone] = -position - 1
+    columns[POSITION] = pa.array(positions)
+    arrays = [columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in wanted]
+    return pa.table(arrays, names=[f.name for f in wanted])
+
+
+def quality(known: Ints, measured: Ints, length: Ints, suspect: Ints) -> Ints:
+    return np.select(
+        [known == 0, known < length, suspect > 0, measured < known],
+        [MISSING, PARTIAL, DOUBTFUL, ESTIMATE],
+        VALID,
+    )
+
+
+def story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
+    return {
+        "state": words(STATES, np.where(final, np.where(revision > 0, 2, 1), 0)),
+        "revision": pa.array(revision.astype(np.int64)),
+        "cause": words(CAUSES, cause.astype(np.int64)),
+        "reported": times(np.maximum(reported, TIME_FIRST_MS)),
+    }
+
+
+def plain(of: Table, rows: list[dict[str, object]], position: int, gone: Bools | None) -> pa.Table:
+    wanted = schema(of)
+    columns = {
+        f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in wanted if f.name != POSITION
+    }
+    return table(of, columns, position, gone)
+
+
+def chosen(mask: Bools, one: Any, other: Any) -> Any:
+    return pc.if_else(pa.array(mask), one, other)
+
+
+def decimal(value: int, point: Any) -> str:
+    sign, digits = ("-" if value < 0 else ""), str(abs(value)).rjust(_MICRO_DIGITS + 1, "0")
+    text = f"{sign}{digits[:-_MICRO_DIGITS]}.{digits[-_MICRO_DIGITS:]}".rstrip("0").rstrip(".")
+    return f"{text} {CANONICAL[point.unit.dimension]}"
+
+
+def per(amount: int, unit: str) -> str:
+    return unit if amount == 1 else f"{amount} {unit}"

@@ -1,0 +1,111 @@
+"""What is divided by what: the intensities of a roster with their accounts and coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metering.measures import ENERGIES
+from metering.policy import Factor
+from metering.roster import Intensity, Roster
+from metering.units import MICRO, UNITS
+from processors.accounts import Account, Accounts
+from processors.batch import scale
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """An account of the numerator, and the dated coefficients it is multiplied by (None: 1)."""
+
+    account: Account
+    factors: tuple[Factor, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """An intensity with its accounts. ``covers``: the energies in a converted figure."""
+
+    index: int
+    spec: Intensity
+    terms: tuple[Term, ...]
+    denominator: Account
+    per_micro: int
+    covers: str
+    target: float | None
+
+
+def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
+    """The intensities that have something to divide; a site file is checked to have only such."""
+    out: list[Ratio] = []
+    targets = {(t.scope, t.metric): t.value for t in roster.targets}
+    for spec in roster.intensities:
+        denominator = accounts.find(
+            spec.scope, "value_added" if spec.per == "value_added" else "output", spec.product
+        )
+        terms = _terms(spec, roster, accounts)
+        if denominator is not None and terms:
+            per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
+            target = targets.get((spec.scope, spec.id))
+            out.append(Ratio(len(out), spec, terms, denominator, per_micro, _covers(spec, terms), target))
+    return out
+
+
+def _terms(spec: Intensity, roster: Roster, accounts: Accounts) -> tuple[Term, ...]:
+    measured = [a for a in accounts.of_scope(spec.scope) if not a.product or a.measures != "output"]
+    wanted = ENERGIES if spec.of == "energy" else (spec.of,)
+    terms = []
+    for account in (a for a in measured if a.measures in wanted):
+        if spec.unit == "kgce":
+            terms.append(Term(account, roster.policy.kgce.get(account.measures, ())))
+        elif spec.unit == "kgCO2e":
+            terms.append(Term(account, emission_factors(roster, account)))
+        else:
+            terms.append(Term(account, None))
+    return tuple(terms)
+
+
+def covers(energies: tuple[str, ...], measures: tuple[str, ...]) -> str:
+    """The energies in a figure; called comprehensive only when all that the plant declares are in it."""
+    text = "+".join(sorted(measures))
+    return f"comprehensive: {text}" if energies and set(energies) <= set(measures) else text
+
+
+def _covers(spec: Intensity, terms: tuple[Term, ...]) -> str:
+    measures = tuple(t.account.measures for t in terms if t.account.measures in ENERGIES)
+    return (
+        covers(terms[0].account.energies, measures) if spec.unit in ("kgce", "kgCO2e") else "+".join(measures)
+    )
+
+
+def emission_factors(roster: Roster, account: Account) -> tuple[Factor, ...]:
+    """kgCO2e coefficients of an account: its grid region's, or those of a measure without region."""
+    factors = roster.policy.kgco2e
+    return factors.get((account.measures, account.grid)) or factors.get((account.measures, ""), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficients:
+    """The dated coefficients of accounts: ``factors[kind[account]]``."""
+
+    kind: Ints
+    factors: list[tuple[Factor, ...]]
+
+    def convert(self, account: Ints, start: Ints, amount: Ints) -> tuple[Ints, NDArray[np.bool_]]:
+        """Amounts times the coefficient in force at ``start``, rounded once; and where there is none."""
+        out, missing = np.zeros(len(amount), np.int64), np.ones(len(amount), bool)
+        kind = self.kind[account]
+        for number, factors in enumerate(self.factors):
+            for factor in factors:
+                mine = (kind == number) & (start >= factor.from_ms) & (start < factor.to_ms)
+                out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
+                missing[mine] = False
+        return out, missing
+
+
+def coefficients(of_accounts: list[tuple[Factor, ...]]) -> Coefficients:
+    distinct = list(dict.fromkeys(of_accounts))
+    return Coefficients(np.array([distinct.index(factors) for factors in of_accounts], np.int64), distinct)
