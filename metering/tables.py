@@ -18,6 +18,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """A column of a result table."""
+
     name: str
     kind: Kind
     of_log: bool = False

@@ -157,6 +157,8 @@ def _parts(
     start = np.where(reads, taken.of("start"), NO_TIME)
     missing = reads & ((start == NO_TIME) | (start >= taken.of("time")))
     taken.refuse(missing, "start_missing", "an interval read needs its start, before its time")
+    early = reads & (start < index.from_ms[np.where(keep, series, 0)])  # two meters' reads never share time
+    taken.refuse(early, "no_installation", "the read begins before its meter was installed")
     flags = np.where(rounded | (taken.of("flags") & FLAG_ROUNDED > 0), ROUNDED, 0)
     flags = flags | np.where(taken.of("quality") == MeterQuality.ESTIMATED, ESTIMATED, 0)
     columns = {

@@ -94,6 +94,7 @@ def chosen(mask: Bools, one: Any, other: Any) -> Any:
 
 
 def decimal(value: int, point: Any) -> str:
+    """A register value in the canonical unit, as text for evidence."""
     sign, digits = ("-" if value < 0 else ""), str(abs(value)).rjust(_MICRO_DIGITS + 1, "0")
     text = f"{sign}{digits[:-_MICRO_DIGITS]}.{digits[-_MICRO_DIGITS:]}".rstrip("0").rstrip(".")
     return f"{text} {CANONICAL[point.unit.dimension]}"

@@ -107,5 +107,20 @@ class Coefficients:
 
 
 def coefficients(of_accounts: list[tuple[Factor, ...]]) -> Coefficients:
+    """Of each account its dated coefficients, in the order of the accounts."""
     distinct = list(dict.fromkeys(of_accounts))
     return Coefficients(np.array([distinct.index(factors) for factors in of_accounts], np.int64), distinct)
+
+
+def divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:
+    """The nearest double of each ratio: (upper / MICRO) / (lower / per_micro)."""
+    factor = per_micro / MICRO
+    if (
+        factor == int(factor)
+        and int(np.abs(upper).max(initial=0)) * int(factor) < 2**53
+        and int(lower.max(initial=0)) < 2**53
+    ):
+        return (upper * int(factor)) / lower
+    return np.array(
+        [u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64
+    )

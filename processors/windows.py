@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from metering.policy import Factor
 from metering.roster import Roster
-from metering.units import MICRO
 from processors.accounts import Accounts, grid_ms
 from processors.batch import scale
 from processors.progress import NEVER
-from processors.ratios import Ratio, Term, ratios
+from processors.ratios import Ratio, Term, divide, ratios
 from processors.reads import Reads
 from processors.shapes import Shapes, longer
 from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spans
@@ -29,9 +28,8 @@ Ints = NDArray[np.int64]
 ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
 CALENDAR = {"day": DAY, "month": MONTH, "year": YEAR}
 
-KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO, DENOMINATOR_COARSER, FACTOR_UNKNOWN = (
-    range(6)
-)
+KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO = range(4)
+DENOMINATOR_COARSER, FACTOR_UNKNOWN = 4, 5
 REASONS = (
     "",
     "numerator_incomplete",
@@ -218,7 +216,7 @@ class Windows:
         reason[~whole_upper] = NUMERATOR_INCOMPLETE
         known = reason == KNOWN
         value = np.full(len(end), np.nan)
-        value[known] = _divide(upper.amount[known], lower.amount[known], ratio.per_micro)
+        value[known] = divide(upper.amount[known], lower.amount[known], ratio.per_micro)
         share = np.minimum(
             upper.measured / (length * upper.members), lower.measured / (length * lower.members)
         )
@@ -385,17 +383,3 @@ def _sum(sides: list[_Side]) -> _Side:
                 else out.unknown_factor | side.unknown_factor
             )
     return out
-
-
-def _divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:
-    """The nearest double of each ratio: (upper / MICRO) / (lower / per_micro)."""
-    factor = per_micro / MICRO
-    if (
-        factor == int(factor)
-        and int(np.abs(upper).max(initial=0)) * int(factor) < 2**53
-        and int(lower.max(initial=0)) < 2**53
-    ):
-        return (upper * int(factor)) / lower
-    return np.array(
-        [u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64
-    )

@@ -24,7 +24,7 @@ from tests.processors.log_driver import MINUTE_MS, Arrival, Reading
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-EXAMPLES = int(os.environ.get("METERFLOW_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("METERFLOW_EXAMPLES", "30"))
 """How many random histories each property is tried on; a long run sets it to thousands."""
 SITES = Path(__file__).parent / "sites"
 HOUR_MS = 60 * MINUTE_MS

@@ -131,6 +131,8 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     start = reading.start_ms
     if point.reads == INTERVAL and (start is None or start >= reading.time_ms):
         return None
+    if point.reads == INTERVAL and start is not None and start < point.installations[number].from_ms:
+        return None
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
