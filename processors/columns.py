@@ -82,6 +82,7 @@ def story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
 
 
 def plain(of: Table, rows: list[dict[str, object]], position: int, gone: Bools | None) -> pa.Table:
+    """A few rows, given as dictionaries."""
     wanted = schema(of)
     columns = {
         f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in wanted if f.name != POSITION

@@ -39,14 +39,14 @@ class Overview:
         """Everything the page's first screen shows, as plain JSON values."""
         position = self._results.position()
         complete, still_open = self._newest(COMPLETE), self._newest(OPEN)
-        ends = [row["end"] for rows in (*complete.values(), *still_open.values()) for row in rows]
+        newest = [row for rows in (*complete.values(), *still_open.values()) for row in rows]
         reasons = not_ready(status)
         return {
             "now": rfc3339(now_ms),
             "position": position,
             "version": status.version,
             "roster": self._roster.version,
-            "horizon": rfc3339(max(ends, default=None)),
+            "horizon": rfc3339(max(map(_reach, newest), default=None)),
             "scopes": [self._scope(scope, complete, still_open) for scope in self._scopes()],
             "seen": {name: rfc3339(at) for name, at in self._seen(status).items()},
             "alerts": self._alerts(),
@@ -169,3 +169,8 @@ def _keep_newest(found: dict[Key, dict[str, Row]], keys: set[Key], newest_first:
 def _clipped(payload: str | None) -> str:
     text = payload or ""
     return text if len(text) <= PAYLOAD_MAX else text[: PAYLOAD_MAX - 1] + "…"
+
+
+def _reach(row: Row) -> int:
+    """How far a window's figures reach: a month that is still filling has none at its end."""
+    return int(row["end"] if row["window"] in ROLLING else row["start"])

@@ -152,6 +152,14 @@ def test_the_overview_has_the_newest_complete_window_and_the_open_one(served: Se
     assert windows["8h"] == {"complete": [], "open": []}
 
 
+def test_a_month_that_still_fills_does_not_move_the_charts(served: Serving) -> None:
+    """Charts end where figures do, not at the end of a calendar window that has begun."""
+    one = served()
+    month = figure(NOON_MS + 8 * 24 * HOUR_MS, None, window="month", start=NOON_MS - HOUR_MS, state="open")
+    one.site.put({"intensity": [*history(NOON_MS, 30, lambda back: 600.0), month]})
+    assert one.client.get("/api/overview").json()["horizon"] == "2026-11-22T04:00:00Z"
+
+
 def test_a_plant_long_silent_keeps_its_last_figure(served: Serving) -> None:
     """Its newest figure lies far behind those of the others and is found all the same."""
     one = served()

@@ -82,7 +82,7 @@ def _point(index: int, plant: int, name: str, measures: str, unit: str, product:
 
 
 def _intensities(scope: str, product: str) -> Iterator[Intensity]:
-    yield Intensity("kwh-per-t", scope, "electricity", "kWh", product, product, "t", 1, WINDOWS)
+    yield Intensity("kwh-per-t", scope, "electricity", "kWh", product, product, "t", 1, (*WINDOWS, "month"))
     yield Intensity("m3-per-t", scope, "water", "m3", product, product, "t", 1, WINDOWS)
 
 
