@@ -54,7 +54,7 @@ class Writer:
             if group:
                 self._commit(group)
                 self._settled(group)
-                with suppress(MeterflowError):  # the next commit meets it, too, and tells
+                with suppress(Exception):  # whatever it is: the next commit meets it, too, and tells
                     self._store.checkpoint_if_due()
 
     def _gathered(self) -> list[Job]:

@@ -267,7 +267,8 @@ class Service:
     def _sink_progress(self) -> Progress:
         position = self.store.position()
         error = "the store does not take rows" if self.sink.stalled else ""
-        return Progress(position, position + self.sink.lag, 0, 0, True, error)
+        idle_ms = int((time.monotonic() - self.sink.moved_s) * 1000) if self.sink.lag else 0
+        return Progress(position, position + self.sink.lag, idle_ms, 0, True, error)
 
     def _last_seen(self) -> Mapping[str, int]:
         plants, seen = self.roster.plants, self.worker.engine.progress.seen

@@ -40,7 +40,8 @@ class Sink:
     """Stores one partition's results. One ``run`` at a time; counters are plain and may be read any time.
 
     ``rows``: stored by table; ``flushes``; ``flush_s``: how long the last took; ``lag``: records not
-    yet stored; ``failures``: flushes that the store refused; ``stalled``: true while it does.
+    yet stored; ``failures``: flushes that the store refused; ``stalled``: true while it does;
+    ``moved_s``: when it last stored something, or had nothing to store (monotonic clock).
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Sink:
         self.lag = 0
         self.failures = 0
         self.stalled = False
+        self.moved_s = time.monotonic()
         self._log = source
         self._store = store
         self._partition = partition
@@ -113,6 +115,7 @@ class Sink:
     async def _step(self) -> float:
         ends = await self._measure()
         if not self.lag:
+            self.moved_s = time.monotonic()
             await self._wait()
             return 0.0
         results = await self._read(RESULTS, self._store.position())
@@ -147,6 +150,7 @@ class Sink:
         self.rows += counts
         self.flushes += 1
         self.flush_s = seconds
+        self.moved_s = time.monotonic()
         self._stored.set()
         self._stored = asyncio.Event()
 

@@ -107,7 +107,7 @@ def _changed(reading: Reading, change: str) -> Reading:
 def _readings(draw: st.DrawFn, roster: Roster, points: Sequence[Point], anchor_ms: int) -> Reading:
     point = draw(st.sampled_from(points))
     offset_ms = draw(st.integers(0, 40)) * draw(st.sampled_from(STEPS_MS))
-    offset_ms += draw(st.sampled_from([0] * 30 + [1, 1234, 1234, DAY_MS, -2 * HOUR_MS, 401 * DAY_MS]))
+    offset_ms += draw(st.sampled_from([0] * 30 + [1, 1234, 1234, DAY_MS, -2 * HOUR_MS, 403 * DAY_MS]))
     time_ms = anchor_ms + offset_ms
     quality = draw(st.sampled_from([MeterQuality.UNSTATED] * 20 + [MeterQuality.ESTIMATED, MeterQuality.BAD]))
     start_ms = None

@@ -28,7 +28,7 @@ def test_the_site_is_given_as_the_roster_has_it(standing: Serving) -> None:
     found = standing().client.get("/api/site").json()
     assert [p["name"] for p in found["plants"]] == ["Steel works 1", "Dye works 1"]
     assert [p["id"] for p in found["plants"][0]["points"]] == ["main", "intake", "count"]
-    assert found["intensities"][0]["windows"] == ["15m", "1h", "8h", "24h"]
+    assert found["intensities"][0]["windows"] == ["15m", "1h", "8h", "24h", "month"]
     assert found["targets"][0]["value"] == 600.0
     assert found["alerts"][0]["direction"] == "above"
     assert found["policy"] == {"id": "cn-2025", "edition": "2025.1"}
