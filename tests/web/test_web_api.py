@@ -156,7 +156,7 @@ def test_a_month_that_still_fills_does_not_move_the_charts(served: Serving) -> N
     """Charts end where figures do, not at the end of a calendar window that has begun."""
     one = served()
     month = figure(NOON_MS + 8 * 24 * HOUR_MS, None, window="month", start=NOON_MS - HOUR_MS, state="open")
-    one.site.put({"intensity": [*history(NOON_MS, 30, lambda back: 600.0), month]})
+    one.site.put({"intensity": [*history(NOON_MS, 30, lambda _: 600.0), month]})
     assert one.client.get("/api/overview").json()["horizon"] == "2026-11-22T04:00:00Z"
 
 
