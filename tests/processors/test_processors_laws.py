@@ -1,7 +1,7 @@
 """The laws, on random histories: set, log, conservation, and no false figure.
 
 METERFLOW_EXAMPLES says how many histories each is tried on; a long run is
-``METERFLOW_EXAMPLES=2000 python -m pytest tests/processors/test_processors_laws.py -o faulthandler_timeout=0``.
+``METERFLOW_EXAMPLES=2000 python -m pytest tests/processors -k laws -o faulthandler_timeout=0``.
 """
 
 from __future__ import annotations
