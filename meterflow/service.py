@@ -19,12 +19,14 @@ from pathlib import Path
 
 import structlog
 
+from bus.frames import encode_rows
 from bus.log import READINGS, RESULTS, Entry
 from bus.log_sqlite import SqliteLog, open_log
 from ingest.endpoint import Endpoint, wall_clock_ms
 from ingest.users import Users, load_users
 from meterflow import __version__
 from meterflow.folder import Folder, Running
+from meterflow.news import News
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 from processors.state import FORMAT as STATE_FORMAT
@@ -39,7 +41,6 @@ from web.status import Hop, Progress, Status
 _log = structlog.get_logger(__name__)
 
 TICK_S = 5.0
-LIVE_EVERY_S = 0.5
 PART_STOP_S = 1.5
 """How long a stop waits for a part; what it leaves undone is done again from the log."""
 STORE_WAIT_S = 10.0
@@ -98,13 +99,14 @@ class Service:
         self.log: SqliteLog = await open_log(self.folder.path)
         self._stack.push_async_callback(self.log.close)
         await self._open_store()
-        self.sink = Sink(self.log, self.store)
         self.live = LiveFeed()
+        self.news = News(self.live)
+        self.sink = Sink(self.log, self.store, told=self.news.stored)
         self.endpoint = Endpoint(
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
         self._stack.push_async_callback(self._stop_tasks)
-        self._run(self.worker.run(), self.sink.run(), self._ticks(), self._tell())
+        self._run(self.worker.run(), self.sink.run(), self._ticks(), self._hops(), self.news.tell())
         await self._listen()
         self.folder.announce(Running(os.getpid(), self.address, self.options.token or ""))
         self._stack.callback(self.folder.retire)
@@ -198,15 +200,20 @@ class Service:
             last = await self.log.end(READINGS)
             await asyncio.sleep(TICK_S)
 
-    async def _tell(self) -> None:
-        """Tells open pages that rows were stored."""
-        position = -1
+    async def _hops(self) -> None:
+        """Puts the books of the endpoint, since it was started, on the log as rows of ``hop``."""
+        said: dict[str, tuple[int, int, int]] = {}
         while True:
-            await asyncio.sleep(LIVE_EVERY_S)
-            stored = self.store.position() + self.store.rejected_position()
-            if stored != position:
-                position = stored
-                self.live.publish("stored", {"position": stored, "tables": {}})
+            await asyncio.sleep(TICK_S)
+            hops = self.endpoint.counters.by_plant.items()
+            now = {plant: (hop.received, hop.accepted, hop.rejected) for plant, hop in hops}
+            changed = [_hop(plant, *counts) for plant, counts in now.items() if said.get(plant) != counts]
+            if changed:
+                stamp_ms, position = self.endpoint.intake.now_ms(), await self.log.end(READINGS)
+                frame = encode_rows("hop", [row | {"reported": stamp_ms} for row in changed], position)
+                with suppress(Unavailable):
+                    await self.log.append({RESULTS: [Entry("hop", frame, stamp_ms)]})
+                    said = now
 
     def _simulate(self) -> None:
         loop = asyncio.get_running_loop()
@@ -293,3 +300,8 @@ def _move_aside(path: Path) -> Path:
 def _reachable(address: str) -> str:
     """An address that listens on every network, by a name that this machine can connect to."""
     return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
+def _hop(plant: str, received: int, accepted: int, rejected: int) -> dict[str, object]:
+    counts = {"received": received, "accepted": accepted, "duplicate": 0, "rejected": rejected}
+    return {"hop": "ingest", "plant": plant, **counts, "balance": received - accepted - rejected}

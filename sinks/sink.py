@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -25,6 +25,7 @@ from sinks.store_duckdb import DuckStore
 
 log = logging.getLogger(__name__)
 
+Frame = tuple[str, pa.Table]
 BATCH_BYTES_MAX = 2 << 20
 """Of encoded records: some 100,000 rows, 30 MB when decoded."""
 BATCH_BYTES_MIN = 64 << 10
@@ -41,11 +42,18 @@ class Sink:
 
     ``rows``: stored by table; ``flushes``; ``flush_s``: how long the last took; ``lag``: records not
     yet stored; ``failures``: flushes that the store refused; ``stalled``: true while it does;
-    ``moved_s``: when it last stored something, or had nothing to store (monotonic clock).
+    ``moved_s``: when it last stored something, or had nothing to store (monotonic clock). ``told`` is
+    called with what was stored, after each flush.
     """
 
     def __init__(
-        self, source: Log, store: DuckStore, *, partition: int = 0, kept_records: int = KEPT_RECORDS
+        self,
+        source: Log,
+        store: DuckStore,
+        *,
+        partition: int = 0,
+        kept_records: int = KEPT_RECORDS,
+        told: Callable[[Sequence[Frame]], None] | None = None,
     ) -> None:
         self.rows: Counter[str] = Counter()
         self.flushes = 0
@@ -58,6 +66,7 @@ class Sink:
         self._store = store
         self._partition = partition
         self._kept_records = kept_records
+        self._told = told
         self._trimmed = 0
         self._bytes_max = BATCH_BYTES_MAX
         self._retry_s = RETRY_S[0]
@@ -121,8 +130,8 @@ class Sink:
         results = await self._read(RESULTS, self._store.position())
         rejected = await self._read(REJECTED, self._store.rejected_position())
         started = time.perf_counter()
-        counts = await asyncio.to_thread(self._write, results, rejected, ends)
-        self._taken(counts, time.perf_counter() - started)
+        frames = await asyncio.to_thread(self._write, results, rejected, ends)
+        self._taken(frames, time.perf_counter() - started)
         await self._measure()
         await self._trim()
         return 0.0 if self.lag else min(self.flush_s * REST_RATIO, REST_S_MAX)
@@ -132,22 +141,22 @@ class Sink:
 
     def _write(
         self, results: Sequence[Record], rejected: Sequence[Record], ends: tuple[int, int]
-    ) -> Counter[str]:
+    ) -> list[Frame]:
         """Where nothing could be read before an end that was known, the log has let go of it all."""
         frames = [decode_table(record.value) for record in results]
         frames += [_placed(record) for record in rejected]
         self._store.write(frames, _behind(results, ends[0]), _behind(rejected, ends[1]))
-        counts: Counter[str] = Counter()
-        for table, rows in frames:
-            counts[table] += len(rows)
-        return counts
+        return frames
 
-    def _taken(self, counts: Counter[str], seconds: float) -> None:
+    def _taken(self, frames: Sequence[Frame], seconds: float) -> None:
         if self.stalled:
             log.warning("the result store takes rows again")
         self.stalled = False
         self._retry_s, self._bytes_max = RETRY_S[0], BATCH_BYTES_MAX
-        self.rows += counts
+        for table, rows in frames:
+            self.rows[table] += len(rows)
+        if self._told is not None:
+            self._told(frames)
         self.flushes += 1
         self.flush_s = seconds
         self.moved_s = time.monotonic()
