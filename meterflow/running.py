@@ -80,6 +80,9 @@ def up(
             where="--users",
             hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
         )
+    from meterflow import memory
+
+    memory.spare()
     set_up()
     token = secret(token_file, "token")
     options = Options(data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed)

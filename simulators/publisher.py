@@ -33,6 +33,8 @@ from simulators.park import DAY_MS, EPOCH_MS, Park, Reading
 from simulators.recording import Message
 
 HISTORY_MS = DAY_MS
+LEAD_MS = 60_000
+"""A day's registers are only known from the last reading before it on."""
 HISTORY_NTH = 2
 """Of the past every second reading is sent: two ``expect_every`` apart still counts as measured."""
 CHUNK_MS = 600_000
@@ -82,8 +84,8 @@ def publish_park(
     """Publishes at QoS 1 until ``stop`` is set; blocks, and is made to run in a thread of its own.
 
     Begins where the state file says, else at ``since_ms``, else ``history_ms`` ago, and from there
-    on at the local midnight before, so that the amounts of the last whole day (value added) have
-    their day's readings. A connection that breaks is made anew, for ever. Raises MeterflowError
+    on a minute before the local midnight before, so that the amounts of the last whole day (value
+    added) have their day's readings. A connection that breaks is made anew, for ever. Raises MeterflowError
     when access is refused, UsageError for a wrong address or a state file of another seed.
     """
     address = parse_address(url, user, password)
@@ -91,7 +93,9 @@ def publish_park(
     state = State(state_path, seed)
     begin_ms = state.load()
     if begin_ms is None:
-        begin_ms = since_ms if since_ms is not None else midnight_before(park, now_ms() - history_ms)
+        begin_ms = (
+            since_ms if since_ms is not None else midnight_before(park, now_ms() - history_ms) - LEAD_MS
+        )
     sender = Sender(address, window_messages=WINDOW_MESSAGES, patience_s=None, give_up_on=False, stop=stop)
     publisher = _Publisher(park, sender, state, max(begin_ms, EPOCH_MS), progress or _tell_nobody)
     try:
