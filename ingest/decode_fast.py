@@ -171,7 +171,7 @@ def _add(pool: _Pool, directory: Directory, code: int, payload: bytes, owner: in
     pool.messages.append(owner)
     if code < 0 and not many:
         pool.gateways.add(owner)
-        pool.surplus += payload.count(b'"') - _quotes(_fields(elements))
+        pool.surplus += payload.count(b'"') - _stood_for(elements)
 
 
 def _named(directory: Directory, code: int, names: Sequence[Any]) -> list[int]:
@@ -232,6 +232,15 @@ def _quotes(fields: _Fields) -> int:
         if absent != count:
             total += 2 * (count - absent) + 2 * _texts(column)
     return total + 2 * (2 * count - fields.seq.count(UNSET) - fields.revision.count(UNSET))
+
+
+def _stood_for(elements: list[Element]) -> int:
+    """``_quotes`` of a gateway message's elements: each has time and value, some have start and seq."""
+    first = elements[0]
+    each = 4 + 2 * isinstance(first.time, str) + 2 * (first.seq is not UNSET)
+    starts = [e.start for e in elements if e.start is not UNSET]
+    values = b"".join([e.value for e in elements]).count(b'"')
+    return each * len(elements) + 2 * len(starts) + 2 * _texts(starts) + values
 
 
 def _texts(column: list[Any]) -> int:

@@ -113,7 +113,8 @@ def _milliseconds(times: list[Any]) -> Longs:
             return np.array(times, np.int64)
         except OverflowError:
             pass
-    return np.array([_millisecond(time) for time in times], np.int64)
+    known = {time: _millisecond(time) for time in {time for time in times if type(time) is str}}
+    return np.array([known[t] if type(t) is str else _millisecond(t) for t in times], np.int64)
 
 
 def _millisecond(time: object) -> int:

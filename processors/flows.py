@@ -90,6 +90,8 @@ def cut(flows: Flows, first: Ints, last: Ints, edge_of: EdgeOf) -> Pieces:
 
     The amounts of a flow's pieces add up to the flow's amount exactly: neighbours share edges.
     """
+    if (first == last).all():
+        return Pieces(np.arange(len(flows)), first, flows.start, flows.end, flows.amount)
     counts = last - first + 1
     flow = np.repeat(np.arange(len(flows)), counts)
     ordinal = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)

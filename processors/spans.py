@@ -26,6 +26,7 @@ GRID, QUARTER, HOUR, DAY, MONTH, YEAR = range(6)
 NAMES = ("grid", "15m", "hour", "day", "month", "year")
 CLASSES = len(NAMES)
 GRID_READ_MAX_MS = DAY_MS + HOUR_MS
+_LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 """Longer interval reads are no shape that a rolling window (24 h at most) could be read from."""
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
@@ -163,11 +164,18 @@ class Spans:
     def _derive(self, base: Deltas, cls: int) -> Deltas:
         """Base spans' changes as changes of the accounts that their points belong to."""
         start = base.span * self.base_ms[base.series]
-        return self._to_accounts(base.series, start, base.sums, base.reported, cls)
+        zones = self.accounts.zone_of_point[base.series]
+        span = base.span if cls == GRID else self._index(zones, start, cls, zones)
+        return self._to_accounts(base.series, span, start, base.sums, base.reported, cls)
 
     def _to_accounts(
-        self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
+        self, point: Ints, span: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
     ) -> Deltas:
+        """Changes of points, in spans of theirs that start (or lie) there, for all accounts they are in."""
+        if cls > QUARTER:  # many become few before they are dealt out
+            few = Grouping(point, span)
+            sums = {name: few.sum(values) for name, values in sums.items()}
+            point, start, reported = few.keys[0], few.min(start), few.max(reported)
         row, account, sign = self.accounts.memberships(point)
         if cls == GRID:
             wanted = self.gridded[account]
@@ -179,13 +187,12 @@ class Spans:
 
     def _read_deltas(self, flows: Flows, cls: int, step: Pass) -> Deltas:
         """Interval reads in spans no shorter than they are; across an edge their shape is an estimate."""
-        length = flows.end - flows.start
-        counts = self._rolls(flows.point) if cls == GRID else np.ones(len(flows), bool)
-        flows = flows.take(counts & (length <= self._longest(flows, cls)))
-        flows = _moving(flows) if cls == GRID else flows
+        flows = _moving(flows.take(self._rolls(flows.point))) if cls == GRID else flows
         zones = self.accounts.zone_of_point[flows.point]
         grid = self._read_grid(flows.point) if cls == GRID else zones
         first = self._index(zones, flows.start, cls, grid)
+        short = np.flatnonzero(flows.end - flows.start <= self._longest(zones, first, cls))
+        flows, zones, grid, first = flows.take(short), zones[short], grid[short], first[short]
         last = self._index(zones, flows.end - 1, cls, grid)
         pieces = cut(flows, first, last, lambda f, s: self._start(zones[f], s, cls, grid[f]))
         flow, part = pieces.flow, pieces.end - pieces.start
@@ -201,15 +208,13 @@ class Spans:
             "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),
         }
         reported = step.survey.log_time[flows.record[flow]]
-        return self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
+        return self._to_accounts(flows.point[flow], pieces.span, pieces.start, sums, reported, cls)
 
-    def _longest(self, flows: Flows, cls: int) -> Ints:
+    def _longest(self, zones: Ints, first: Ints, cls: int) -> Ints:
         """How long an interval read may be to count in a class of spans: as long as its first span."""
-        if cls == GRID:
-            return np.full(len(flows), GRID_READ_MAX_MS)
-        zones = self.accounts.zone_of_point[flows.point]
-        span = self._index(zones, flows.start, cls, zones)
-        return self._start(zones, span + 1, cls, zones) - self._start(zones, span, cls, zones)
+        if cls in _LENGTHS_MS:
+            return np.full(len(first), _LENGTHS_MS[cls])
+        return self._start(zones, first + 1, cls, zones) - self._start(zones, first, cls, zones)
 
     def _rolls(self, point: Ints) -> NDArray[np.bool_]:
         """Whether any account of each point rolls."""
