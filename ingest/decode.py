@@ -8,11 +8,11 @@ in readings; a message refused as a whole counts one.
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from ingest.columns import Columns, by_plant, from_readings, joined
@@ -26,7 +26,7 @@ from metering.readings import Readings
 from metering.roster import Roster
 
 _Plants = frozenset[str] | None
-_log = structlog.get_logger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Decoder:
         try:
             return decode_fast(self._directory, codes, payloads, received)
         except Exception:  # noqa: BLE001
-            _log.exception("a batch could not be decoded at once", messages=len(codes))
+            _log.exception("a batch of %d messages could not be decoded at once", len(codes))
             return from_readings((), ()), range(len(codes))
 
     def _codes(self, deliveries: Sequence[Delivery], topics: list[str]) -> list[int]:
@@ -151,7 +151,9 @@ class Decoder:
         try:
             return read_message(self._directory, route, payload, received_ms)
         except Exception as error:  # noqa: BLE001
-            _log.exception("a message could not be decoded", plant=route.plant, size_bytes=len(payload))
+            _log.exception(
+                "a message of %d bytes for plant %s could not be decoded", len(payload), route.plant
+            )
             return [], [Refusal(None, None, Reason.NOT_DECODED, type(error).__name__, None)]
 
     def rejected(self, topic: str, payload: bytes, received_ms: int, refusal: Refusal) -> Rejected:

@@ -19,8 +19,7 @@ from metering.tables import POSITION, TABLES
 from processors.batch import build_stretches
 from processors.engine import Engine
 from processors.rows import Rows
-from simulators.recording import Message
-from simulators.replay import merged
+from simulators.recording import Message, merged
 from sinks.render import write_table
 
 CHUNK_MESSAGES = 50_000

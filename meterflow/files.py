@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -65,7 +64,9 @@ def replay(
     as_json: bool,
 ) -> int:
     """Plays recordings; 1 when some messages were refused by the other side."""
-    from meterflow.running import secret
+    import asyncio
+
+    from meterflow.given import secret
     from simulators.replay import replay as play
 
     password, rate = secret(password_file, "password"), _speed(speed)
@@ -105,7 +106,7 @@ def _speed(text: str) -> float | None:
 def compute(recordings: Sequence[Path], site: Path, out: Path, form: Format, as_json: bool) -> int:
     """The tables of some recordings; a count of each."""
     from meterflow import compute as computing
-    from meterflow.running import load_roster
+    from meterflow.given import load_roster
 
     started_s = time.perf_counter()
     with bar("messages") as told:

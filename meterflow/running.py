@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.resources
 import os
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 import structlog
 
+from meterflow.given import load_roster, secret
 from meterflow.logs import set_up
 from metering.errors import MeterflowError, UsageError
 from metering.roster import Roster
@@ -25,32 +25,6 @@ STOP_S = 4.5
 """A stop that takes longer is cut short. That harms nothing: it is no worse than a kill."""
 
 _log = structlog.get_logger(__name__)
-
-
-def load_roster(site: Path | None) -> Roster:
-    """The roster of a site file, or of the park that ships with meterflow."""
-    from metering.site import compile_roster, load_site
-
-    return compile_roster(load_site(site or example("park")))
-
-
-def example(name: str) -> Path:
-    return Path(str(importlib.resources.files("examples"))) / name / "site.yaml"
-
-
-def secret(file: Path | None, what: str) -> str | None:
-    """The first line of a file that holds a secret."""
-    if file is None:
-        return None
-    try:
-        lines = file.read_text().splitlines()
-    except OSError as error:
-        raise UsageError(f"the {what} cannot be read: {error.strerror}", where=str(file)) from error
-    if not lines or not lines[0].strip():
-        raise UsageError(
-            f"the file for the {what} is empty", where=str(file), hint="Its first line is taken."
-        )
-    return lines[0].strip()
 
 
 def up(

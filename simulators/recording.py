@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import binascii
 import gzip
+import heapq
 import io
 import os
 import sys
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -75,6 +76,13 @@ def read_recording(path: str | os.PathLike[str]) -> Iterator[Message]:
             message = _message(line, name, number)
             if message is not None:
                 yield message
+
+
+def merged(recordings: Sequence[str | os.PathLike[str]]) -> Iterator[Message]:
+    """The messages of all recordings by when they were received, each recording in its own order."""
+    if len(recordings) == 1:
+        return read_recording(recordings[0])
+    return heapq.merge(*map(read_recording, recordings), key=lambda message: message.received_ms)
 
 
 def _message(line: bytes, name: str, number: int) -> Message | None:

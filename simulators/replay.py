@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import os
 import threading
 import time
@@ -14,7 +13,7 @@ from itertools import islice
 from metering.errors import MeterflowError, UsageError
 from simulators.mqtt_address import parse_address
 from simulators.mqtt_sender import WINDOW_MESSAGES, Sender, Stopped
-from simulators.recording import Message, read_recording
+from simulators.recording import Message, merged
 
 PATIENCE_S = 60.0
 TELL_EVERY_S = 0.2
@@ -92,13 +91,6 @@ async def replay(
         raise
 
 
-def merged(recordings: Sequence[str | os.PathLike[str]]) -> Iterator[Message]:
-    """The messages of all recordings by when they were received, each recording in its own order."""
-    if len(recordings) == 1:
-        return read_recording(recordings[0])
-    return heapq.merge(*map(read_recording, recordings), key=lambda message: message.received_ms)
-
-
 def _tell_nobody(_progress: ReplayProgress) -> None:
     return
 
@@ -173,4 +165,4 @@ def _with_place(error: MeterflowError, done: int) -> MeterflowError:
     return error
 
 
-__all__ = ["ReplayProgress", "ReplayReport", "Stopped", "merged", "replay"]
+__all__ = ["ReplayProgress", "ReplayReport", "Stopped", "replay"]

@@ -15,8 +15,8 @@ import pytest
 
 from metering.errors import MeterflowError, Unavailable, UsageError
 from simulators.mqtt_address import parse_address
-from simulators.recording import Message, write_recording
-from simulators.replay import ReplayProgress, ReplayReport, merged, replay
+from simulators.recording import Message, merged, write_recording
+from simulators.replay import ReplayProgress, ReplayReport, replay
 
 from .conftest import Broker, Line, Subscriber, free_port
 

@@ -1,0 +1,36 @@
+"""What a command is given: a site file, a secret in a file."""
+
+from __future__ import annotations
+
+import importlib.resources
+from pathlib import Path
+
+from metering.errors import UsageError
+from metering.roster import Roster
+
+
+def load_roster(site: Path | None) -> Roster:
+    """The roster of a site file, or of the park that ships with meterflow."""
+    from metering.site import compile_roster, load_site
+
+    return compile_roster(load_site(site or example("park")))
+
+
+def example(name: str) -> Path:
+    """The site file of an example that ships with meterflow."""
+    return Path(str(importlib.resources.files("examples"))) / name / "site.yaml"
+
+
+def secret(file: Path | None, what: str) -> str | None:
+    """The first line of a file that holds a secret."""
+    if file is None:
+        return None
+    try:
+        lines = file.read_text().splitlines()
+    except OSError as error:
+        raise UsageError(f"the {what} cannot be read: {error.strerror}", where=str(file)) from error
+    if not lines or not lines[0].strip():
+        raise UsageError(
+            f"the file for the {what} is empty", where=str(file), hint="Its first line is taken."
+        )
+    return lines[0].strip()
