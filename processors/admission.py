@@ -147,20 +147,24 @@ class Admission:
             if known
             else None
         )
-        revision, variants = standing = self._standing(key, old)
+        standing = self._standing(key, old)
+        revision, variants = standing[0], set(standing[1])
+        contents = {v[:2] for v in variants}
         for i in range(len(record)):
             new, variant = int(run["revision"][i]), _variant(run, i)
             if new > revision:
                 out.cause = max(out.cause, CORRECTION) if variants else out.cause
-                revision, variants = new, frozenset({variant})
-            elif new < revision or variant[:2] in {v[:2] for v in variants}:
+                revision, variants, contents = new, {variant}, {variant[:2]}
+            elif new < revision or variant[:2] in contents:
                 out.duplicates.append(point[i : i + 1])
-                variants = variants | {variant} if new == revision else variants
+                variants.update([variant] if new == revision else [])
             else:
                 out.cause = CONFLICTED
-                variants = variants | {variant}
-        if (revision, variants) != standing:
-            self._settle(memory, key, old, revision, variants, record[-1:], point[-1:], out)
+                variants.add(variant)
+                contents.add(variant[:2])
+        settled = (revision, frozenset(variants))
+        if settled != standing:
+            self._settle(memory, key, old, *settled, record[-1:], point[-1:], out)
 
     def _standing(self, key: int, old: dict[str, int] | None) -> tuple[int, frozenset[Variant]]:
         if key in self.variants:

@@ -76,6 +76,31 @@ class Cells:
         low = first - (first >> 6) * BLOCK
         return index[low : low + last - first + 1]
 
+    def between(self, series: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
+        """Series, span and flat index of the cells in low..high (inclusive) of each series, in that order.
+
+        ``series`` ascends. Time and room grow with the cells that exist, not with the length of the stretch.
+        """
+        owner, block = self._blocks_between(series, low >> 6, np.where(high < low, (low >> 6) - 1, high >> 6))
+        span = (block[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+        owner = np.repeat(owner, BLOCK)
+        inside = (span >= low[owner]) & (span <= high[owner])
+        span, every = span[inside], series[owner[inside]]
+        index = self.find(every, span)
+        return every[index >= 0], span[index >= 0], index[index >= 0]
+
+    def _blocks_between(self, series: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+        """Candidates: number into ``series``, block; whichever is shorter, the stretches or what exists."""
+        counts = np.maximum(high - low + 1, 0)
+        if counts.sum() <= len(self._blocks):
+            owner = np.repeat(np.arange(len(series)), counts)
+            ordinal = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+            return owner, ordinal + low[owner]
+        keys = np.sort(self._keys[: len(self._blocks)])
+        owner = np.minimum(np.searchsorted(series, keys >> _SERIES_SHIFT), len(series) - 1)
+        mine = series[owner] == keys >> _SERIES_SHIFT
+        return owner[mine], (keys[mine] & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
+
     def extent(self, series: int) -> tuple[int, int] | None:
         """First and last span of the blocks a series has, or None."""
         if series >= len(self._first) or self._first[series] == _NO_BLOCK:

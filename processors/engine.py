@@ -243,7 +243,9 @@ class Engine:
         grid = int(self.spans.grid_ms[rows.ratio.denominator.index])
         from_ms = int(rows.end[0])
         newest = int(self.progress.seen[self.windows.members_of(rows.ratio)].max()) // grid
-        spans = np.arange((from_ms - rule.for_ms) // grid - 1, newest)
+        first = (from_ms - rule.for_ms) // grid - 1
+        filled = self.windows.stretch(rows.ratio, rows.window, first, newest - 1)
+        spans = np.union1d(filled, rows.end[:1] // grid - 1)
         known = self.windows.evaluate(rows.ratio, rows.window, spans, step)
         new, withdrawn = evaluate(rule, history, known.end, known.value, from_ms)
         said = dict(zip(known.end.tolist(), known.reported.tolist(), strict=True))

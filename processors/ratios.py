@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,3 +126,21 @@ def divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:
     return np.array(
         [u * per_micro / (d * MICRO) for u, d in zip(upper.tolist(), lower.tolist(), strict=True)], np.float64
     )
+
+
+def summed(
+    amount: Ints, times: Ints, factors: tuple[Factor, ...] | None, total: Callable[[Ints], Ints]
+) -> tuple[Ints, NDArray[Any] | None]:
+    """Window sums of amounts times their dated coefficient, rounded once for each period of validity."""
+    if factors is None:
+        return total(amount), None
+    out, covered = None, np.zeros(len(times), bool)
+    for factor in factors:
+        inside = (times >= factor.from_ms) & (times < factor.to_ms)
+        if inside.any():
+            inner = total(np.where(inside, amount, 0))
+            part, _, _ = scale(inner, factor.numerator, factor.denominator, 2**62)
+            out = part if out is None else out + part
+            covered |= inside
+    missing = total((~covered).astype(np.int64)) > 0
+    return (np.zeros(len(missing), np.int64) if out is None else out), missing

@@ -372,10 +372,5 @@ def _joined(parts: list[Touched]) -> Touched:
 
 
 def _existing(cells: Cells, series: Ints, low: Ints, high: Ints) -> Touched:
-    """The cells that exist in low..high (inclusive) of each series."""
-    counts = np.maximum(high - low + 1, 0)
-    every = np.repeat(series, counts)
-    span = np.arange(len(every)) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
-    index = cells.find(every, span)
-    known = index >= 0
-    return Touched(every[known], span[known], index[known])
+    """The cells that exist in low..high (inclusive) of each series (ascending)."""
+    return Touched(*cells.between(series, low, high))

@@ -6,19 +6,15 @@ it is empty with its reason. The only float is the last division.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.policy import Factor
 from metering.roster import Roster
 from processors.accounts import Accounts, grid_ms
-from processors.batch import scale
 from processors.progress import NEVER
-from processors.ratios import Ratio, Term, divide, ratios
+from processors.ratios import Ratio, Term, divide, ratios, summed
 from processors.reads import Reads
 from processors.shapes import Shapes, longer
 from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spans
@@ -26,6 +22,8 @@ from processors.spans import CLASSES, DAY, GRID, MONTH, YEAR, Changes, Pass, Spa
 Ints = NDArray[np.int64]
 
 ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
+APART_SPANS = 10_000
+"""Windows further apart are worked out by themselves: what lies between takes neither time nor room."""
 CALENDAR = {"day": DAY, "month": MONTH, "year": YEAR}
 
 KNOWN, NUMERATOR_INCOMPLETE, DENOMINATOR_INCOMPLETE, DENOMINATOR_ZERO = range(4)
@@ -136,18 +134,29 @@ class Windows:
 
     def _known(self, series: Ints, first: int, last: int) -> Ints:
         """Grid spans first..last in which anything is known of any of the derived series, ascending."""
-        parts = []
-        for s in series.tolist():
-            extent = self.spans.derived.extent(s)
-            if extent and min(last, extent[1]) >= max(first, extent[0]):
-                low, high = max(first, extent[0]), min(last, extent[1])
-                parts.append(np.flatnonzero(self.spans.derived.run(s, low, high) >= 0) + low)
-        return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        first_block, last_block = self.spans.derived.extents(series)
+        low, high = np.maximum(first, first_block), np.minimum(last, last_block)
+        order = np.argsort(series)
+        return np.unique(self.spans.derived.between(series[order], low[order], high[order])[1])
+
+    def stretch(self, ratio: Ratio, window: str, first: int, last: int) -> Ints:
+        """The last grid spans, within first..last, of windows with anything in them, and one behind each run.
+
+        What lies between has no value; the windows behind the runs say so.
+        """
+        length = ROLLING_MS[window] // int(self.spans.grid_ms[ratio.denominator.index])
+        series = np.array(self.accounts_of(ratio)) * CLASSES + GRID
+        return _ranges(self._known(series, first - length, last), length + 1, first, last)
 
     # -- what they say ----------------------------------------------------------------------------
 
     def evaluate(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
         """Rolling windows whose last grid spans are ``spans`` (ascending)."""
+        apart = np.flatnonzero(np.diff(spans) > APART_SPANS) + 1
+        parts = [self._evaluate(ratio, window, part, step) for part in np.split(spans, apart)]
+        return parts[0] if len(parts) == 1 else _one(parts)
+
+    def _evaluate(self, ratio: Ratio, window: str, spans: Ints, step: Pass) -> WindowRows:
         grid = int(self.spans.grid_ms[ratio.denominator.index])
         length = ROLLING_MS[window] // grid
         first, last = int(spans[0]) - length + 1, int(spans[-1])
@@ -177,7 +186,7 @@ class Windows:
             sums = np.concatenate([[0], np.cumsum(values)])
             return np.asarray(sums[at + 1] - sums[at + 1 - length])
 
-        amount, unknown = _converted(column("amount"), times, term.factors, total)
+        amount, unknown = summed(column("amount"), times, term.factors, total)
         grid = int(self.spans.grid_ms[term.account.index])
         across = self.shapes.across_ms(term.account.members, times[at] + grid, length * grid)
         return _Side(
@@ -320,7 +329,7 @@ class Windows:
         def column(name: str) -> Ints:
             return np.where(there, cells[name][index], 0).astype(np.int64)
 
-        amount, unknown = _converted(column("amount"), start, term.factors, lambda values: values)
+        amount, unknown = summed(column("amount"), start, term.factors, lambda values: values)
         return _Side(
             amount,
             column("known"),
@@ -331,6 +340,13 @@ class Windows:
             len(term.account.members),
             unknown,
         )
+
+
+def _one(parts: list[WindowRows]) -> WindowRows:
+    """Rows of one ratio and window, one after the other."""
+    columns = [f.name for f in fields(WindowRows)][2:]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}
+    return WindowRows(parts[0].ratio, parts[0].window, **joined)
 
 
 def _ranges(spans: Ints, length: int, first: int, last: int) -> Ints:
@@ -346,24 +362,6 @@ def _ranges(spans: Ints, length: int, first: int, last: int) -> Ints:
     every = np.concatenate(parts)
     at = np.searchsorted(spans, every, "right") - 1
     return every[every - spans[at] < length]
-
-
-def _converted(
-    amount: Ints, times: Ints, factors: tuple[Factor, ...] | None, total: Callable[[Ints], Ints]
-) -> tuple[Ints, NDArray[Any] | None]:
-    """Window sums of amounts times their dated coefficient, rounded once for each period of validity."""
-    if factors is None:
-        return total(amount), None
-    out, covered = None, np.zeros(len(times), bool)
-    for factor in factors:
-        inside = (times >= factor.from_ms) & (times < factor.to_ms)
-        if inside.any():
-            inner = total(np.where(inside, amount, 0))
-            part, _, _ = scale(inner, factor.numerator, factor.denominator, 2**62)
-            out = part if out is None else out + part
-            covered |= inside
-    missing = total((~covered).astype(np.int64)) > 0
-    return (np.zeros(len(missing), np.int64) if out is None else out), missing
 
 
 def _sum(sides: list[_Side]) -> _Side:
