@@ -50,11 +50,17 @@ class FileFaults(UsageError):
         super().__init__(what, where=file, hint="\n  ".join(fault.text(file) for fault in self.faults))
 
 
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of the known words that a misspelt word is most like; None when it is like none."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest of the known words as a proposal, or all of them when they are few."""
     words = list(known)
-    folded = {candidate.casefold(): candidate for candidate in words}
-    near = get_close_matches(word.casefold(), folded, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean '{folded[near[0]]}'?"
+    near = nearest(word, words)
+    if near is not None:
+        return f"Did you mean '{near}'?"
     return f"Known: {', '.join(words)}." if 0 < len(words) <= 40 else ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from metering.faults import Fault, Path
+from metering.model_unknown import UNKNOWN, Named, id_of, tried
 from metering.yaml_marks import Document
 
 
@@ -26,12 +27,15 @@ class Findings:
         return self.document.mark(path).line
 
 
-def check_unique(findings: Findings, path: Path, names: Sequence[str], key: str = "id") -> None:
-    """Each name of a list stands only once in it."""
+def check_unique(findings: Findings, path: Path, items: Iterable[Named]) -> None:
+    """Each id of a list stands only once in it."""
     first: dict[str, int] = {}
-    for i, name in enumerate(names):
+    for i, item in enumerate(items):
+        name = tried(id_of, item)
+        if name is UNKNOWN:
+            continue
         if name in first:
-            line = findings.line((*path, first[name], key))
+            line = findings.line((*path, first[name], "id"))
             what = f"'{name}' is there a second time (first in line {line})"
-            findings.add((*path, i, key), what, "Give each its own.")
+            findings.add((*path, i, "id"), what, "Give each its own.")
         first.setdefault(name, i)

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from metering.faults import Path, did_you_mean
 from metering.measures import MEASURES, OUTPUT, VALUE_ADDED
+from metering.model_unknown import ids, named, where_known
 from metering.roster import GAUGE, INTERVAL
 from metering.site_check_finding import Findings, check_unique
 from metering.site_check_meters import check_installations, check_meters
 from metering.site_meaning import POWERS, limit_per_hour, product_of
 from metering.site_models import Plant, Point
-from metering.site_types import Rate
 from metering.units import CANONICAL, UNITS
 
 QUARTER_MS = 900_000
 INTEGER_MAX = 2**63 - 1
 
 
+@where_known
 def check_points(findings: Findings, path: Path, plant: Plant) -> None:
     """Every point of a plant, and its meters."""
-    check_unique(findings, (*path, "points"), [point.id for point in plant.points])
+    check_meters(findings, path, plant)
+    check_unique(findings, (*path, "points"), plant.points)
     for i, point in enumerate(plant.points):
         at = (*path, "points", i)
         _check_unit(findings, at, point)
         _check_reads(findings, at, point)
         _check_role(findings, at, point)
         _check_product(findings, at, plant, point)
+        _check_product_unit(findings, at, plant, point)
         _check_part_of(findings, at, plant, point)
         _check_base(findings, at, point)
-        if point.limit is not None:
-            _check_limit(findings, (*at, "limit"), point, point.limit)
-    check_meters(findings, path, plant)
-    for i in range(len(plant.points)):
+        _check_limit(findings, (*at, "limit"), point)
         check_installations(findings, path, plant, i)
 
 
+@where_known
 def _check_unit(findings: Findings, path: Path, point: Point) -> None:
     dimensions = MEASURES[point.measures].dimensions
     if UNITS[point.unit].dimension not in dimensions:
@@ -42,6 +45,7 @@ def _check_unit(findings: Findings, path: Path, point: Point) -> None:
         findings.add((*path, "unit"), what, f"Use one of {', '.join(known)}.")
 
 
+@where_known
 def _check_reads(findings: Findings, path: Path, point: Point) -> None:
     gauge = MEASURES[point.measures].gauge
     if gauge and point.reads != GAUGE:
@@ -55,6 +59,7 @@ def _check_reads(findings: Findings, path: Path, point: Point) -> None:
         findings.warn((*path, "reads"), what)
 
 
+@where_known
 def _check_role(findings: Findings, path: Path, point: Point) -> None:
     at = (*path, "role")
     if point.role in ("reuse", "discharge") and point.measures != "water":
@@ -66,49 +71,67 @@ def _check_role(findings: Findings, path: Path, point: Point) -> None:
         findings.add(at, what, "Use 'role: submeter', so that its energy is not counted twice.")
 
 
+@where_known
 def _check_product(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
     if point.measures != OUTPUT:
         if point.product is not None:
             what = f"a product belongs to output, not to {point.measures}"
             findings.add((*path, "product"), what, "Leave it out, or write 'measures: output'.")
         return
-    products = {product.id: product for product in plant.products}
     name = product_of(plant, point)
-    if not name:
-        example = f"products: [{{id: goods, unit: {point.unit}}}]"
-        proposal = f"Name one of {', '.join(products)}." if products else f"Add to the plant {example}."
-        findings.add(path, "an output point counts a product, and this one names none", proposal)
-    elif name not in products:
+    products = ids(plant.products)
+    if not name and products:
+        what = "an output point counts a product, and this one names none"
+        findings.add(path, what, f"Name one of {', '.join(products)}.")
+    elif not name:
+        _check_unnamed(findings, path, plant, point)
+    elif named(plant.products, name) is None:
         proposal = did_you_mean(name, products) or f"Add to the plant products: [{{id: {name}, unit: t}}]."
         findings.add((*path, "product"), f"the plant has no product '{name}'", proposal)
-    elif UNITS[products[name].unit].dimension != UNITS[point.unit].dimension:
-        what = f"'{name}' is counted in {products[name].unit}, and {point.unit} cannot become that"
-        findings.add((*path, "unit"), what, f"Use a unit like {products[name].unit}.")
 
 
+def _check_unnamed(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
+    """A plant without products makes one thing; all points that count it use units of one kind."""
+    first = next(p for p in plant.points if p.measures == OUTPUT)
+    if UNITS[first.unit].dimension != UNITS[point.unit].dimension:
+        what = f"the plant's output is counted in {first.unit} elsewhere, and here in {point.unit}"
+        findings.add((*path, "unit"), what, "Use one unit, or give the plant products and name them.")
+
+
+@where_known
+def _check_product_unit(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
+    name = product_of(plant, point)
+    product = named(plant.products, name) if name else None
+    if product is not None and UNITS[product.unit].dimension != UNITS[point.unit].dimension:
+        what = f"'{name}' is counted in {product.unit}, and {point.unit} cannot become that"
+        findings.add((*path, "unit"), what, f"Use a unit like {product.unit}.")
+
+
+@where_known
 def _check_part_of(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
     if point.part_of is None:
         return
-    at, points = (*path, "part_of"), {one.id: one for one in plant.points}
-    whole = points.get(point.part_of)
+    at, whole = (*path, "part_of"), named(plant.points, point.part_of)
     if whole is None:
-        findings.add(at, f"the plant has no point '{point.part_of}'", did_you_mean(point.part_of, points))
+        proposal = did_you_mean(point.part_of, ids(plant.points))
+        findings.add(at, f"the plant has no point '{point.part_of}'", proposal)
     elif whole.measures != point.measures:
         what = f"'{whole.id}' measures {whole.measures}, so {point.measures} is no part of it"
         findings.add(at, what, "Name a point that measures the same.")
-    elif _in_circle(point, points):
+    elif _in_circle(point, plant.points):
         findings.add(at, f"'{point.id}' is a part of itself", "Name the point of the whole register.")
 
 
-def _in_circle(point: Point, points: dict[str, Point]) -> bool:
+def _in_circle(point: Point, points: Sequence[Point]) -> bool:
     seen: set[str] = set()
     at: Point | None = point
     while at is not None and at.part_of is not None and at.id not in seen:
         seen.add(at.id)
-        at = points.get(at.part_of)
+        at = named(points, at.part_of)
     return at is not None and at.id == point.id and bool(seen)
 
 
+@where_known
 def _check_base(findings: Findings, path: Path, point: Point) -> None:
     if point.base_ms is None:
         return
@@ -120,7 +143,11 @@ def _check_base(findings: Findings, path: Path, point: Point) -> None:
         findings.add((*path, "base"), what, "Use 1s, 5s, 10s, 15s, 30s, 1m, 3m, 5m or 15m.")
 
 
-def _check_limit(findings: Findings, path: Path, point: Point, limit: Rate) -> None:
+@where_known
+def _check_limit(findings: Findings, path: Path, point: Point) -> None:
+    limit = point.limit
+    if limit is None:
+        return
     dimension = UNITS[point.unit].dimension
     name = POWERS.get(limit.unit) if limit.per_ms == 0 else limit.unit
     if name is None or name not in UNITS or UNITS[name].dimension != dimension:

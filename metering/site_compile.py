@@ -11,6 +11,7 @@ from metering.policy import Policy
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Multiplier, Roster
 from metering.site_load import Site
 from metering.site_meaning import (
+    alert_window,
     base_ms,
     expect_ms,
     grid_of,
@@ -157,8 +158,8 @@ def _intensity(
 ) -> roster.Intensity:
     product, unit, amount = "", "CNY", VALUE_ADDED_PER
     if one.per != VALUE_ADDED and isinstance(owner, site_models.Plant):
-        made = next(p for p in owner.products if one.per in (p.id, OUTPUT))
-        product, unit, amount = made.id, made.unit, 1
+        product, unit = _made(owner, one.per)
+        amount = 1
     return roster.Intensity(
         id=one.id,
         scope=scope,
@@ -170,6 +171,14 @@ def _intensity(
         per_amount=amount,
         windows=windows_of(owner, one),
     )
+
+
+def _made(plant: site_models.Plant, per: str) -> tuple[str, str]:
+    """Product and unit of a denominator; a plant without products makes one thing without a name."""
+    if not plant.products:
+        return "", next(point.unit for point in plant.points if point.measures == OUTPUT)
+    made = next(p for p in plant.products if per in (p.id, OUTPUT))
+    return made.id, made.unit
 
 
 def _targets(file: site_models.SiteFile) -> Iterator[roster.Target]:
@@ -204,7 +213,7 @@ def _alert(
         id=alert.id,
         scope=scope,
         when=alert.when,
-        window=alert.window or windows_of(owner, metric)[0],
+        window=alert_window(owner, metric, alert),
         above=alert.above is not None,
         threshold=float(threshold),
         clear=float(threshold if clear is None else clear),

@@ -1,13 +1,13 @@
 """Reading a site file: all faults at once, or the site.
 
 Three steps: YAML to values with their lines (yaml_marks), values to models (site_models), and what
-involves more than one object (site_check).
+involves more than one object (site_check). A step that finds faults hands on what it does know
+(model_faults.as_far_as_known), so that the next one finds its own in the same run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path as FilePath
@@ -15,7 +15,8 @@ from typing import Any
 
 from metering.errors import UsageError
 from metering.faults import Fault, FileFaults
-from metering.model_faults import validated
+from metering.model_faults import as_far_as_known, validated
+from metering.model_unknown import UnknownError
 from metering.policy import Policy
 from metering.policy_load import load_policy
 from metering.site_check import check_site
@@ -78,23 +79,25 @@ def _read(path: FilePath | str, policy_dir: FilePath | str | None) -> tuple[Site
         return None, faults
     model, found = validated(document, SiteFile)
     faults += found
-    if model is None:
+    known = model if model is not None and not faults else as_far_as_known(document, SiteFile)
+    if known is None:
         return None, faults
-    folders = [FilePath(policy_dir)] if policy_dir is not None else [FilePath(path).parent]
-    policy = _policy(document, model, folders, faults)
-    faults += check_site(document, model, policy)
-    if policy is None or any(fault.severity == "error" for fault in faults):
+    policy = _policy(document, known, policy_dir or FilePath(path).parent, faults)
+    faults = list(dict.fromkeys([*faults, *check_site(document, known, policy)]))
+    if model is None or policy is None or any(fault.severity == "error" for fault in faults):
         return None, faults
     return Site(str(path), model, policy, tuple(faults)), faults
 
 
 def _policy(
-    document: Document, model: SiteFile, folders: Iterable[FilePath], faults: list[Fault]
+    document: Document, model: SiteFile, folder: FilePath | str, faults: list[Fault]
 ) -> Policy | None:
+    """The site's pack; None, and a fault, when it cannot be used."""
     try:
-        return load_policy(model.policy, folders)
+        return load_policy(model.policy, [FilePath(folder)])
+    except UnknownError:
+        return None
     except UsageError as error:
-        faults.append(
-            document.fault(("policy",), f"the policy pack cannot be used: {error.what}", str(error))
-        )
+        what = f"the policy pack cannot be used: {error.what}"
+        faults.append(document.fault(("policy",), what, str(error)))
     return None

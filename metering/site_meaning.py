@@ -116,6 +116,14 @@ def windows_of(owner: site_models.Plant | site_models.Group, one: site_models.In
     return CALENDAR_WINDOWS if isinstance(owner, site_models.Group) else ROLLING_WINDOWS + CALENDAR_WINDOWS
 
 
+def alert_window(
+    owner: site_models.Plant | site_models.Group, metric: site_models.Intensity, alert: site_models.Alert
+) -> str:
+    """The window an alert names, else the shortest of its intensity."""
+    order = (*ROLLING_WINDOWS, *CALENDAR_WINDOWS)
+    return alert.window or min(windows_of(owner, metric), key=order.index)
+
+
 def target_value(target: site_models.Target) -> Decimal:
     """What the metric is to be at most."""
     if target.value is not None:

@@ -6,10 +6,11 @@ checked in site_check.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from metering.model_unknown import UnknownError
 from metering.site_types import (
     Accuracy,
     Decimals,
@@ -49,6 +50,7 @@ Severity = Annotated[str, Word("severity", ("info", "warning", "critical"))]
 _KINDS = ("group", "province", "city", "park", "company", "supply-chain")
 GroupKind = Annotated[str, Word("kind of group", _KINDS, {"supply_chain": "supply-chain"})]
 Window = Annotated[str, Word("window", (*ROLLING_WINDOWS, *CALENDAR_WINDOWS))]
+RollingWindow = Annotated[str, Word("window", ROLLING_WINDOWS)]
 Listed = BeforeValidator(listed)
 
 
@@ -56,6 +58,13 @@ def _format(value: Any) -> int:
     if value == FORMAT and not isinstance(value, bool):
         return FORMAT
     raise wrong(f"site files of format {value} are not known here", f"Write 'meterflow: {FORMAT}'.")
+
+
+def _alert_window(value: Any) -> Any:
+    if value in CALENDAR_WINDOWS:
+        what = f"alerts on the calendar window '{value}' are not evaluated yet"
+        raise wrong(what, f"Use one of {', '.join(ROLLING_WINDOWS)}.")
+    return value
 
 
 def _steps(value: Any) -> Any:
@@ -73,9 +82,19 @@ def _positive(value: Any) -> Any:
 
 
 class Part(BaseModel):
-    """What all parts share: unknown keys are faults, and nothing changes once read."""
+    """What all parts share: unknown keys are faults, and nothing changes once read.
+
+    What a faulty file leaves unknown of a part (see model_faults.as_far_as_known) raises UnknownError.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    if not TYPE_CHECKING:  # it would make every name an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name in type(self).model_fields:
+                raise UnknownError(name)
+            return super().__getattr__(name)
 
 
 class MultiplierStep(Part):
@@ -184,11 +203,14 @@ class Target(Part):
 
 
 class Alert(Part):
-    """Fires when an intensity's window stays beyond a threshold. Default: at once, severity warning."""
+    """Fires when an intensity's window stays beyond a threshold.
+
+    Defaults: the intensity's shortest window, at once, severity warning.
+    """
 
     id: Id
     when: Id
-    window: Window | None = None
+    window: Annotated[RollingWindow, BeforeValidator(_alert_window)] | None = None
     above: Exact | None = None
     below: Exact | None = None
     clear_below: Exact | None = None

@@ -198,12 +198,19 @@ def test_a_relative_target_is_computed_exactly_before_it_becomes_a_number(roster
 
 
 def test_alerts_clear_at_their_threshold_if_nothing_else_is_said(roster: Roster) -> None:
-    """In the first window of the intensity, at once, as a warning."""
+    """In the shortest window of the intensity, at once, as a warning."""
     hot, low = roster.alerts
     assert (hot.window, hot.above, hot.threshold, hot.clear) == ("15m", True, 620.0, 620.0)
     assert (hot.for_ms, hot.severity) == (0, "warning")
     assert (low.window, low.above, low.threshold, low.clear) == ("1h", False, 5.0, 7.5)
     assert (low.for_ms, low.severity) == (600_000, "info")
+
+
+def test_an_alert_without_a_window_takes_the_shortest_in_whatever_order_they_stand(tmp_path: Path) -> None:
+    """Calendar windows come last: alerts are not evaluated on them."""
+    path = tmp_path / "site.yaml"
+    path.write_text(WORKS.replace("- {id: kwh}", "- {id: kwh, windows: [month, 8h, 1h, day]}"))
+    assert [alert.window for alert in compile_roster(load_site(path)).alerts] == ["1h", "1h"]
 
 
 def test_plants_and_groups_know_each_other(roster: Roster) -> None:
