@@ -22,9 +22,10 @@ from processors.memory import ESTIMATED, ROUNDED
 Ints = NDArray[np.int64]
 
 AMOUNT_MAX = 2**61
-"""Amounts at or beyond it (2.3e12 kWh), before or after the multiplier, are refused, so that sums of two stay
-within 64 bits."""
-_TEN = 10 ** np.arange(19, dtype=np.int64)
+"""Register values at or beyond it (2.3e12 kWh), before or after the multiplier, are refused: differences
+of two stay within 64 bits."""
+READ_MAX = 2**53
+"""The same for one interval read (9e9 kWh): its sums of a thousand stay within 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class SeriesIndex:
         self.from_ms = np.array([i.from_ms for _, i in every], np.int64)
         self.to_ms = np.array([i.to_ms for _, i in every], np.int64)
         self.step = np.array([i.step for _, i in every], np.int64)
-        self.value_max = np.array([_value_max(i) for _, i in every], np.int64)
+        self.value_max = np.array([_value_max(point, i) for point, i in every], np.int64)
         counts = np.array([len(point.installations) for point in points], np.int64)
         self.first = (np.cumsum(counts) - counts).astype(np.int64)
         self.single = counts == 1
@@ -174,11 +175,10 @@ def _parts(
     return [{name: column[taken.keep] for name, column in columns.items()}]
 
 
-def _value_max(installation: Installation) -> int:
-    """Where register values begin to be too large for one of the installation's multipliers."""
-    return min(
-        AMOUNT_MAX * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers
-    )
+def _value_max(point: Point, installation: Installation) -> int:
+    """Where values begin to be too large for one of the installation's multipliers."""
+    most = READ_MAX if point.reads == INTERVAL else AMOUNT_MAX
+    return min(most * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers)
 
 
 class _Taken:

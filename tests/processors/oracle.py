@@ -27,7 +27,7 @@ from metering.units import CANONICAL, MICRO, UNITS
 if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Reading, Row
 
-AMOUNT_MAX = 2**61
+AMOUNT_MAX, READ_MAX = 2**61, 2**53
 HOUR_MS = 3_600_000
 GAP_MAX_MS = 400 * 24 * HOUR_MS
 MARGIN = Fraction(12, 10)
@@ -136,7 +136,8 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= AMOUNT_MAX:
+    most = READ_MAX if point.reads == INTERVAL else AMOUNT_MAX
+    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= most:
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED
     own_start = start if point.reads == INTERVAL and start is not None else 0
