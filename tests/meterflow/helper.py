@@ -196,7 +196,7 @@ class Service:
 
     def accepted(self) -> int:
         """Readings that the stored results rest on."""
-        return sum(int(row["accepted"]) for row in self.rows("hop"))
+        return sum(int(row["accepted"]) for row in self.rows("hop") if row["hop"] == "processors")
 
     def caught_up(self, readings: int, within_s: float = 60) -> None:
         """Waits until so many readings are accepted, and nothing waits any more."""
