@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from simulators.recording import Message, merged
 from sinks.render import write_table
 
 CHUNK_MESSAGES = 50_000
+WRITERS = 2
 Told = Callable[[int], None]
 
 
@@ -105,15 +107,20 @@ def compute(recordings: Sequence[Path], roster: Roster, told: Told | None = None
 
 
 def write(computation: Computation, folder: Path, format: Format) -> dict[str, int]:
-    """A file for each table, whole or not at all; how many rows each has."""
+    """A file for each table, each whole or not at all, two at a time; how many rows each has."""
     folder.mkdir(parents=True, exist_ok=True)
-    counts = {}
-    for name, rows in computation.tables():
-        part = folder / f"{name}.{format}.part"
-        try:
-            write_table(name, rows, part, format)
-            part.replace(folder / f"{name}.{format}")
-        finally:
-            part.unlink(missing_ok=True)
-        counts[name] = len(rows)
-    return counts
+    tables = dict(computation.tables())
+    with ThreadPoolExecutor(WRITERS) as pool:
+        written = [pool.submit(_write, name, rows, folder, format) for name, rows in tables.items()]
+    for one in written:
+        one.result()
+    return {name: len(rows) for name, rows in tables.items()}
+
+
+def _write(name: str, rows: pa.Table, folder: Path, format: Format) -> None:
+    part = folder / f"{name}.{format}.part"
+    try:
+        write_table(name, rows, part, format)
+        part.replace(folder / f"{name}.{format}")
+    finally:
+        part.unlink(missing_ok=True)
