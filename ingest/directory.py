@@ -94,9 +94,6 @@ class Directory:
         """The points of the plant that a plant's code stands for."""
         return self.names.get(self.plant_ids[-2 - code], {})
 
-    def route_of_code(self, code: int) -> Route:
-        return Route(self.plant_of_code(code), max(code, -1))
-
 
 def plant_of_topic(topic: str) -> str | None:
     """The plant a topic names, known or not; None for foreign topics."""

@@ -121,16 +121,10 @@ def _rfc3339(instant_ms: int) -> str:
 
 
 def _stored(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
-    from sinks.store_duckdb import open_store
+    from sinks.store_duckdb import open_existing
 
-    store, fresh = open_store(folder.store)
+    store = open_existing(folder.store)
     try:
-        if fresh:
-            raise MeterflowError(
-                "the result store was damaged and has been moved aside",
-                where=str(folder.store),
-                hint="Start the service on this folder: it works everything out anew from the log.",
-            )
         yield from store.export(query, form)
     finally:
         store.close()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.civil import QUARTER_MS
 from metering.readings import TIME_FIRST_MS
 from metering.roster import INTERVAL, Roster
 from processors.accounts import Accounts
@@ -148,11 +149,10 @@ class Engine:
         seen = _seen_before(series, record, time, self.newest[series])
         group = self.progress.group[point]
         waited = np.where(record > 0, survey.patience[group, record - 1], self.progress.waited[group])
-        start = np.where(seen != NEVER, seen, np.where(self._is_read(point), batch.start[order], time))
-        start = np.where(self._is_read(point), batch.start[order], start)
-        base = np.maximum(self.spans.base_ms[point], 1)
-        base = np.where(self._is_read(point), 900_000, base)
-        shared = self._is_read(point) & (start < seen)
+        reads = self._is_read(point)
+        start = np.where(reads, batch.start[order], np.where(seen != NEVER, seen, time))
+        base = np.where(reads, QUARTER_MS, np.maximum(self.spans.base_ms[point], 1))
+        shared = reads & (start < seen)
         behind = (time <= seen) | shared | (waited >= (start // base + 1) * base)
         late[record[behind]] = True
         return late

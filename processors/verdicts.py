@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.roster import Multiplier, Roster
+from metering.roster import Multiplier
 from processors.batch import SeriesIndex, scale
 
 Ints = NDArray[np.int64]
@@ -113,8 +113,3 @@ def _mean_multiplier(steps: tuple[Multiplier, ...], start: Ints, end: Ints) -> N
         share = np.clip((end - after.from_ms) / (end - start), 0, 1)
         out += share * (after.numerator / after.denominator - before.numerator / before.denominator)
     return out
-
-
-def needs_limit(roster: Roster) -> list[str]:
-    """Registers without a limit: every fall of theirs will be held."""
-    return [p.id for p in roster.points if p.reads == "register" and p.limit_per_hour is None]
