@@ -1,6 +1,7 @@
 """The log's port: what ingest, processors and sinks know of Kafka, SQLite or memory.
 
-A topic is an ordered, durable list of records with ascending offsets from 0 in each partition.
+A topic is an ordered, durable list of records with ascending offsets from 0 in each partition; they
+are dense except where Kafka puts a mark of its own between two transactions.
 One contract test (tests/bus/) runs on every implementation.
 """
 
@@ -39,23 +40,43 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A consumer's saved state: everything before ``offset`` of its input topic is in it."""
+    """A consumer's saved state: everything before ``offset`` of its input topic is in it.
+
+    ``done``: what came out of everything before it is on the log (``commit``); never before ``offset``.
+    """
 
     offset: int
     chunks: Mapping[str, bytes]
+    done: int = 0
 
 
 class Log(Protocol):
     """Durable topics, snapshots and consumer positions.
 
-    All methods are coroutines; they raise ``metering.errors.Unavailable`` when the storage cannot
-    take or give anything now (disk full, locked, I/O error) and the call may be tried again: an
-    append that raised has either happened wholly or not at all, and a caller that repeats it must
-    bear the same records twice.
+    ``partitions``: how many every topic has; fixed when the topics are made. All methods are
+    coroutines; they raise ``metering.errors.Unavailable`` when the storage cannot take or give
+    anything now (disk full, locked, I/O error, no connection) and the call may be tried again: a
+    caller that repeats an append must bear the same records twice.
     """
 
+    @property
+    def partitions(self) -> int: ...
+
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
-        """Appends to one or several topics at once; durable, all or nothing, when it returns."""
+        """Appends to one or several topics; durable when it returns.
+
+        One that raised has happened wholly, not at all, or (Kafka) for some first records of each topic.
+        """
+
+    async def commit(
+        self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        """Appends a consumer's results and moves its ``done`` forward, durable, all or nothing.
+
+        Raises NotOwner when somebody else works on the consumer's partition now; nothing was appended
+        then. After Unavailable it is unknown whether it happened: ``load`` tells, and until then
+        nothing may be committed.
+        """
 
     async def read(
         self,
@@ -85,7 +106,10 @@ class Log(Protocol):
         dropped: Sequence[str] = (),
         partition: int = 0,
     ) -> None:
-        """Saves changed chunks of a consumer's state, drops others, and moves its offset, all or nothing."""
+        """Saves changed chunks of a consumer's state, drops others, and moves its offset, all or nothing.
+
+        Moves ``done`` to the offset, too, where it was before it. Raises NotOwner as ``commit`` does.
+        """
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         """The consumer's saved state; offset 0 and no chunks when there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from bus.limits import within
@@ -32,10 +32,15 @@ class _Topic:
 class MemoryLog:
     """``bus.log.Log`` without storage; belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, partitions: int = 1) -> None:
+        self._partitions = partitions
         self._topics: dict[tuple[str, int], _Topic] = {}
         self._snapshots: dict[tuple[str, int], Snapshot] = {}
         self._closed = False
+
+    @property
+    def partitions(self) -> int:
+        return self._partitions
 
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
         self._check_open()
@@ -45,6 +50,13 @@ class MemoryLog:
                 topic.records.append(Record(topic.end, entry.key, entry.value, entry.stamp_ms))
             if entries:
                 topic.wake()
+
+    async def commit(
+        self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        before = await self.load(consumer, partition)
+        await self.append(topics, partition)
+        self._snapshots[consumer, partition] = replace(before, done=max(before.done, done))
 
     async def read(
         self,
@@ -90,9 +102,10 @@ class MemoryLog:
         dropped: Sequence[str] = (),
         partition: int = 0,
     ) -> None:
-        before = (await self.load(consumer, partition)).chunks
-        kept = {name: chunk for name, chunk in before.items() if name not in dropped}
-        self._snapshots[consumer, partition] = Snapshot(offset, kept | dict(chunks))
+        before = await self.load(consumer, partition)
+        kept = {name: chunk for name, chunk in before.chunks.items() if name not in dropped}
+        done = max(before.done, offset)
+        self._snapshots[consumer, partition] = Snapshot(offset, kept | dict(chunks), done)
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         self._check_open()

@@ -16,7 +16,7 @@ from typing import IO
 from bus.log import Entry, Record, Snapshot
 from bus.log_sqlite_file import FILE_NAME, Extent, Storage, file_bytes, own
 from bus.log_sqlite_reader import Readers
-from bus.log_sqlite_store import CHECKPOINT_BYTES, Change, Store, forgetting, saving, trimming
+from bus.log_sqlite_store import CHECKPOINT_BYTES, Change, Store, committing, forgetting, saving, trimming
 from bus.log_sqlite_writer import Job, Writer
 from metering.errors import MeterflowError
 
@@ -69,10 +69,20 @@ class SqliteLog:
         self._appends = 0
         self._waiting = 0
 
+    @property
+    def partitions(self) -> int:
+        return 1
+
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
-        size = sum(len(entry.value) for entries in topics.values() for entry in entries)
         self._appends += 1
-        await self._write(Change(topics=topics, partition=partition, size=size))
+        await self._write(Change(topics=topics, partition=partition, size=_size(topics)))
+
+    async def commit(
+        self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        self._appends += 1
+        write = committing(consumer, partition, done)
+        await self._write(Change(topics=topics, partition=partition, write=write, size=_size(topics)))
 
     async def read(
         self,
@@ -193,3 +203,7 @@ class SqliteLog:
     def _check_open(self) -> None:
         if self._closing is not None:
             raise MeterflowError("the log is closed", where=str(self._store.path))
+
+
+def _size(topics: Mapping[str, Sequence[Entry]]) -> int:
+    return sum(len(entry.value) for entries in topics.values() for entry in entries)

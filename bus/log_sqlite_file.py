@@ -21,7 +21,7 @@ from metering.errors import MeterflowError, Unavailable, UsageError
 
 FILE_NAME = "log.sqlite"
 LOCK_NAME = "lock"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 APPLICATION_ID = 0x4D464C47
 """``MFLG`` in the file's header, so that another program's database is not taken for ours."""
 OFFSET_BITS = 40
@@ -35,12 +35,18 @@ _SCHEMA = (
     "CREATE TABLE record (id INTEGER PRIMARY KEY, stamp_ms INTEGER NOT NULL, key TEXT NOT NULL,"
     " value BLOB NOT NULL)",
     "CREATE TABLE consumer (id INTEGER PRIMARY KEY, name TEXT NOT NULL, partition INTEGER NOT NULL,"
-    " offset INTEGER NOT NULL, UNIQUE (name, partition))",
+    " offset INTEGER NOT NULL, done INTEGER NOT NULL, UNIQUE (name, partition))",
     "CREATE TABLE chunk (consumer INTEGER NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL,"
     " PRIMARY KEY (consumer, name))",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
+_FROM_1 = (
+    "ALTER TABLE consumer ADD COLUMN done INTEGER NOT NULL DEFAULT 0",
+    "UPDATE consumer SET done = offset",
+    "PRAGMA user_version = 2",
+)
+"""Format 1 did not know how far a consumer's results reach beyond its saved state."""
 _SETTINGS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
@@ -184,8 +190,7 @@ def open_writer(path: Path, storage: Storage) -> sqlite3.Connection:
         _check(path, connection)
         for setting in _SETTINGS:
             connection.execute(setting).fetchall()
-        if _pragma(connection, "user_version") == 0:
-            _create(connection)
+        _bring_up(connection, _pragma(connection, "user_version"))
     except BaseException:
         connection.close()
         raise
@@ -210,9 +215,13 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def _create(connection: sqlite3.Connection) -> None:
+def _bring_up(connection: sqlite3.Connection, version: int) -> None:
+    """Makes a file what this version writes: a new one, or an older one, wholly or not at all."""
+    statements = {0: _SCHEMA, 1: _FROM_1}.get(version, ())
+    if not statements:
+        return
     connection.execute("BEGIN IMMEDIATE")
-    for statement in _SCHEMA:
+    for statement in statements:
         connection.execute(statement)
     connection.execute("COMMIT")
 

@@ -80,8 +80,8 @@ def _records(connection: sqlite3.Connection, start: int, stop: int, bytes_max: i
 def _snapshot(connection: sqlite3.Connection, consumer: str, partition: int) -> Snapshot:
     """Offset and chunks of one instant."""
     connection.execute("BEGIN")
-    sql = "SELECT id, offset FROM consumer WHERE name = ? AND partition = ?"
-    found = connection.execute(sql, (consumer, partition)).fetchone() or (0, 0)
+    sql = "SELECT id, offset, done FROM consumer WHERE name = ? AND partition = ?"
+    found = connection.execute(sql, (consumer, partition)).fetchone() or (0, 0, 0)
     chunks = connection.execute("SELECT name, value FROM chunk WHERE consumer = ?", found[:1]).fetchall()
     connection.execute("COMMIT")
-    return Snapshot(found[1], dict(chunks))
+    return Snapshot(found[1], dict(chunks), found[2])

@@ -225,6 +225,19 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         connection.execute(sql, [value for row in rows for value in row])
 
 
+def committing(name: str, partition: int, done: int) -> Write:
+    """Moves forward how far a consumer's results reach, in the transaction that appends them."""
+
+    def write(connection: sqlite3.Connection, _: Topics) -> None:
+        sql = (
+            "INSERT INTO consumer (name, partition, offset, done) VALUES (?, ?, 0, ?)"
+            " ON CONFLICT (name, partition) DO UPDATE SET done = max(done, excluded.done)"
+        )
+        connection.execute(sql, (name, partition, done))
+
+    return write
+
+
 def saving(
     name: str, partition: int, offset: int, chunks: Mapping[str, bytes], dropped: Sequence[str]
 ) -> Write:
@@ -232,10 +245,11 @@ def saving(
 
     def write(connection: sqlite3.Connection, _: Topics) -> None:
         sql = (
-            "INSERT INTO consumer (name, partition, offset) VALUES (?, ?, ?)"
-            " ON CONFLICT (name, partition) DO UPDATE SET offset = excluded.offset RETURNING id"
+            "INSERT INTO consumer (name, partition, offset, done) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name, partition)"
+            " DO UPDATE SET offset = excluded.offset, done = max(done, excluded.done) RETURNING id"
         )
-        consumer = connection.execute(sql, (name, partition, offset)).fetchall()[0][0]
+        consumer = connection.execute(sql, (name, partition, offset, offset)).fetchall()[0][0]
         for chunk in dropped:
             connection.execute("DELETE FROM chunk WHERE consumer = ? AND name = ?", (consumer, chunk))
         for chunk, value in chunks.items():

@@ -39,3 +39,7 @@ class Unavailable(MeterflowError):
     """A part that is needed does not answer now (disk full, store locked): worth a retry."""
 
     retry = True
+
+
+class NotOwner(MeterflowError):
+    """Somebody else has taken over this partition: whoever gets this stops working on it."""

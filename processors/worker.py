@@ -4,18 +4,19 @@ The commit, in this order:
 
 1. read records of readings from the offset on;
 2. step the operators over them;
-3. append the results (durable when append returns);
-4. move the offset;
-5. now and then, save what changed of the state together with the offset.
+3. commit: append the results and move the consumer's position ``done``, all or nothing;
+4. now and then, save what changed of the state together with the offset it stands at.
 
-A kill between any two of them loses nothing: the work since the last saved state is done again and
-gives the same rows, and stores keep the row with the highest position.
+A kill between any two of them loses nothing and says nothing twice: what came between the saved state
+and ``done`` is stepped again, and its results, which are on the log already, are dropped. Whoever has
+lost the partition to somebody else is told so by the commit, and stops.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -36,6 +37,8 @@ _log = structlog.get_logger(__name__)
 CONSUMER = "worker"
 BATCH_BYTES_MAX = 1 << 20
 BATCH_RECORDS_MAX = 500
+FRAME_ROWS_MAX = 5000
+"""Of a record of results: some 200 bytes a row before compression, below what Kafka takes by default."""
 SAVE_EVERY_S = 30.0
 RETRY_S = 0.5
 REST_RATIO, REST_S_MAX = 3, 0.1
@@ -59,6 +62,8 @@ class Worker:
         self.error = ""
         self.running = False
         self.steps = 0
+        self._done = 0
+        """Results of everything before it are on the log."""
         self._ahead = False
         """Whether the operators have taken records whose results are not on the log yet."""
         self._saved_offset = 0
@@ -77,6 +82,7 @@ class Worker:
             await self._log.forget(CONSUMER, self._partition)
             return False
         self.offset = self._saved_offset = snapshot.offset
+        self._done = snapshot.done
         return True
 
     def _taken_up(self, chunks: Mapping[str, bytes]) -> bool:
@@ -91,7 +97,10 @@ class Worker:
         return True
 
     async def run(self) -> None:
-        """Works until ``stop``; what storage cannot take now is tried again, for ever."""
+        """Works until ``stop``; what storage cannot take now is tried again, for ever.
+
+        Raises NotOwner when somebody else has taken over the partition.
+        """
         self._stopped.clear()
         self.running = True
         try:
@@ -129,18 +138,16 @@ class Worker:
             await self._pause(error)
 
     async def _work(self, records: list[Record]) -> None:
+        said = records[0].offset < self._done
+        if said:
+            records = [record for record in records if record.offset < self._done]
         self.waiting_stamp_ms = records[0].stamp_ms
         self._ahead, started_s = True, time.monotonic()
         entries = await asyncio.to_thread(self._step, records)
-        while entries:
-            try:
-                await self._log.append({RESULTS: entries}, self._partition)
-                break
-            except Unavailable as error:  # the operators have moved on: only the writing is repeated
-                await self._pause(error)
-                if self._stopping.is_set():
-                    return
-        self.offset = records[-1].offset + 1
+        offset = records[-1].offset + 1
+        if not said and not await self._committed(entries, offset):
+            return
+        self.offset = offset
         self._ahead = False
         self.moved_s = time.monotonic()
         self.steps += 1
@@ -148,17 +155,40 @@ class Worker:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             await self._save()
 
+    async def _committed(self, entries: list[Entry], offset: int) -> bool:
+        """Says the results, however long that takes; false when it was stopped before."""
+        while True:
+            try:
+                await self._log.commit(CONSUMER, offset, {RESULTS: entries}, self._partition)
+                break
+            except Unavailable as error:  # the operators have moved on: only the writing is repeated
+                await self._pause(error)
+            if self._stopping.is_set():
+                return False
+            if await self._happened(offset):
+                break
+        self._done = offset
+        return True
+
+    async def _happened(self, offset: int) -> bool:
+        """Whether a commit, of which nothing was heard, has moved the position."""
+        while not self._stopping.is_set():
+            try:
+                return (await self._log.load(CONSUMER, self._partition)).done >= offset
+            except Unavailable as error:
+                await self._pause(error)
+        return False
+
     def _step(self, records: list[Record]) -> list[Entry]:
         batch = [
             LogRecord(record.offset, record.stamp_ms, decode_readings(record.value) if record.value else None)
             for record in records
         ]
-        tables: dict[str, list[pa.Table]] = {}
+        frames = _Frames(records[-1].stamp_ms)
         for step in self.engine.step(batch):
             for name, rows in self.rows.emit(step):
-                tables.setdefault(name, []).append(rows)
-        stamp = records[-1].stamp_ms
-        return [Entry(name, encode_table(name, _together(parts)), stamp) for name, parts in tables.items()]
+                frames.add(name, rows)
+        return frames.entries()
 
     async def _rest(self, worked_s: float) -> None:
         """With nothing waiting, lets readings gather: a trickle costs a quarter of a core at most."""
@@ -200,6 +230,35 @@ class Worker:
         self.error = str(error)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), RETRY_S)
+
+
+class _Frames:
+    """Rows become records of results as they come, so that many of them are never held uncoded."""
+
+    def __init__(self, stamp_ms: int) -> None:
+        self._stamp_ms = stamp_ms
+        self._parts: dict[str, list[pa.Table]] = {}
+        self._rows: Counter[str] = Counter()
+        self._entries: list[Entry] = []
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        self._parts.setdefault(name, []).append(rows)
+        self._rows[name] += len(rows)
+        if self._rows[name] >= FRAME_ROWS_MAX:
+            self._encode(name)
+
+    def entries(self) -> list[Entry]:
+        """All of them, tables in the order in which they came first."""
+        for name in list(self._parts):
+            self._encode(name)
+        return self._entries
+
+    def _encode(self, name: str) -> None:
+        rows = _together(self._parts.pop(name))
+        del self._rows[name]
+        for first in range(0, len(rows), FRAME_ROWS_MAX):
+            frame = encode_table(name, rows.slice(first, FRAME_ROWS_MAX))
+            self._entries.append(Entry(name, frame, self._stamp_ms))
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:

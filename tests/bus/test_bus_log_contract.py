@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bus.log import READINGS, REJECTED, Entry, Log, Record
+from bus.log import READINGS, REJECTED, RESULTS, Entry, Log, Record
 from metering.errors import MeterflowError
 
 if TYPE_CHECKING:
@@ -228,6 +228,72 @@ async def test_a_forgotten_consumer_starts_again(opening: Opening) -> None:
         state, other = await log.load("books"), await log.load("sink")
         assert (state.offset, dict(state.chunks)) == (0, {})
         assert (other.offset, dict(other.chunks)) == (5, {"a": b"9"})
+
+
+async def test_a_log_says_how_many_partitions_its_topics_have(opening: Opening) -> None:
+    """At least one."""
+    async with opening() as log:
+        assert log.partitions >= 1
+
+
+async def test_a_commit_appends_and_moves_done_and_nothing_else(opening: Opening) -> None:
+    """The saved offset and chunks stay: they say what is in the state, ``done`` what came out of it."""
+    async with opening() as log:
+        await log.save("books", 10, {"a": b"1"})
+        await log.commit("books", 14, {RESULTS: entries(b"x", b"y", key="energy")})
+        state = await log.load("books")
+        assert (state.offset, state.done, dict(state.chunks)) == (10, 14, {"a": b"1"})
+        assert await values(log, RESULTS) == [b"x", b"y"]
+
+
+async def test_a_consumer_that_saved_nothing_may_commit(opening: Opening) -> None:
+    """Before its first save, and with nothing to append."""
+    async with opening() as log:
+        assert (await log.load("sink")).done == 0
+        await log.commit("sink", 3, {})
+        state = await log.load("sink")
+        assert (state.offset, state.done, dict(state.chunks)) == (0, 3, {})
+
+
+async def test_done_goes_forward_only(opening: Opening) -> None:
+    """Neither a commit nor a save of something older moves it back; the records are appended."""
+    async with opening() as log:
+        await log.commit("books", 9, {})
+        await log.commit("books", 4, {RESULTS: entries(b"x")})
+        await log.save("books", 5, {})
+        state = await log.load("books")
+        assert (state.offset, state.done) == (5, 9)
+        assert await values(log, RESULTS) == [b"x"]
+
+
+async def test_done_is_never_before_the_saved_offset(opening: Opening) -> None:
+    """A save says that everything before its offset is done."""
+    async with opening() as log:
+        await log.commit("books", 4, {})
+        await log.save("books", 7, {})
+        assert (await log.load("books")).done == 7
+
+
+async def test_a_forgotten_consumer_has_done_nothing(opening: Opening) -> None:
+    """It will do everything again, so ``done`` goes, too."""
+    async with opening() as log:
+        await log.commit("books", 4, {})
+        await log.forget("books")
+        assert (await log.load("books")).done == 0
+        await log.commit("books", 2, {})
+        assert (await log.load("books")).done == 2
+
+
+async def test_consumers_and_partitions_commit_apart(opening: Opening) -> None:
+    """Each has a ``done`` of its own."""
+    async with opening() as log:
+        await log.commit("books", 4, {}, partition=0)
+        await log.commit("books", 5, {RESULTS: entries(b"p3")}, partition=3)
+        await log.commit("sink", 6, {}, partition=0)
+        assert (await log.load("books", 0)).done == 4
+        assert (await log.load("books", 3)).done == 5
+        assert (await log.load("sink", 0)).done == 6
+        assert [r.value for r in await log.read(RESULTS, 0, partition=3)] == [b"p3"]
 
 
 async def test_concurrent_appends_are_each_whole_and_in_their_order(opening: Opening) -> None:

@@ -136,6 +136,25 @@ async def test_a_newer_log_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "Update meterflow" in refused.value.hint
 
 
+async def test_a_log_of_format_1_is_brought_up(tmp_path: Path) -> None:
+    """It has its records and states; what was saved counts as done, as its results were appended before."""
+    log = await open_log(tmp_path)
+    await log.append({READINGS: entries(b"a")})
+    await log.save("books", 3, {"a": b"1"})
+    await log.close()
+    statement(tmp_path, "ALTER TABLE consumer DROP COLUMN done")
+    statement(tmp_path, "PRAGMA user_version = 1")
+    log = await open_log(tmp_path)
+    state = await log.load("books")
+    assert (state.offset, state.done, dict(state.chunks)) == (3, 3, {"a": b"1"})
+    assert await values(log) == [b"a"]
+    await log.commit("books", 5, {READINGS: entries(b"b")})
+    await log.close()
+    log = await open_log(tmp_path)
+    assert (await log.load("books")).done == 5
+    await log.close()
+
+
 async def test_another_programs_database_is_refused(tmp_path: Path) -> None:
     """It is not taken for a log, and stays as it is."""
     statement(tmp_path, "CREATE TABLE t (a)")

@@ -1,0 +1,150 @@
+"""The worker's commit: results are said once, by one owner, also after a kill or an unanswered write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.frames import decode_table, encode_readings
+from bus.log import READINGS, RESULTS, Entry
+from bus.log_memory import MemoryLog
+from metering.errors import NotOwner, Unavailable
+from metering.roster import Roster
+from metering.site_compile import compile_roster
+from metering.site_load import load_site
+from processors.worker import CONSUMER, FRAME_ROWS_MAX, Worker
+from tests.processors.log_driver import Reading, as_readings
+
+SITE = """
+meterflow: 1
+plants:
+  - id: p
+    time_zone: UTC
+    points:
+      - {id: e, measures: electricity, reads: register, unit: kWh, expect_every: 60s, limit: 900 kW}
+"""
+START_MS = 1_767_571_200_000  # 2026-01-05T00:00Z
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+def roster(tmp_path: Path) -> Roster:
+    """One plant with one register."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    return compile_roster(load_site(tmp_path / "site.yaml"))
+
+
+def minutes(*which: int) -> list[Entry]:
+    """A record of a reading at each of these minutes; the register counts a kWh a minute."""
+    out = []
+    for minute in which:
+        at_ms = START_MS + minute * MINUTE_MS
+        frame = encode_readings(as_readings([Reading("p", "e", at_ms, str(minute))], at_ms))
+        out.append(Entry("p", frame, at_ms))
+    return out
+
+
+async def worked(worker: Worker, log: MemoryLog) -> None:
+    """Runs a worker until it has done all there is, then ends it as a kill does: without saving."""
+    task = asyncio.create_task(worker.run())
+    while worker.offset < await log.end(READINGS) and not task.done():  # noqa: ASYNC110 a plain number
+        await asyncio.sleep(0.005)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def said(log: MemoryLog) -> list[dict[str, Any]]:
+    """All rows of ``interval`` on the log, in their order."""
+    frames = [decode_table(record.value) for record in await log.read(RESULTS, 0)]
+    return [row for name, rows in frames if name == "interval" for row in rows.to_pylist()]
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """A coroutine to its end, which is near."""
+    asyncio.run(asyncio.wait_for(test, 30))
+
+
+class OddLog(MemoryLog):
+    """A log whose next commits happen, but are not answered; or whose partition has gone to another."""
+
+    unanswered = 0
+    taken = False
+
+    async def commit(
+        self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        """Says that it cannot, after it has; or that it may not."""
+        if self.taken:
+            raise NotOwner("somebody else works on it")
+        await super().commit(consumer, done, topics, partition)
+        if self.unanswered:
+            self.unanswered -= 1
+            raise Unavailable("no answer")
+
+
+def test_what_a_killed_worker_said_is_not_said_again(roster: Roster) -> None:
+    """Without a saved state all is stepped again, and only what is new is put on the log."""
+
+    async def test() -> None:
+        log = MemoryLog()
+        await log.append({READINGS: minutes(0, 1, 2)})
+        await worked(Worker(log, roster), log)
+        before = await said(log)
+        await log.append({READINGS: minutes(3)})
+        second = Worker(log, roster)
+        assert await second.start()
+        await worked(second, log)
+        after = await said(log)
+        assert before
+        assert after[: len(before)] == before
+        ends = {row["end"].minute for row in after[len(before) :]}
+        assert ends == {3, 4}
+
+    run(test())
+
+
+def test_an_unanswered_commit_is_not_repeated(roster: Roster) -> None:
+    """The log is asked whether it happened."""
+
+    async def test() -> None:
+        log, plain = OddLog(), MemoryLog()
+        log.unanswered = 1
+        for one in (log, plain):
+            await one.append({READINGS: minutes(0, 1, 2)})
+            await worked(Worker(one, roster), one)
+        assert await said(log) == await said(plain)
+        assert (await log.load(CONSUMER)).done == 3
+
+    run(test())
+
+
+def test_a_worker_that_has_lost_its_partition_ends(roster: Roster) -> None:
+    """It raises NotOwner, and has said nothing."""
+
+    async def test() -> None:
+        log = OddLog()
+        log.taken = True
+        await log.append({READINGS: minutes(0, 1)})
+        with pytest.raises(NotOwner):
+            await Worker(log, roster).run()
+        assert await said(log) == []
+
+    run(test())
+
+
+def test_many_rows_become_several_records(roster: Roster) -> None:
+    """A gap of a week at a span a minute: no record of results has more rows than the limit."""
+
+    async def test() -> None:
+        log = MemoryLog()
+        await log.append({READINGS: minutes(0, 7 * 1440)})
+        await worked(Worker(log, roster), log)
+        sizes = [len(decode_table(record.value)[1]) for record in await log.read(RESULTS, 0)]
+        assert max(sizes) <= FRAME_ROWS_MAX
+        assert len({row["end"] for row in await said(log)}) == 7 * 1440 + 1
+
+    run(test())
