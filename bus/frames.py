@@ -127,6 +127,16 @@ def decode_table(frame: bytes) -> tuple[str, pa.Table]:
     return name, pa.Table.from_arrays(arrays, schema=wanted)
 
 
+def encode_batch(form: bytes, batch: Any) -> bytes:
+    """A frame of any Arrow record batch, with its format and version: ``decode_batch`` gives it back."""
+    return _written(batch.replace_schema_metadata({_FORMAT: form}))
+
+
+def decode_batch(frame: bytes, form: bytes) -> Any:
+    """The record batch of a frame of this format. Raises MeterflowError on any other bytes."""
+    return _read(frame, form)
+
+
 @lru_cache(maxsize=4096)
 def _readings_schema(plant: str, long: tuple[bool, ...]) -> pa.Schema:
     head = {_FORMAT: READINGS_FORMAT, _PLANT: plant.encode()}

@@ -18,6 +18,10 @@ REJECTED = "rejected"
 RESULTS = "results"
 """Key: table name; value: a frame of result rows."""
 
+PORTIONS = "portions"
+"""What the plants of each partition are of their groups (processors.portions); all of it on partition 0,
+whatever partition it came of. Key: the number of that partition."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

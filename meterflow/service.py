@@ -29,6 +29,7 @@ from meterflow.folder import Folder, Running
 from meterflow.news import News
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
+from processors.operators import Plants
 from processors.state import FORMAT as STATE_FORMAT
 from processors.worker import Worker
 from simulators.publisher import publish_park
@@ -160,7 +161,7 @@ class Service:
 
         The mark of the site is written last: a kill before it only has the same done again.
         """
-        self.worker = Worker(self.log, self.roster)
+        self._make_worker()
         mark, found = f"{self.roster.version} {STATE_FORMAT}", self.folder.site()
         fits = await self.worker.start() and mark == found
         if not fits and self.folder.store.exists():
@@ -173,10 +174,14 @@ class Service:
         self.store, fresh = await self._opened_store()
         self._stack.callback(self.store.close)
         if fresh or await Sink(self.log, self.store).incomplete():
-            await self.log.forget("worker")
+            await self.log.forget(self.plants.consumer)
             await self.log.trim(RESULTS, await self.log.end(RESULTS))
-            self.worker = Worker(self.log, self.roster)
+            self._make_worker()
         self.folder.mark_site(mark)
+
+    def _make_worker(self) -> None:
+        self.plants = Plants(self.roster)
+        self.worker = Worker(self.log, self.plants)
 
     async def _opened_store(self) -> tuple[DuckStore, bool]:
         until_s = time.monotonic() + STORE_WAIT_S
@@ -244,7 +249,7 @@ class Service:
     # -- what the page is told --------------------------------------------------------------------
 
     def status(self) -> Status:
-        counters, engine = self.endpoint.counters, self.worker.engine
+        counters, engine = self.endpoint.counters, self.plants.engine
         hop = engine.hop
         processed = Hop(*(int(c.sum()) for c in (hop.received, hop.accepted, hop.duplicate, hop.rejected)))
         rejected = sum(counters.rejected.values())
@@ -260,7 +265,7 @@ class Service:
             rejected=dict(counters.rejected),
             log_ends={READINGS: self.worker.end, RESULTS: self.store.position()},
             last_seen_ms=self._last_seen(),
-            ledger_unbalanced=self.worker.rows.unbalanced,
+            ledger_unbalanced=self.plants.rows.unbalanced,
             connections=counters.connections,
         )
 
@@ -278,7 +283,7 @@ class Service:
         return Progress(position, position + self.sink.lag, idle_ms, 0, True, error)
 
     def _last_seen(self) -> Mapping[str, int]:
-        plants, seen = self.roster.plants, self.worker.engine.progress.seen
+        plants, seen = self.roster.plants, self.plants.engine.progress.seen
         return {
             f"{plants[p.plant].id}/{p.id}": int(seen[p.index])
             for p in self.roster.points

@@ -1,8 +1,8 @@
-"""The worker: takes readings off the log, runs the operators, puts results on the log again.
+"""The worker: takes records off the log, runs operators over them, puts what comes of them on it again.
 
 The commit, in this order:
 
-1. read records of readings from the offset on;
+1. read records of the operators' topic from the offset on;
 2. step the operators over them;
 3. commit: append the results and move the consumer's position ``done``, all or nothing;
 4. now and then, save what changed of the state together with the offset it stands at.
@@ -16,45 +16,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 
-import pyarrow as pa
 import structlog
 
-from bus.frames import decode_readings, encode_table
-from bus.log import READINGS, RESULTS, Entry, Log, Record
+from bus.log import Entry, Log, Record
 from metering.errors import Unavailable
-from metering.roster import Roster
-from processors import state
-from processors.batch import LogRecord
-from processors.engine import Engine
-from processors.rows import Rows
+from processors.operators import Operators
 
 _log = structlog.get_logger(__name__)
 
-CONSUMER = "worker"
 BATCH_BYTES_MAX = 1 << 20
 BATCH_RECORDS_MAX = 500
-FRAME_ROWS_MAX = 5000
-"""Of a record of results: some 200 bytes a row before compression, below what Kafka takes by default."""
 SAVE_EVERY_S = 30.0
 RETRY_S = 0.5
 REST_RATIO, REST_S_MAX = 3, 0.1
 IDLE_S = 1.0
 
-Told = Callable[[list[tuple[str, pa.Table]]], None]
-
 
 class Worker:
     """One partition's processor. ``run`` until ``stop``; plain attributes for metrics."""
 
-    def __init__(self, log: Log, roster: Roster, *, partition: int = 0) -> None:
+    def __init__(self, log: Log, operators: Operators, *, partition: int = 0) -> None:
         self._log = log
+        self._operators = operators
+        self._topic, self._consumer = operators.topic, operators.consumer
         self._partition = partition
-        self.engine = Engine(roster)
-        self.rows = Rows(self.engine)
         self.offset = 0
         self.end = 0
         self.moved_s = time.monotonic()
@@ -77,20 +65,20 @@ class Worker:
 
         After false this worker is of no use any more: make another one.
         """
-        snapshot = await self._log.load(CONSUMER, self._partition)
+        snapshot = await self._log.load(self._consumer, self._partition)
         if not await asyncio.to_thread(self._taken_up, snapshot.chunks):
-            await self._log.forget(CONSUMER, self._partition)
+            await self._log.forget(self._consumer, self._partition)
             return False
         self.offset = self._saved_offset = snapshot.offset
         self._done = snapshot.done
         return True
 
     def _taken_up(self, chunks: Mapping[str, bytes]) -> bool:
-        """Whether the engine has the saved state now. A damaged one is worth no more than none at all."""
+        """Whether the operators have the saved state now. A damaged one is worth no more than none at all."""
         try:
-            if not state.fits(self.engine, chunks):
+            if not self._operators.fits(chunks):
                 return False
-            state.load(self.engine, chunks)
+            self._operators.load(chunks)
         except Exception as error:  # noqa: BLE001 bytes of a damaged disk may lead to anything
             _log.warning("the saved state cannot be taken up", cause=repr(error))
             return False
@@ -120,13 +108,13 @@ class Worker:
     async def _once(self) -> None:
         try:
             records = await self._log.read(
-                READINGS,
+                self._topic,
                 self.offset,
                 partition=self._partition,
                 records_max=BATCH_RECORDS_MAX,
                 bytes_max=BATCH_BYTES_MAX,
             )
-            self.end = await self._log.end(READINGS, self._partition)
+            self.end = await self._log.end(self._topic, self._partition)
             if records:
                 await self._work(records)
             else:
@@ -143,9 +131,9 @@ class Worker:
             records = [record for record in records if record.offset < self._done]
         self.waiting_stamp_ms = records[0].stamp_ms
         self._ahead, started_s = True, time.monotonic()
-        entries = await asyncio.to_thread(self._step, records)
+        topics = await asyncio.to_thread(self._operators.take, records)
         offset = records[-1].offset + 1
-        if not said and not await self._committed(entries, offset):
+        if not said and not await self._committed(topics, offset):
             return
         self.offset = offset
         self._ahead = False
@@ -155,11 +143,11 @@ class Worker:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             await self._save()
 
-    async def _committed(self, entries: list[Entry], offset: int) -> bool:
+    async def _committed(self, topics: dict[str, list[Entry]], offset: int) -> bool:
         """Says the results, however long that takes; false when it was stopped before."""
         while True:
             try:
-                await self._log.commit(CONSUMER, offset, {RESULTS: entries}, self._partition)
+                await self._log.commit(self._consumer, offset, topics, self._partition)
                 break
             except Unavailable as error:  # the operators have moved on: only the writing is repeated
                 await self._pause(error)
@@ -174,25 +162,14 @@ class Worker:
         """Whether a commit, of which nothing was heard, has moved the position."""
         while not self._stopping.is_set():
             try:
-                return (await self._log.load(CONSUMER, self._partition)).done >= offset
+                return (await self._log.load(self._consumer, self._partition)).done >= offset
             except Unavailable as error:
                 await self._pause(error)
         return False
 
-    def _step(self, records: list[Record]) -> list[Entry]:
-        batch = [
-            LogRecord(record.offset, record.stamp_ms, decode_readings(record.value) if record.value else None)
-            for record in records
-        ]
-        frames = _Frames(records[-1].stamp_ms)
-        for step in self.engine.step(batch):
-            for name, rows in self.rows.emit(step):
-                frames.add(name, rows)
-        return frames.entries()
-
     async def _rest(self, worked_s: float) -> None:
         """With nothing waiting, lets readings gather: a trickle costs a quarter of a core at most."""
-        if await self._log.end(READINGS, self._partition) <= self.offset + 1:
+        if await self._log.end(self._topic, self._partition) <= self.offset + 1:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), min(REST_RATIO * worked_s, REST_S_MAX))
 
@@ -201,7 +178,7 @@ class Worker:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             await self._save()
         waits = [
-            asyncio.ensure_future(self._log.wait(READINGS, self.offset, IDLE_S, self._partition)),
+            asyncio.ensure_future(self._log.wait(self._topic, self.offset, IDLE_S, self._partition)),
             asyncio.ensure_future(self._stopping.wait()),
         ]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -213,10 +190,10 @@ class Worker:
         self._saved_s = time.monotonic()
         if self.offset == self._saved_offset:
             return
-        chunks, dropped = await asyncio.to_thread(state.dump, self.engine)
+        chunks, dropped = await asyncio.to_thread(self._operators.dump)
         while True:
             try:
-                await self._log.save(CONSUMER, self.offset, chunks, dropped, self._partition)
+                await self._log.save(self._consumer, self.offset, chunks, dropped, self._partition)
                 break
             except Unavailable as error:
                 if self._stopping.is_set():  # what was not saved is worked out again from the log
@@ -230,40 +207,3 @@ class Worker:
         self.error = str(error)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), RETRY_S)
-
-
-class _Frames:
-    """Rows become records of results as they come, so that many of them are never held uncoded."""
-
-    def __init__(self, stamp_ms: int) -> None:
-        self._stamp_ms = stamp_ms
-        self._parts: dict[str, list[pa.Table]] = {}
-        self._rows: Counter[str] = Counter()
-        self._entries: list[Entry] = []
-
-    def add(self, name: str, rows: pa.Table) -> None:
-        self._parts.setdefault(name, []).append(rows)
-        self._rows[name] += len(rows)
-        if self._rows[name] >= FRAME_ROWS_MAX:
-            self._encode(name)
-
-    def entries(self) -> list[Entry]:
-        """All of them, tables in the order in which they came first."""
-        for name in list(self._parts):
-            self._encode(name)
-        return self._entries
-
-    def _encode(self, name: str) -> None:
-        rows = _together(self._parts.pop(name))
-        del self._rows[name]
-        for first in range(0, len(rows), FRAME_ROWS_MAX):
-            frame = encode_table(name, rows.slice(first, FRAME_ROWS_MAX))
-            self._entries.append(Entry(name, frame, self._stamp_ms))
-
-
-def _together(parts: list[pa.Table]) -> pa.Table:
-    return (
-        parts[0]
-        if len(parts) == 1
-        else pa.concat_tables(parts, promote_options="default").unify_dictionaries()
-    )

@@ -16,7 +16,8 @@ from metering.errors import NotOwner, Unavailable
 from metering.roster import Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
-from processors.worker import CONSUMER, FRAME_ROWS_MAX, Worker
+from processors.operators import FRAME_ROWS_MAX, Plants
+from processors.worker import Worker
 from tests.processors.log_driver import Reading, as_readings
 
 SITE = """
@@ -92,10 +93,10 @@ def test_what_a_killed_worker_said_is_not_said_again(roster: Roster) -> None:
     async def test() -> None:
         log = MemoryLog()
         await log.append({READINGS: minutes(0, 1, 2)})
-        await worked(Worker(log, roster), log)
+        await worked(Worker(log, Plants(roster)), log)
         before = await said(log)
         await log.append({READINGS: minutes(3)})
-        second = Worker(log, roster)
+        second = Worker(log, Plants(roster))
         assert await second.start()
         await worked(second, log)
         after = await said(log)
@@ -115,9 +116,9 @@ def test_an_unanswered_commit_is_not_repeated(roster: Roster) -> None:
         log.unanswered = 1
         for one in (log, plain):
             await one.append({READINGS: minutes(0, 1, 2)})
-            await worked(Worker(one, roster), one)
+            await worked(Worker(one, Plants(roster)), one)
         assert await said(log) == await said(plain)
-        assert (await log.load(CONSUMER)).done == 3
+        assert (await log.load(Plants.consumer)).done == 3
 
     run(test())
 
@@ -130,7 +131,7 @@ def test_a_worker_that_has_lost_its_partition_ends(roster: Roster) -> None:
         log.taken = True
         await log.append({READINGS: minutes(0, 1)})
         with pytest.raises(NotOwner):
-            await Worker(log, roster).run()
+            await Worker(log, Plants(roster)).run()
         assert await said(log) == []
 
     run(test())
@@ -142,7 +143,7 @@ def test_many_rows_become_several_records(roster: Roster) -> None:
     async def test() -> None:
         log = MemoryLog()
         await log.append({READINGS: minutes(0, 7 * 1440)})
-        await worked(Worker(log, roster), log)
+        await worked(Worker(log, Plants(roster)), log)
         sizes = [len(decode_table(record.value)[1]) for record in await log.read(RESULTS, 0)]
         assert max(sizes) <= FRAME_ROWS_MAX
         assert len({row["end"] for row in await said(log)}) == 7 * 1440 + 1

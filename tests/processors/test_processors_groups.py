@@ -1,0 +1,112 @@
+"""Groups whose plants lie on several partitions: the same figures as with all of them on one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metering.roster import Roster
+from metering.roster_share import GROUP, share_of
+from metering.tables import POSITION, TABLES
+from processors.batch import LogRecord
+from processors.engine import Engine
+from processors.groups import Groups, PortionRecord
+from processors.portions import Portioner, decode
+from processors.rows import Rows
+from tests.processors.histories import DAY_MS, examples, histories, logs
+from tests.processors.log_driver import Arrival, Store, _plain, as_records, differences, of_the_set, run
+
+SAID = ("rollup", "intensity")
+
+
+class Partitioned:
+    """Each plant on a partition of its own, and the second stage behind them."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.roster = roster
+        self.plants = [plant.id for plant in roster.plants]
+        self.engines = [Engine(share_of(roster, {plant})) for plant in self.plants]
+        self.rows = [Rows(engine) for engine in self.engines]
+        self.portioners = [Portioner(engine) for engine in self.engines]
+        self.groups = Groups(roster, range(len(self.plants)))
+        self.tables: Store = {}
+        self.chunks: dict[str, bytes] = {}
+        self._offset = 0
+
+    def feed(self, partition: int, record: LogRecord) -> None:
+        """A record through its partition, and what comes of it through the stage."""
+        for step in self.engines[partition].step([record]):
+            self.portioners[partition].add(step)
+            for name, table in self.rows[partition].emit(step):
+                self._take(name, [r for r in _plain(table).to_pylist() if not _of_group(r)])
+        frame = self.portioners[partition].take()
+        if frame is not None:
+            self._offset += 1
+            portion = PortionRecord(self._offset, record.stamp_ms, partition, decode(frame))
+            for name, table in self.groups.step([portion]):
+                self._take(name, _plain(table).to_pylist())
+
+    def restart(self) -> None:
+        """Goes on in a fresh stage that loaded what the one before dumped."""
+        changed, gone = self.groups.dump()
+        self.chunks = {n: c for n, c in (self.chunks | changed).items() if n not in gone}
+        self.groups = Groups(self.roster, range(len(self.plants)))
+        assert self.groups.fits(self.chunks)
+        self.groups.load(self.chunks)
+
+    def _take(self, name: str, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            position = row.pop(POSITION)
+            key = tuple(row[column] for column in TABLES[name].key)
+            if position < 0:
+                self.tables.setdefault(name, {}).pop(key, None)
+            else:
+                self.tables.setdefault(name, {})[key] = row
+
+
+def _of_group(row: dict[str, Any]) -> bool:
+    return str(row.get("scope", "")).startswith(GROUP)
+
+
+def partitioned(roster: Roster, log: list[Arrival], restarts: list[bool]) -> Partitioned:
+    """The log, each record to its plant's partition, ticks to all; restarted after records where told."""
+    out = Partitioned(roster)
+    for number, record in enumerate(as_records(log)):
+        for partition, plant in enumerate(out.plants):
+            if record.readings is None or record.readings.plant == plant:
+                out.feed(partition, record)
+        if restarts[number % len(restarts)]:
+            out.restart()
+    return out
+
+
+@given(st.data())
+@examples(0.5)
+def test_the_figures_of_groups_do_not_depend_on_partitions(data: st.DataObject) -> None:
+    """Roll-ups and windows of plants and groups are those of one partition, whatever comes when."""
+    history = data.draw(histories())
+    log = data.draw(logs(history.readings))
+    restarts = data.draw(st.lists(st.booleans(), min_size=1, max_size=5))
+    one = run(history.roster, log, cut=lambda: 1)
+    several = partitioned(history.roster, log, restarts)
+    wanted, found = (of_the_set(tables, SAID) for tables in (one.tables, several.tables))
+    assert differences(wanted, found) == []
+
+
+@given(st.data())
+@examples(0.3)
+def test_groups_become_final_as_on_one_partition(data: st.DataObject) -> None:
+    """When every partition's plants have come past a span's end, or their patience is up."""
+    history = data.draw(histories())
+    newest_ms = max(reading.time_ms for reading in history.readings)
+    log = [*data.draw(logs(history.readings)), Arrival(newest_ms + 800 * DAY_MS)]
+    one = run(history.roster, log, cut=lambda: 1)
+    several = partitioned(history.roster, log, [False])
+    for name in SAID:
+        states = [
+            {key: row["state"] for key, row in tables.get(name, {}).items()}
+            for tables in (one.tables, several.tables)
+        ]
+        assert states[0] == states[1]
