@@ -42,6 +42,10 @@ ALLOWED_TOO: dict[str, frozenset[str]] = {
     "metering/site_models.py": MODELS,
     "metering/site_types.py": MODELS,
     "processors/columns.py": frozenset({"pyarrow"}),  # result rows as columns, in memory
+    "processors/group_rows.py": frozenset({"pyarrow"}),
+    "processors/groups.py": frozenset({"pyarrow"}),
+    "processors/operators.py": frozenset({"pyarrow"}),
+    "processors/portions.py": frozenset({"pyarrow"}),  # what a partition adds to its groups, as columns
     "processors/rows.py": frozenset({"pyarrow"}),
     "metering/yaml_marks.py": frozenset({"pathlib", "read_bytes", "ruamel"}),
 }
