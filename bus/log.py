@@ -116,7 +116,10 @@ class Log(Protocol):
         """
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
-        """The consumer's saved state; offset 0 and no chunks when there is none."""
+        """The consumer's saved state; offset 0 and no chunks when there is none.
+
+        On Kafka this takes the consumer's partition over: whoever had it gets NotOwner from now on.
+        """
 
     async def forget(self, consumer: str, partition: int = 0) -> None:
         """Removes a consumer's saved state, so that it starts again from the first record."""

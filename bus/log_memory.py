@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from bus.limits import within
-from bus.log import Entry, Record, Snapshot
+from bus.log import PORTIONS, Entry, Record, Snapshot
 from metering.errors import MeterflowError
 
 
@@ -45,7 +45,7 @@ class MemoryLog:
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
         self._check_open()
         for name, entries in topics.items():
-            topic = self._topic(name, partition)
+            topic = self._topic(name, 0 if name == PORTIONS else partition)
             for entry in entries:
                 topic.records.append(Record(topic.end, entry.key, entry.value, entry.stamp_ms))
             if entries:

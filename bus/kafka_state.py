@@ -1,0 +1,106 @@
+"""What a consumer's saved state looks like in the compacted topic ``state``.
+
+Of each consumer there are, in its partition, records with these keys (JSON):
+
+- ``["CONSUMER"]``, the head: the offset, and of each chunk its generation and the number of its parts;
+- ``["CONSUMER", "CHUNK", N]``, a part of a chunk: its generation in 8 bytes, big endian, and bytes.
+
+A save writes the parts of what changed, takes out what is no more, and writes the head last, all in
+one transaction, each with the save's number as its generation. A state whose parts are not those
+its head names is none: the consumer begins at the first record.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from bus.kafka_producer import Raw
+from metering.errors import MeterflowError
+
+FORMAT = 1
+PART_BYTES_MAX = 480 << 10
+_GENERATION = struct.Struct(">Q")
+
+
+class Head(msgspec.Struct, frozen=True):
+    """``chunks``: by name, generation and number of parts. ``damaged``: parts are missing."""
+
+    offset: int = 0
+    generation: int = 0
+    chunks: dict[str, tuple[int, int]] = {}
+    format: int = FORMAT
+
+
+def head_key(consumer: str) -> bytes:
+    """The key of a consumer's head."""
+    return msgspec.json.encode([consumer])
+
+
+def saving(
+    consumer: str, head: Head, offset: int, chunks: Mapping[str, bytes], dropped: Sequence[str]
+) -> tuple[list[Raw], Head]:
+    """The records that bring a saved state forward, and its new head."""
+    generation = head.generation + 1
+    kept = {name: parts for name, parts in head.chunks.items() if name not in dropped and name not in chunks}
+    new = {name: (generation, max(-(-len(chunk) // PART_BYTES_MAX), 1)) for name, chunk in chunks.items()}
+    after = Head(offset, generation, kept | new)
+    records: list[Raw] = [
+        (_part_key(consumer, name, part), _GENERATION.pack(generation) + piece, 0)
+        for name, chunk in chunks.items()
+        for part, piece in enumerate(_pieces(chunk))
+    ]
+    records += [(key, None, 0) for key in sorted(_keys(consumer, head) - _keys(consumer, after))]
+    return [*records, (head_key(consumer), msgspec.json.encode(after), 0)], after
+
+
+def forgetting(consumer: str, head: Head) -> list[Raw]:
+    """The records that take a saved state out of the topic."""
+    return [(key, None, 0) for key in (head_key(consumer), *sorted(_keys(consumer, head)))]
+
+
+def restored(consumer: str, records: Mapping[bytes, bytes]) -> tuple[Head, dict[str, bytes]]:
+    """Head and chunks from the newest value of each key; empty ones where there is no whole state.
+
+    Raises MeterflowError when a newer version wrote it.
+    """
+    content = records.get(head_key(consumer))
+    if content is None:
+        return Head(), {}
+    head = msgspec.json.decode(content, type=Head)
+    if head.format != FORMAT:
+        what = f"the saved state of {consumer} has format {head.format}, this version knows {FORMAT}"
+        raise MeterflowError(what, hint="It was probably written by a newer meterflow: update this one.")
+    chunks = {name: _whole(consumer, name, parts, records) for name, parts in head.chunks.items()}
+    whole = {name: chunk for name, chunk in chunks.items() if chunk is not None}
+    return (head, whole) if len(whole) == len(chunks) else (Head(0, head.generation, head.chunks), {})
+
+
+def owner(key: bytes) -> str:
+    """Whose record it is."""
+    return str(msgspec.json.decode(key)[0])
+
+
+def _whole(consumer: str, name: str, of: tuple[int, int], records: Mapping[bytes, bytes]) -> bytes | None:
+    generation, parts = of
+    values = [records.get(_part_key(consumer, name, part)) for part in range(parts)]
+    mark = _GENERATION.pack(generation)
+    found = [value[len(mark) :] for value in values if value is not None and value.startswith(mark)]
+    return b"".join(found) if len(found) == parts else None
+
+
+def _keys(consumer: str, head: Head) -> set[bytes]:
+    return {
+        _part_key(consumer, name, part) for name, (_, parts) in head.chunks.items() for part in range(parts)
+    }
+
+
+def _part_key(consumer: str, name: str, part: int) -> bytes:
+    return msgspec.json.encode([consumer, name, part])
+
+
+def _pieces(chunk: bytes) -> Iterator[bytes]:
+    for at in range(0, max(len(chunk), 1), PART_BYTES_MAX):
+        yield chunk[at : at + PART_BYTES_MAX]

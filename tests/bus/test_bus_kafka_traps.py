@@ -1,0 +1,290 @@
+"""Traps of Kafka that others fell into, each met on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bus import kafka_state
+from bus.kafka_connection import Connection
+from bus.kafka_producer import SEQUENCES, Producer
+from bus.kafka_reader import FETCH_BYTES
+from bus.kafka_settings import STATE, TRANSACTION_MS, KafkaSettings
+from bus.kafka_shares import member_options
+from bus.log import PORTIONS, READINGS, RESULTS, Entry, Record
+from bus.log_kafka import open_kafka
+from metering.errors import MeterflowError, NotOwner, Unavailable
+from tests.bus.kafka_tools import all_values, entry, numbers, opened, requests_of, settings_at
+
+if TYPE_CHECKING:
+    from bus.log_kafka import KafkaLog
+
+COMMIT_MS = 1000
+"""Of a processor under load; most commit ten times as often."""
+
+
+async def test_unsafe_defaults_are_set(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every write waits for all replicas, every read is of what is committed, no offset commits itself."""
+    sent = requests_of(monkeypatch)
+    async with opened(settings_at(kafka)) as (log,):
+        await log.append({READINGS: [entry(1)]})
+        await log.commit("process", 1, {RESULTS: [entry(1)]})
+        await numbers(log, 1)
+    produced = [r for r in sent if type(r).__name__ == "ProduceRequest"]
+    fetched = [r for r in sent if type(r).__name__ == "FetchRequest"]
+    assert len(produced) >= 2
+    assert {r.required_acks for r in produced} == {-1}
+    assert {r._isolation_level for r in fetched} == {1}
+    options = member_options(KafkaSettings(kafka), "group")
+    assert not options["enable_auto_commit"]
+    assert (options["auto_offset_reset"], options["isolation_level"]) == ("earliest", "read_committed")
+
+
+def test_a_transaction_outlives_ten_commits_and_blocks_readers_no_longer_than_15_s() -> None:
+    """Shorter ones end under a busy processor, longer ones hold up everybody else."""
+    assert 10 * COMMIT_MS <= TRANSACTION_MS <= 15_000
+
+
+async def committed_offset(log: KafkaLog, consumer: str = "process") -> int:
+    """What Kafka's own tools show."""
+    return await log._owner(consumer, 0)._committed()
+
+
+async def test_a_zombie_commits_nothing(kafka: str) -> None:
+    """Who lost the partition hears it, again and again; offset and results are the new owner's."""
+    async with opened(settings_at(kafka), logs=2) as (zombie, owner):
+        await zombie.load("process")
+        await zombie.commit("process", 5, {RESULTS: [entry(1)]})
+        assert (await owner.load("process")).done == 5
+        await owner.commit("process", 9, {RESULTS: [entry(2)]})
+        for _ in range(2):
+            with pytest.raises(NotOwner):
+                await zombie.commit("process", 6, {RESULTS: [entry(-1)]})
+        with pytest.raises(NotOwner):
+            await zombie.save("process", 6, {"a": b"zombie"})
+        await owner.commit("process", 10, {RESULTS: [entry(3)]})
+        assert await numbers(owner, 3) == [1, 2, 3]
+        assert await committed_offset(owner) == 10
+
+
+async def test_a_zombie_in_the_middle_of_a_transaction_leaves_nothing(kafka: str) -> None:
+    """What it had written is aborted when the next owner comes; readers never see it."""
+    settings = settings_at(kafka)
+    async with opened(settings, logs=2) as (zombie, owner):
+        await zombie.load("process")
+        producer = zombie._owner("process", 0)._producer
+        place = settings.topic(RESULTS), 0
+        await producer._add_partitions([place])
+        await producer.produce({place: [(b"energy", b"-1", 0)]})
+        assert (await owner.load("process")).done == 0
+        with pytest.raises(NotOwner):
+            await zombie.commit("process", 4, {RESULTS: [entry(-1)]})
+        await owner.commit("process", 4, {RESULTS: [entry(1)]})
+        assert await numbers(owner, 1) == [1]
+
+
+async def test_who_was_shut_out_may_come_back_by_loading(kafka: str) -> None:
+    """A partition that Kafka's group gives back is taken up like any other."""
+    async with opened(settings_at(kafka), logs=2) as (first, second):
+        await first.load("process")
+        await second.load("process")
+        with pytest.raises(NotOwner):
+            await first.commit("process", 1, {})
+        await first.load("process")
+        await first.commit("process", 1, {})
+        with pytest.raises(NotOwner):
+            await second.commit("process", 2, {})
+
+
+async def test_a_sequence_crosses_2_to_the_31(kafka: str) -> None:
+    """aiokafka's own turns negative there, and every later write fails."""
+    settings = settings_at(kafka)
+    async with opened(settings) as (log,):
+        await log.append({READINGS: [entry(0)]}, 1)
+        producer = log._appender._producer
+        assert producer is not None
+        producer.sequences[settings.topic(READINGS), 0] = SEQUENCES - 25
+        for i in range(10):
+            await log.append({READINGS: [entry(10 * i + j) for j in range(10)]})
+        assert producer is log._appender._producer
+        assert [int(r.value) for r in await log.read(READINGS, 0)] == list(range(100))
+
+
+async def test_marks_of_transactions_are_nothing_to_read(kafka: str) -> None:
+    """Who has read everything is at the end, though Kafka counts its marks, and waits in vain for more."""
+    async with opened(settings_at(kafka)) as (log,):
+        for i in range(3):
+            await log.commit("process", i + 1, {RESULTS: [entry(i)]})
+        assert await numbers(log, 3) == [0, 1, 2]
+        offset = (await log.read(RESULTS, 0))[-1].offset + 1
+        assert await log.end(RESULTS) == offset
+        assert await log.read(RESULTS, offset) == []
+        assert not await log.wait(RESULTS, offset, 0.05)
+        await log.commit("process", 4, {RESULTS: [entry(3)]})
+        assert await log.wait(RESULTS, offset, 5)
+        assert [r.value for r in await log.read(RESULTS, offset)] == [b"3"]
+
+
+async def test_what_was_fetched_is_not_fetched_again(kafka: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading on with small limits takes from what is there; reading elsewhere fetches."""
+    async with opened(settings_at(kafka)) as (log,):
+        await log.append({READINGS: [entry(i) for i in range(100)]})
+        await log.read(READINGS, 0, records_max=1)
+        sent = requests_of(monkeypatch)
+        for i in range(1, 100):
+            assert [int(r.value) for r in await log.read(READINGS, i, records_max=1)] == [i]
+        assert sent == []
+        assert [int(r.value) for r in await log.read(READINGS, 3, records_max=2)] == [3, 4]
+        assert len(sent) == 1
+
+
+async def test_a_record_longer_than_a_fetch_passes(kafka: str) -> None:
+    """A reader never gets stuck; one that is too long for the topic is refused before it is sent."""
+    async with opened(settings_at(kafka)) as (log,):
+        large = [Entry("a", bytes([i]) * (FETCH_BYTES + 1000), 0) for i in range(3)]
+        await log.append({READINGS: large})
+        found: list[Record] = []
+        while len(found) < 3:
+            found += await log.read(READINGS, len(found))
+        assert [r.value for r in found] == [e.value for e in large]
+        with pytest.raises(MeterflowError, match="does not fit"):
+            await log.append({READINGS: [Entry("a", bytes(9 << 20), 0)]})
+
+
+async def test_values_come_in_bulk(kafka: str) -> None:
+    """From any offset, every value once, with where to go on."""
+    settings = settings_at(kafka)
+    topic = settings.topic(READINGS)
+    async with opened(settings) as (log,):
+        for part in range(5):
+            await log.append({READINGS: [Entry("", b"%d" % (100 * part + i), 7) for i in range(100)]})
+        found: list[bytes] = []
+        offset = 130
+        stamps = set()
+        while offset < 500:
+            assert await log.wait_values(topic, offset, 5)
+            got = await log.read_values(topic, offset, records_max=150)
+            found += got.values
+            offset = got.next_offset
+            stamps.add(got.stamp_ms)
+        assert [int(value) for value in found] == list(range(130, 500))
+        assert stamps == {7}
+        assert await log.read_values(topic, 500) == ([], 500, 0)
+
+
+async def test_bad_code_of_one_caller_fails_nobody_else(kafka: str) -> None:
+    """A stamp that is none is raised where it came from."""
+    async with opened(settings_at(kafka)) as (log,):
+        bad = [Entry("a", b"bad", 1 << 70)]
+        appends = [log.append({READINGS: bad if i == 2 else [entry(i)]}) for i in range(5)]
+        outcomes = await asyncio.gather(*appends, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes if outcome is not None] == [OverflowError]
+        assert [r.value for r in await log.read(READINGS, 0)] == [b"0", b"1", b"3", b"4"]
+
+
+async def test_several_readers_of_a_partition_do_not_disturb_each_other(kafka: str) -> None:
+    """Each reads on where it was."""
+    async with opened(settings_at(kafka)) as (log,):
+        await log.append({READINGS: [entry(i) for i in range(300)]})
+
+        async def follow(step: int) -> list[int]:
+            seen: list[int] = []
+            while len(seen) < 300:
+                seen += [int(r.value) for r in await log.read(READINGS, len(seen), records_max=step)]
+                await asyncio.sleep(0)
+            return seen
+
+        for seen in await asyncio.gather(*(follow(step) for step in (7, 11, 50, 300))):
+            assert seen == list(range(300))
+
+
+async def test_a_half_written_save_is_not_taken_up(kafka: str) -> None:
+    """Its parts are on the log, its transaction never ended: the state is the one before."""
+    settings = settings_at(kafka)
+    async with opened(settings, logs=2) as (first, second):
+        await first.save("process", 3, {"a": b"before", "b": b"b"})
+        owner = first._owner("process", 0)
+        assert owner._head is not None
+        records, _ = kafka_state.saving("process", owner._head, 9, {"a": bytes(2_000_000)}, ["b"])
+        places = [(settings.topic(STATE), 0)]
+        await first._connection.patiently("begin", lambda: owner._producer._add_partitions(places))
+        await owner._producer.produce({places[0]: records})
+        state = await second.load("process")
+        assert (state.offset, dict(state.chunks)) == (3, {"a": b"before", "b": b"b"})
+
+
+async def test_a_large_state_comes_back(kafka: str) -> None:
+    """In parts that a compacted topic takes, also when it shrinks; other consumers' states are apart."""
+    async with opened(settings_at(kafka), logs=2) as (log, other):
+        chunks = {str(i): bytes([i]) * 1_300_000 for i in range(8)}
+        await log.save("process", 10, chunks)
+        await log.save("groups", 1, {"0": b"groups"})
+        await log.save("process", 20, {"0": b"small"}, dropped=["7"])
+        state = await other.load("process")
+        assert state.offset == 20
+        assert dict(state.chunks) == {**{k: v for k, v in chunks.items() if k != "7"}, "0": b"small"}
+        assert dict((await other.load("groups")).chunks) == {"0": b"groups"}
+
+
+def test_a_state_with_a_missing_part_is_none() -> None:
+    """Better to begin again than to go on with half of it; the next save replaces all of it."""
+    records, head = kafka_state.saving(
+        "process", kafka_state.Head(), 5, {"a": bytes(1_000_000), "b": b""}, ()
+    )
+    stored = {key: value for key, value, _ in records if value is not None}
+    assert kafka_state.restored("process", stored)[0] == head
+    assert all(len(value) < 512 << 10 for value in stored.values())
+    for key in stored:
+        rest = {k: v for k, v in stored.items() if k != key}
+        found, whole = kafka_state.restored("process", rest)
+        assert (found.offset, whole) == (0, {})
+
+
+async def test_portions_of_all_partitions_meet_on_the_first(kafka: str) -> None:
+    """In the transaction of the partition they come from."""
+    async with opened(settings_at(kafka)) as (log,):
+        for partition in (1, 3):
+            topics = {RESULTS: [entry(partition)], PORTIONS: [Entry(str(partition), b"p%d" % partition, 0)]}
+            await log.commit("process", 1, topics, partition)
+        await log.wait(PORTIONS, 2, 5)
+        assert await all_values(log, PORTIONS) == ["p1", "p3"]
+        assert await numbers(log, 1, partition=3) == [3]
+
+
+async def test_results_are_json_too(kafka: str) -> None:
+    """In the same transaction, an object a record."""
+    settings = settings_at(kafka)
+    log = await open_kafka(settings, as_json=lambda _, frame: [frame + b" 1", frame + b" 2"])
+    try:
+        await log.commit("process", 1, {RESULTS: [entry("row")]}, 2)
+        assert await log.wait_values(settings.json_topic, 0, 5, 2)
+        assert (await log.read_values(settings.json_topic, 0, partition=2)).values == [b"row 1", b"row 2"]
+    finally:
+        await log.close()
+
+
+async def test_without_a_broker_calls_give_up_in_time() -> None:
+    """Unavailable, with the address and what to do."""
+    settings = settings_at("127.0.0.1:1", patience_ms=300, request_ms=200)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="Kafka cannot") as away:
+        await open_kafka(settings)
+    assert time.monotonic() - started < 2
+    assert away.value.where == "127.0.0.1:1"
+
+
+async def test_going_on_is_not_taking_over(kafka: str) -> None:
+    """After an error a producer starts again where it was, or hears that another one has come."""
+    settings = settings_at(kafka)
+    async with opened(settings) as (log,):
+        connection = Connection(settings, "test")
+        producer = Producer(connection, settings.transactional_id("process", 0))
+        await producer.start()
+        await producer.start(over=False)
+        await log.load("process")
+        with pytest.raises(NotOwner):
+            await producer.start(over=False)
+        await connection.close()
