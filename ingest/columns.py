@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ingest.directory import Directory
 from ingest.judge import Reading
-from metering.readings import Dictionary, Readings, absent, dictionary
+from metering.readings import NO_CODE, Dictionary, Readings, absent, dictionary
 
-Texts = list[str | None] | None
+Texts = Dictionary | None
 """A text column; None when every text is absent, which is the usual case."""
 
 
@@ -50,7 +50,7 @@ _TEXTS = ("unit", "serial", "product")
 
 
 def _pick(texts: Texts, rows: NDArray[np.int64]) -> Texts:
-    return None if texts is None else [texts[i] for i in rows.tolist()]
+    return None if texts is None else Dictionary(texts.words, texts.codes[rows])
 
 
 def from_readings(readings: Sequence[Reading], order: Sequence[int]) -> Columns:
@@ -67,9 +67,9 @@ def from_readings(readings: Sequence[Reading], order: Sequence[int]) -> Columns:
         revision=np.array([r.revision for r in rows], np.int32),
         seq=np.array([r.seq for r in rows], np.int64),
         quality=np.array([r.quality for r in rows], np.uint8),
-        unit=[r.unit for r in rows],
-        serial=[r.serial for r in rows],
-        product=[r.product for r in rows],
+        unit=dictionary([r.unit for r in rows]),
+        serial=dictionary([r.serial for r in rows]),
+        product=dictionary([r.product for r in rows]),
     )
 
 
@@ -86,8 +86,10 @@ def joined(one: Columns, other: Columns) -> Columns:
 def _joined(one: Texts, n_one: int, other: Texts, n_other: int) -> Texts:
     if one is None and other is None:
         return None
-    nothing: list[str | None] = [None]
-    return (one or nothing * n_one) + (other or nothing * n_other)
+    one, other = one or absent(n_one), other or absent(n_other)
+    words = tuple(dict.fromkeys((*one.words, *other.words)))
+    place = np.array([*(words.index(word) for word in other.words), NO_CODE], np.int32)
+    return Dictionary(words, np.concatenate([one.codes, place[other.codes]]))
 
 
 def by_plant(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> list[Readings]:
@@ -128,4 +130,12 @@ def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64
 
 
 def _dictionary(texts: Texts, n: int) -> Dictionary:
-    return absent(n) if texts is None else dictionary(texts)
+    """Only the words that are used."""
+    if texts is None:
+        return absent(n)
+    used = np.flatnonzero(np.bincount(texts.codes + 1, minlength=len(texts.words) + 1)[1:])
+    if len(used) == len(texts.words):
+        return texts
+    place = np.full(len(texts.words) + 1, NO_CODE, np.int32)
+    place[used] = np.arange(len(used))
+    return Dictionary(tuple(texts.words[i] for i in used.tolist()), place[texts.codes])

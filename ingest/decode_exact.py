@@ -112,6 +112,25 @@ def _judged(directory: Directory, element: _Element, received_ms: int) -> Readin
     return Refusal(name, stated, found.reason, found.detail, element.text())
 
 
+def json_values(payload: bytes) -> list[tuple[str, Json | Fault]] | Fault:
+    """The JSON objects of a payload, each with its own text: one, or the elements of an array.
+
+    A value nested too deeply is a Fault in the list; where nothing of the payload can be read, the
+    Fault is all.
+    """
+    try:
+        text = _text(payload)
+        position = _blank(text, 0)
+        if text[position] == "[":
+            return list(_array(text, position + 1))
+        value, end = _value(text, position)
+        if _blank(text, end) != len(text):
+            return Fault(Reason.NOT_JSON, f"more text behind the JSON value, at character {end}")
+    except _Whole as whole:
+        return whole.fault
+    return [(text[position:end], value)]
+
+
 def _elements(directory: Directory, route: Route, payload: bytes) -> Iterator[_Element]:
     text = _text(payload)
     position = _blank(text, 0)

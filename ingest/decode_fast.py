@@ -72,7 +72,7 @@ _decode_one = msgspec.json.Decoder(Element).decode
 _decode_many = msgspec.json.Decoder(list[Element]).decode
 _decode_gateway = msgspec.json.Decoder(Gateway).decode
 _decode_any = msgspec.json.Decoder(dict[str, Raw] | list[dict[str, Raw]]).decode
-_NOT_PLAIN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+NOT_PLAIN = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 
 class NotPlain(Exception):
@@ -96,7 +96,7 @@ class _Pool:
 
 
 @dataclass(slots=True)
-class _Fields:
+class Fields:
     """The fields of elements, a list each."""
 
     time: list[Any]
@@ -119,9 +119,9 @@ def decode_fast(
     ``codes``: where each message's topic leads (``Directory.codes``); ``received``: UTC ms of each.
     """
     pool, others = _pool(directory, codes, payloads)
-    fields = _fields(pool.elements)
+    fields = fields_of(pool.elements)
     others |= _unaccounted(pool, fields, payloads)
-    columns, bad = _columns(directory, pool, fields, received)
+    columns, bad = columns_of(directory, pool.owners, pool.points, fields, received)
     others.update(columns.order[bad].tolist())
     if others:
         keep = ~np.isin(columns.order, np.array(sorted(others), np.int64))
@@ -137,13 +137,13 @@ def _pool(directory: Directory, codes: Sequence[int], payloads: Sequence[bytes])
             if all(e.point is UNSET for e in elements):
                 messages = list(range(count))
                 return _Pool(elements, messages, list(codes), messages), set()
-        except _NOT_PLAIN:
+        except NOT_PLAIN:
             pass
     pool, others = _Pool(), set()
     for i in range(count):
         try:
             _add(pool, directory, codes[i], payloads[i], i)
-        except (*_NOT_PLAIN, NotPlain):
+        except (*NOT_PLAIN, NotPlain):
             others.add(i)
     return pool, others
 
@@ -199,7 +199,7 @@ def _gateway(directory: Directory, code: int, payload: bytes) -> tuple[list[Elem
 def _gateway_has_duplicates(payload: bytes, values: dict[str, Raw]) -> bool:
     top = _decode_any(payload)
     inside = bytes(top["values"]) if isinstance(top, dict) else b""
-    return _has_duplicates(payload) or inside.count(b'"') != _own_quotes(values)
+    return has_duplicates(payload) or inside.count(b'"') != _own_quotes(values)
 
 
 def _gateway_quotes(message: Gateway) -> int:
@@ -208,8 +208,8 @@ def _gateway_quotes(message: Gateway) -> int:
     return own + 2 + 2 * len(message.values) + b"".join(message.values.values()).count(b'"')
 
 
-def _fields(elements: list[Element]) -> _Fields:
-    return _Fields(
+def fields_of(elements: list[Element]) -> Fields:
+    return Fields(
         [e.time for e in elements],
         [e.value for e in elements],
         [e.start for e in elements],
@@ -223,7 +223,7 @@ def _fields(elements: list[Element]) -> _Fields:
     )
 
 
-def _quotes(fields: _Fields) -> int:
+def quotes_of(fields: Fields) -> int:
     """The quotes that elements stand for: two for each key, two for each text."""
     count = len(fields.time)
     total = 4 * count + 2 * _texts(fields.time) + b"".join(fields.value).count(b'"')
@@ -235,7 +235,7 @@ def _quotes(fields: _Fields) -> int:
 
 
 def _stood_for(elements: list[Element]) -> int:
-    """``_quotes`` of a gateway message's elements: each has time and value, some have start and seq."""
+    """``quotes_of`` of a gateway message's elements: each has time and value, some have start and seq."""
     first = elements[0]
     each = 4 + 2 * isinstance(first.time, str) + 2 * (first.seq is not UNSET)
     starts = [e.start for e in elements if e.start is not UNSET]
@@ -247,30 +247,30 @@ def _texts(column: list[Any]) -> int:
     return list(map(type, column)).count(str)
 
 
-def _unaccounted(pool: _Pool, fields: _Fields, payloads: Sequence[bytes]) -> set[int]:
+def _unaccounted(pool: _Pool, fields: Fields, payloads: Sequence[bytes]) -> set[int]:
     """Messages with more quotes than their elements stand for, or that are not UTF-8.
 
     No message can have fewer, so that equal sums mean equality message by message.
     """
     joined = b",".join([payloads[i] for i in pool.messages])
-    if is_utf8(joined) and joined.count(b'"') == _quotes(fields) + pool.surplus:
+    if is_utf8(joined) and joined.count(b'"') == quotes_of(fields) + pool.surplus:
         return set()
     first_of = dict(zip(reversed(pool.owners), range(len(pool.owners) - 1, -1, -1), strict=True))
     ends = [*[first_of[i] for i in pool.messages[1:]], len(pool.owners)]
     found = set()
     for i, end in zip(pool.messages, ends, strict=True):
-        stood_for = -1 if i in pool.gateways else _quotes(_fields(pool.elements[first_of[i] : end]))
+        stood_for = -1 if i in pool.gateways else quotes_of(fields_of(pool.elements[first_of[i] : end]))
         more = stood_for >= 0 and payloads[i].count(b'"') != stood_for
-        if not is_utf8(payloads[i]) or (more and _has_duplicates(payloads[i])):
+        if not is_utf8(payloads[i]) or (more and has_duplicates(payloads[i])):
             found.add(i)
     return found
 
 
-def _has_duplicates(payload: bytes) -> bool:
+def has_duplicates(payload: bytes) -> bool:
     """Whether more quotes may mean a key given twice, rather than fields that nobody knows."""
     try:
         objects = _decode_any(payload)
-    except _NOT_PLAIN:
+    except NOT_PLAIN:
         return True
     return payload.count(b'"') != sum(map(_own_quotes, objects if isinstance(objects, list) else [objects]))
 
@@ -279,16 +279,19 @@ def _own_quotes(fields: dict[str, Raw]) -> int:
     return 2 * len(fields) + b"".join(fields.values()).count(b'"')
 
 
-def _columns(
-    directory: Directory, pool: _Pool, fields: _Fields, received: NDArray[np.int64]
+def columns_of(
+    directory: Directory, owners: list[int], points: list[int], fields: Fields, received: NDArray[np.int64]
 ) -> tuple[Columns, NDArray[np.bool_]]:
-    """The columns, and which rows are not plain; those hold nonsense."""
-    order, point = np.array(pool.owners, np.int64), np.array(pool.points, np.int64)
+    """The columns, and which rows are not plain; those hold nonsense.
+
+    ``owners``: each element's message, ``points``: its roster index; ``received``: UTC ms of each message.
+    """
+    order, point = np.array(owners, np.int64), np.array(points, np.int64)
     latest = received[order] + FUTURE_MAX_MS
     time, bad = time_column(fields.time, latest)
     mantissa, exponent, flags, bad_value = exact_columns(fields.value)
     start, bad_start = start_column(fields.start, time, latest, directory.reads_intervals[point])
-    unit, bad_unit = unit_column(directory, fields.unit, pool.points)
+    unit, bad_unit = unit_column(directory, fields.unit, points)
     serial, bad_serial = text_column(fields.serial)
     product, bad_product = text_column(fields.product)
     revision, bad_revision = whole_column(fields.revision, 0, REVISION_MAX)

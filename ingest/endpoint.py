@@ -83,6 +83,11 @@ class Endpoint:
         """The port it listens on, also when it was made with port 0."""
         return self._port
 
+    @property
+    def listening(self) -> bool:
+        """Whether a reading sent now would come: the port is open, and the log is well."""
+        return self._server is not None and not self._stopping and not self.intake.held
+
     async def start(self) -> None:
         """Listens from when it returns. Raises UsageError when the address cannot be had."""
         loop = asyncio.get_running_loop()

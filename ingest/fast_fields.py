@@ -17,12 +17,21 @@ from ingest.columns import Texts
 from ingest.directory import Directory
 from ingest.judge import QUALITIES, good_text
 from ingest.numbers import Exact, epoch_ms, exact
-from metering.readings import MAGNITUDE_MAX_EXPONENT, MANTISSA_DIGITS_MAX, NO_TIME, TIME_FIRST_MS
+from metering.readings import (
+    MAGNITUDE_MAX_EXPONENT,
+    MANTISSA_DIGITS_MAX,
+    NO_CODE,
+    NO_TIME,
+    TIME_FIRST_MS,
+    Dictionary,
+    dictionary,
+)
 
 Mask = NDArray[np.bool_] | None
 Longs = NDArray[np.int64]
 _COMMA, _DOT, _MINUS = 44, 46, 45
 _TIMES_REMEMBERED_MAX = 10_000
+_UNITS_AT_ONCE_MAX = 16
 _times: dict[str, int] = {}
 """Times seen as texts: many points are read at the same instant. Begins again when it is full."""
 
@@ -134,14 +143,28 @@ def _millisecond(time: object) -> int:
     return found
 
 
-def unit_column(directory: Directory, units: list[Any], points: list[int]) -> tuple[Texts, Mask]:
+def unit_column(directory: Directory, units: list[Any], points: Sequence[int]) -> tuple[Texts, Mask]:
     """Units as sent; not plain: unknown, or not convertible to the point's."""
     texts = _texts(units)
-    if texts is None:
-        return None, None
-    pairs = zip(texts, points, strict=True)
-    wrong = [unit is not None and directory.unit_fault(unit, point) is not None for unit, point in pairs]
-    return texts, np.array(wrong, np.bool_)
+    return (None, None) if texts is None else (texts, unit_mask(directory, texts, np.array(points, np.int64)))
+
+
+def unit_mask(directory: Directory, units: Dictionary, points: Longs) -> Mask:
+    """Where a unit is unknown, or not convertible to its point's; None for nowhere."""
+    if len(units.words) > _UNITS_AT_ONCE_MAX:
+        pairs = zip(units.codes.tolist(), points.tolist(), strict=True)
+        return np.array([not _takes(directory, units, code, point) for code, point in pairs], np.bool_)
+    kinds = points * (len(units.words) + 1) + units.codes + 1
+    wrong = np.zeros(len(directory.points) * (len(units.words) + 1), np.bool_)
+    wrong[kinds] = True  # the pairs there are; then those of them that are wrong
+    for kind in np.flatnonzero(wrong).tolist():
+        point, code = divmod(kind, len(units.words) + 1)
+        wrong[kind] = not _takes(directory, units, code - 1, point)
+    return wrong[kinds] if wrong.any() else None
+
+
+def _takes(directory: Directory, units: Dictionary, code: int, point: int) -> bool:
+    return code == NO_CODE or directory.unit_fault(units.words[code], point) is None
 
 
 def text_column(texts: list[Any]) -> tuple[Texts, Mask]:
@@ -149,15 +172,15 @@ def text_column(texts: list[Any]) -> tuple[Texts, Mask]:
     found = _texts(texts)
     if found is None:
         return None, None
-    wrong = {text for text in set(found) if text is not None and not good_text(text)}
-    return found, np.array([text in wrong for text in found], np.bool_) if wrong else None
+    wrong = np.array([*(not good_text(word) for word in found.words), False], np.bool_)
+    return found, wrong[found.codes] if wrong.any() else None
 
 
 def _texts(texts: list[Any]) -> Texts:
     """Null and the empty text are what devices send for none."""
     if texts.count(UNSET) == len(texts):
         return None
-    return [text if text is not UNSET and text else None for text in texts]
+    return dictionary([text if text is not UNSET and text else None for text in texts])
 
 
 def whole_column(numbers: list[Any], none: int, most: int) -> tuple[Longs, Mask]:

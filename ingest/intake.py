@@ -1,9 +1,10 @@
 """Group commit: what all connections send is gathered while the batch before it becomes durable.
 
-    gather ──> decode ──> one append to the log ──> every PUBACK of the batch
+    gather ──> decode ──> one append to each partition ──> every PUBACK of the batch
 
-One append is under way at a time. Nothing is acknowledged before it returned; when it raises, it
-is repeated every half second until it works, and the sockets are not read meanwhile.
+One batch is under way at a time; its appends to different partitions run side by side. Nothing is
+acknowledged before all have returned; one that raises is repeated, it alone, every half second
+until it works, and the sockets are not read meanwhile.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import structlog
 
 from bus.frames import encode_readings, encode_rows
 from bus.log import READINGS, REJECTED, Entry, Log
+from bus.partition import partition_of
 from ingest.counters import Counters
 from ingest.decode import Decoded, Decoder, Delivery, Rejected
 from metering.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
 RETRY_S = 0.5
+_Records = Mapping[str, Sequence[Entry]]
 _ROWS_MAX, _ROWS_BYTES_MAX = 1_000, 1 << 20
 """What one record of rejected rows holds at most (one row may be larger)."""
 
@@ -72,6 +75,8 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stamp_ms = 0
+        self._failing: dict[int, str] = {}
+        """Partitions whose append has failed and is being repeated, with the reason."""
 
     def now_ms(self) -> int:
         """The clock, but never backwards: records are stamped with it."""
@@ -90,6 +95,11 @@ class Intake:
         self._idle.clear()
         if self._bytes > self._gathered_bytes_max:
             self._set_held(True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything gathered is not durable yet."""
+        return not self._idle.is_set()
 
     async def idle(self) -> None:
         """Waits until everything gathered is durable and acknowledged."""
@@ -117,27 +127,43 @@ class Intake:
         refused = [parcel.refused for parcel in batch if parcel.refused is not None]
         return Decoded(decoded.readings, decoded.rejected + refused, decoded.received + len(refused))
 
-    async def _append(self, records: Mapping[str, Sequence[Entry]]) -> None:
-        """Returns when the records are durable, however long that takes."""
+    async def _append(self, records: _Records) -> None:
+        """Returns when the records are durable on all their partitions, however long that takes."""
+        partitions = self._log.partitions
+        if partitions == 1:
+            await self._append_to(0, records)
+            return
+        shares = _shares(records, partitions)
+        async with asyncio.TaskGroup() as appends:
+            for partition, share in shares.items():
+                appends.create_task(self._append_to(partition, share))
+
+    async def _append_to(self, partition: int, records: _Records) -> None:
         while True:
             try:
-                await self._log.append(records)
+                await self._log.append(records, partition)
             except Exception as error:  # noqa: BLE001 whatever it is: unacknowledged, and tried again
-                self._append_failed(error)
+                self._append_failed(error, partition)
                 await asyncio.sleep(RETRY_S)
             else:
                 break
-        if self._counters.append_error:
+        if self._failing:
+            self._append_worked(partition)
+
+    def _append_worked(self, partition: int) -> None:
+        self._failing.pop(partition, None)
+        self._counters.append_error = next(iter(self._failing.values()), "")
+        if not self._failing:
             _log.info("the log takes readings again, acknowledging goes on")
-            self._counters.append_error = ""
             self._set_held(self._bytes > self._gathered_bytes_max)
 
-    def _append_failed(self, error: Exception) -> None:
+    def _append_failed(self, error: Exception, partition: int) -> None:
         self._counters.append_errors += 1
         text = str(error) or type(error).__name__
-        if text != self._counters.append_error:
+        if text not in self._failing.values():
             tell = _log.error if isinstance(error, Unavailable) else _log.exception
             tell("the log does not take readings, nothing is acknowledged until it does", cause=text)
+        self._failing[partition] = text
         self._counters.append_error = text
         self._set_held(True)
 
@@ -156,6 +182,16 @@ class Intake:
         if held != self._held:
             self._held = held
             self._hold(held)
+
+
+def _shares(records: _Records, partitions: int) -> dict[int, dict[str, list[Entry]]]:
+    """The records by partition: everything of a plant on its own, what is of no plant on the first."""
+    shares: dict[int, dict[str, list[Entry]]] = {}
+    for topic, entries in records.items():
+        for entry in entries:
+            share = shares.setdefault(partition_of(entry.key, partitions), {})
+            share.setdefault(topic, []).append(entry)
+    return shares
 
 
 def _records(decoded: Decoded, stamp_ms: int) -> dict[str, list[Entry]]:

@@ -1,4 +1,4 @@
-"""Packets from the endpoint to its clients, as bytes (MQTT 3.1.1 and 5, chapter 3)."""
+"""Packets from the endpoint to its clients, and their parts, as bytes (MQTT 3.1.1 and 5, chapter 3)."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def connack(connect: Connect, limits: Limits, assigned_id: str = "") -> bytes:
             b"\x21" + limits.receive.to_bytes(2, "big"),
             b"\x24\x01",  # maximum QoS
             b"\x27" + limits.packet_bytes.to_bytes(4, "big"),
-            b"\x12" + _text(assigned_id) if assigned_id else b"",
+            b"\x12" + text(assigned_id) if assigned_id else b"",
             b"\x28\x00\x29\x00\x2a\x00",  # no wildcards, subscription identifiers, shared subscriptions
         )
     )
-    return _packet(0x20, b"\x00\x00" + _varint(len(properties)) + properties)
+    return packet(0x20, b"\x00\x00" + varint(len(properties)) + properties)
 
 
 def refusal(version: int, code: Code, detail: str = "", packet_bytes_max: int = 0) -> bytes:
@@ -60,15 +60,15 @@ def disconnect(version: int, code: Code, detail: str = "", packet_bytes_max: int
 def suback(version: int, packet_id: bytes, filters: Iterable[str]) -> bytes:
     """Refuses each subscription with the code that fits it."""
     if version == V5:
-        return _packet(0x90, packet_id + b"\x00" + bytes(_filter_code(f) for f in filters))
-    return _packet(0x90, packet_id + bytes(Code.UNSPECIFIED for _ in filters))
+        return packet(0x90, packet_id + b"\x00" + bytes(_filter_code(f) for f in filters))
+    return packet(0x90, packet_id + bytes(Code.UNSPECIFIED for _ in filters))
 
 
 def unsuback(version: int, packet_id: bytes, filters: Iterable[str]) -> bytes:
     """Says that there was no such subscription."""
     if version != V5:
-        return _packet(0xB0, packet_id)
-    return _packet(0xB0, packet_id + b"\x00" + bytes(Code.NO_SUBSCRIPTION_EXISTED for _ in filters))
+        return packet(0xB0, packet_id)
+    return packet(0xB0, packet_id + b"\x00" + bytes(Code.NO_SUBSCRIPTION_EXISTED for _ in filters))
 
 
 def _filter_code(topic_filter: str) -> Code:
@@ -81,23 +81,25 @@ def _filter_code(topic_filter: str) -> Code:
 
 def _with_reason(first: int, head: bytes, detail: str, packet_bytes_max: int) -> bytes:
     """With a reason string, unless the packet would then be more than the client takes."""
-    properties = b"\x1f" + _text(detail[:200]) if detail else b""
-    packet = _packet(first, head + _varint(len(properties)) + properties)
-    if packet_bytes_max and len(packet) > packet_bytes_max:
-        return _packet(first, head + b"\x00")
-    return packet
+    properties = b"\x1f" + text(detail[:200]) if detail else b""
+    whole = packet(first, head + varint(len(properties)) + properties)
+    if packet_bytes_max and len(whole) > packet_bytes_max:
+        return packet(first, head + b"\x00")
+    return whole
 
 
-def _packet(first: int, body: bytes) -> bytes:
-    return bytes((first,)) + _varint(len(body)) + body
+def packet(first: int, body: bytes) -> bytes:
+    """A packet of its first byte and what follows the remaining length."""
+    return bytes((first,)) + varint(len(body)) + body
 
 
-def _text(text: str) -> bytes:
-    raw = text.encode("utf-8", "replace")
+def text(value: str) -> bytes:
+    """A UTF-8 string with its length (1.5.4)."""
+    raw = value.encode("utf-8", "replace")
     return len(raw).to_bytes(2, "big") + raw
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
     """A variable byte integer (MQTT 5, 1.5.5)."""
     out = bytearray()
     while True:

@@ -1,16 +1,18 @@
-"""What an MQTT connection tells the endpoint, and the reason codes both sides speak (MQTT 5, 2.4)."""
+"""What an MQTT connection tells endpoint or collector, and the reason codes of MQTT 5 (2.4)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 V3, V5 = 4, 5
 """Protocol levels of MQTT 3.1.1 and MQTT 5, as CONNECT carries them."""
 
 
 class Code(IntEnum):
-    """MQTT 5 reason codes that the endpoint sends."""
+    """MQTT 5 reason codes that the endpoint sends, or that tell the collector something."""
 
     SUCCESS = 0x00
     NO_SUBSCRIPTION_EXISTED = 0x11
@@ -24,6 +26,8 @@ class Code(IntEnum):
     NOT_AUTHORIZED = 0x87
     SERVER_UNAVAILABLE = 0x88
     SERVER_SHUTTING_DOWN = 0x8B
+    SERVER_BUSY = 0x89
+    BANNED = 0x8A
     BAD_AUTHENTICATION_METHOD = 0x8C
     KEEP_ALIVE_TIMEOUT = 0x8D
     SESSION_TAKEN_OVER = 0x8E
@@ -112,10 +116,14 @@ class Oversize:
 
 @dataclass(frozen=True, slots=True)
 class BadTopic:
-    """A PUBLISH whose topic no PUBLISH may have; ``topic``: made printable. A Failure follows."""
+    """A PUBLISH whose topic no PUBLISH may have; ``topic``: made printable.
+
+    From a client, a Failure follows; from a broker it is one more message to be acknowledged.
+    """
 
     topic: str
     payload: bytes
+    packet_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,4 +163,41 @@ class Failure:
     reply: bytes
 
 
-Event = Connect | Publishes | Oversize | BadTopic | Ping | Subscribe | Unsubscribe | Disconnect | Failure
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """A broker's CONNACK. ``code``: 0 or why it refuses (3.1.1's codes are given as those of MQTT 5).
+
+    ``given``: properties by identifier, none in 3.1.1.
+    """
+
+    session_present: bool
+    code: int
+    given: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A broker's SUBACK or UNSUBACK; ``codes``: one for each filter, none for UNSUBACK in 3.1.1."""
+
+    packet_id: bytes
+    codes: tuple[int, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """A broker's PINGRESP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """A broker's DISCONNECT (MQTT 5 only)."""
+
+    code: int
+    reason: str
+
+
+Event = (
+    Connect | Publishes | Oversize | BadTopic | Ping | Subscribe | Unsubscribe | Disconnect | Failure
+    | Welcome | Answer | Pong | Farewell
+)  # fmt: skip

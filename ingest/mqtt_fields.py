@@ -11,6 +11,7 @@ SESSION_EXPIRY, RECEIVE_MAXIMUM, PACKET_BYTES_MAX = 0x11, 0x21, 0x27
 PROBLEM_INFORMATION, RESPONSE_INFORMATION = 0x17, 0x19
 AUTH_METHOD, AUTH_DATA, TOPIC_ALIAS, TOPIC_ALIAS_MAX = 0x15, 0x16, 0x23, 0x22
 USER_PROPERTY, REASON, SUBSCRIPTION_ID = 0x26, 0x1F, 0x0B
+ASSIGNED_ID, SERVER_KEEP_ALIVE, QOS_MAX = 0x12, 0x13, 0x24
 
 CONNECT_PROPERTIES = frozenset(
     (
@@ -23,6 +24,14 @@ PUBLISH_PROPERTIES = frozenset((0x01, 0x02, TOPIC_ALIAS, 0x08, 0x09, USER_PROPER
 SUBSCRIBE_PROPERTIES = frozenset((SUBSCRIPTION_ID, USER_PROPERTY))
 UNSUBSCRIBE_PROPERTIES = frozenset((USER_PROPERTY,))
 DISCONNECT_PROPERTIES = frozenset((SESSION_EXPIRY, REASON, USER_PROPERTY))
+CONNACK_PROPERTIES = frozenset(
+    (
+        *(SESSION_EXPIRY, RECEIVE_MAXIMUM, QOS_MAX, 0x25, PACKET_BYTES_MAX, ASSIGNED_ID, TOPIC_ALIAS_MAX),
+        *(REASON, USER_PROPERTY, 0x28, 0x29, 0x2A, SERVER_KEEP_ALIVE, 0x1A, 0x1C, AUTH_METHOD, AUTH_DATA),
+    )
+)
+ACK_PROPERTIES = frozenset((REASON, USER_PROPERTY))
+BROKER_DISCONNECT_PROPERTIES = frozenset((SESSION_EXPIRY, REASON, USER_PROPERTY, 0x1C))
 
 _NOT_ZERO = frozenset((RECEIVE_MAXIMUM, PACKET_BYTES_MAX, SUBSCRIPTION_ID))
 _AT_MOST_ONE = frozenset((0x01, PROBLEM_INFORMATION, RESPONSE_INFORMATION))
@@ -94,10 +103,10 @@ class Fields:
 
 
 _READERS: dict[int, Callable[[Fields], Any]] = {
-    **dict.fromkeys((0x01, 0x17, 0x19), lambda fields: fields.number(1)),
-    **dict.fromkeys((0x21, 0x22, 0x23), lambda fields: fields.number(2)),
+    **dict.fromkeys((0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A), lambda fields: fields.number(1)),
+    **dict.fromkeys((0x13, 0x21, 0x22, 0x23), lambda fields: fields.number(2)),
     **dict.fromkeys((0x02, 0x11, 0x18, 0x27), lambda fields: fields.number(4)),
-    **dict.fromkeys((0x03, 0x08, 0x15, 0x1F), Fields.text),
+    **dict.fromkeys((0x03, 0x08, 0x12, 0x15, 0x1A, 0x1C, 0x1F), Fields.text),
     **dict.fromkeys((0x09, 0x16), Fields.binary),
     SUBSCRIPTION_ID: Fields.varint,
     USER_PROPERTY: lambda fields: (fields.text(), fields.text()),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 
 import pytest
+
+LIMIT_S = 3600 if os.environ.get("METERFLOW_LONG") == "1" else 60
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -15,5 +18,5 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     names = inspect.signature(pyfuncitem.function).parameters
     values = {name: pyfuncitem.funcargs[name] for name in names}
-    asyncio.run(asyncio.wait_for(pyfuncitem.function(**values), 60))
+    asyncio.run(asyncio.wait_for(pyfuncitem.function(**values), LIMIT_S))
     return True
