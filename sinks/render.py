@@ -15,6 +15,7 @@ Each line is put together in SQL and comes back as Arrow text, whose buffer alre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -48,6 +49,10 @@ class Selection(NamedTuple):
     parameters: Sequence[object]
     order: str
     limit: int | None = None
+
+
+Source = Callable[[str, int], Iterator[Any]]
+"""Gives Arrow batches of the rows, in their order, for a SELECT list and the most rows of a batch."""
 
 
 def order_by(table: Table, newest_first: bool = False, *, then: Sequence[str] = ()) -> str:
@@ -84,11 +89,26 @@ def table_chunks(table: str, data: pa.Table, format: Format) -> Iterator[bytes]:
 
 def chunks(connection: duckdb.DuckDBPyConnection, rows: Selection, format: Format) -> Iterator[bytes]:
     """A file of the selected rows in chunks. Raises UsageError for a format that is none."""
+    return rendered(rows.table, partial(read, connection, rows), format)
+
+
+def rendered(table: Table, source: Source, format: Format) -> Iterator[bytes]:
+    """A file of the rows of a source in chunks. Raises UsageError for a format that is none."""
     if format not in get_args(Format):
         raise UsageError(f"unknown format {format!r}", hint="Formats are csv, json and parquet.")
     if format == "parquet":
-        return _parquet(connection, rows)
-    return _csv(connection, rows) if format == "csv" else _json(connection, rows)
+        return _parquet(table, source)
+    return _csv(table, source) if format == "csv" else _json(table, source)
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection, rows: Selection, what: str, rows_max: int = CHUNK_ROWS
+) -> Iterator[Any]:
+    """A ``Source`` of the rows that one connection selects."""
+    limit = "" if rows.limit is None else f" LIMIT {int(rows.limit)}"
+    sql = f"SELECT {what} FROM ({rows.sql}) AS selected ORDER BY {rows.order}{limit}"
+    batches: Iterator[Any] = connection.sql(sql, params=list(rows.parameters)).to_arrow_reader(rows_max)
+    return batches
 
 
 def amount_text(name: str) -> str:
@@ -118,10 +138,10 @@ _TEXTS: dict[Kind, Callable[[str], str]] = {
 }
 
 
-def _csv(connection: duckdb.DuckDBPyConnection, rows: Selection) -> Iterator[bytes]:
-    yield (",".join(rows.table.names) + "\n").encode()
-    cells = ", ".join(f"coalesce({_csv_cell(column)}, '')" for column in rows.table.columns)
-    for batch in _read(connection, rows, f"concat_ws(',', {cells}) || chr(10)"):
+def _csv(table: Table, source: Source) -> Iterator[bytes]:
+    yield (",".join(table.names) + "\n").encode()
+    cells = ", ".join(f"coalesce({_csv_cell(column)}, '')" for column in table.columns)
+    for batch in source(f"concat_ws(',', {cells}) || chr(10)", CHUNK_ROWS):
         yield _text_bytes(batch.column(0))
 
 
@@ -133,11 +153,11 @@ def _csv_cell(column: Column) -> str:
     return f"""CASE WHEN regexp_matches({text}, '[,"\\r\\n]') THEN {within_quotes} ELSE {text} END"""
 
 
-def _json(connection: duckdb.DuckDBPyConnection, rows: Selection) -> Iterator[bytes]:
-    cells = ", ',', ".join(f"'\"{column.name}\":', {_json_cell(column)}" for column in rows.table.columns)
+def _json(table: Table, source: Source) -> Iterator[bytes]:
+    cells = ", ',', ".join(f"'\"{column.name}\":', {_json_cell(column)}" for column in table.columns)
     yield b"["
     between = b"\n"
-    for batch in _read(connection, rows, f"concat(',', chr(10), '{{', {cells}, '}}')"):
+    for batch in source(f"concat(',', chr(10), '{{', {cells}, '}}')", CHUNK_ROWS):
         body = _text_bytes(batch.column(0))
         if body:
             yield between + body[2:]
@@ -154,23 +174,15 @@ def _json_cell(column: Column) -> str:
     return f"coalesce({text}, 'null')"
 
 
-def _parquet(connection: duckdb.DuckDBPyConnection, rows: Selection) -> Iterator[bytes]:
-    fields = schema(rows.table)
+def _parquet(table: Table, source: Source) -> Iterator[bytes]:
+    fields = schema(table)
     wanted = fields.remove(fields.get_field_index(POSITION))
     file = _Chunks()
     with pq.ParquetWriter(pa.PythonFile(file, mode="w"), wanted, compression="zstd") as writer:
-        for batch in _read(connection, rows, listed(rows.table.names), ROW_GROUP_ROWS):
+        for batch in source(listed(table.names), ROW_GROUP_ROWS):
             writer.write_table(pa.Table.from_batches([batch]).cast(wanted))
             yield file.take()
     yield file.take()
-
-
-def _read(
-    connection: duckdb.DuckDBPyConnection, rows: Selection, what: str, rows_max: int = CHUNK_ROWS
-) -> Any:
-    limit = "" if rows.limit is None else f" LIMIT {int(rows.limit)}"
-    sql = f"SELECT {what} FROM ({rows.sql}) AS selected ORDER BY {rows.order}{limit}"
-    return connection.sql(sql, params=list(rows.parameters)).to_arrow_reader(rows_max)
 
 
 def _text_bytes(column: Any) -> bytes:

@@ -1,0 +1,151 @@
+"""Line protocol for whole tables of rows: column by column, each distinct text escaped once.
+
+See https://docs.influxdata.com/influxdb/v2/reference/syntax/line-protocol/ for what a line is, and
+influx_layout.py for what is a tag, a field, the time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from metering.tables import POSITION, Kind
+from sinks.influx_layout import BLANK, Measurement, field_name
+from sinks.influx_points import Points, prefix
+
+_COMBINED_MAX = 1 << 12
+_EXACT_MAX = 1 << 53
+_NANO, _MICRO = 10**9, 10**6
+_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"'})
+_INTEGERS = frozenset((Kind.TIME, Kind.INTEGER))
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines in one buffer; line i is ``data[offsets[i]:offsets[i + 1]]``, with its line feed."""
+
+    data: memoryview
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def body(self, first: int, last: int) -> bytes:
+        """Lines ``first`` to before ``last``, as they are sent."""
+        return bytes(self.data[self.offsets[first] : self.offsets[last]])
+
+    @classmethod
+    def of(cls, lines: list[bytes]) -> Lines:
+        """Lines that are there already, each with its line feed."""
+        sizes = np.fromiter(map(len, lines), np.int64, len(lines))
+        return cls(memoryview(b"".join(lines)), np.concatenate([[0], np.cumsum(sizes)]))
+
+
+def lines(layout: Measurement, rows: pa.Table, points: Points, *, history: bool = False) -> Lines:
+    """A line for each row, which must be storable; rows have the columns of ``bus.frames.schema``."""
+    name = layout.history if history else layout.name
+    beginnings = pa.array([f"{prefix(name, tags)} {POSITION}=" for tags in points.tags], pa.utf8())
+    pieces: list[Any] = [
+        beginnings.take(pa.array(points.series)),
+        _plain(rows[POSITION].cast(pa.int64())),
+        "i",
+    ]
+    kinds = {column.name: column.kind for column in layout.columns}
+    pieces += _texts(rows, tuple(n for n, kind in kinds.items() if kind is Kind.TEXT))
+    for column, kind in kinds.items():
+        if kind is not Kind.TEXT:
+            pieces += _number(field_name(column), kind, rows[column].combine_chunks())
+    pieces += [" ", pa.array(points.times).cast(pa.utf8()), "\n"]
+    return _joined(pieces)
+
+
+def known(layout: Measurement, rows: pa.Table) -> NDArray[np.int64]:
+    """Of each row which of ``layout.unknowable`` it has: a bit each."""
+    bits = np.zeros(len(rows), np.int64)
+    for i, name in enumerate(layout.unknowable):
+        column = rows[name].combine_chunks()
+        if pa.types.is_floating(column.type):
+            column = _finite(column)
+        bits |= np.asarray(column.is_valid()).astype(np.int64) << i
+    return bits
+
+
+def doubles(amounts: Any) -> Any:
+    """The nearest double of each exact decimal of 9 places."""
+    array = amounts.combine_chunks() if isinstance(amounts, pa.ChunkedArray) else amounts
+    pairs = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
+    low, high = pairs[::2], pairs[1::2]
+    coarse = low // 1000  # amounts have six places but for odd units: then this is all of it
+    whole = np.array_equal(coarse * 1000, low)
+    digits, scale = (coarse, _MICRO) if whole else (low, _NANO)
+    if np.array_equal(high, low >> 63) and (len(low) == 0 or np.abs(digits).max() < _EXACT_MAX):
+        # both sides are exact, so the quotient is the nearest double
+        mask = None if array.null_count == 0 else np.asarray(array.is_null())
+        return pa.array(digits / scale, pa.float64(), mask=mask)
+    return array.cast(pa.utf8()).cast(pa.float64())
+
+
+def _plain(column: Any) -> Any:
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return array.cast(pa.utf8())
+
+
+def _finite(column: Any) -> Any:
+    """Line protocol has no NaN and no infinity: they are unknown."""
+    finite = pc.is_finite(column)
+    return column if pc.all(finite, min_count=0).as_py() else pc.if_else(finite, column, None)
+
+
+def _number(name: str, kind: Kind, column: Any) -> list[Any]:
+    suffix = "i" if kind in _INTEGERS else ""
+    if kind is Kind.AMOUNT and not pa.types.is_floating(column.type):
+        column = doubles(column)
+    if column.null_count == len(column):
+        return []
+    values = column.cast(pa.int64()) if kind in _INTEGERS else _finite(column)
+    if values.null_count == 0:
+        return [f",{name}=", values.cast(pa.utf8()), suffix]
+    texts = pc.binary_join_element_wise(pa.scalar(f",{name}="), values.cast(pa.utf8()), pa.scalar(suffix), "")
+    return [pc.fill_null(texts, "")]
+
+
+def _texts(rows: pa.Table, names: tuple[str, ...]) -> list[Any]:
+    """Texts as pieces; those of few different words are put together before they are dealt out."""
+    pieces: list[Any] = []
+    together, codes = [""], np.zeros(len(rows), np.int64)
+    for name in names:
+        encoded = rows[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        its = [_text(name, word) for word in encoded.dictionary.to_pylist()]
+        mine = encoded.indices.to_numpy()
+        if len(its) * len(together) <= _COMBINED_MAX:
+            codes = codes * len(its) + mine
+            together = [one + other for one in together for other in its]
+        else:
+            pieces.append(pa.array(its, pa.utf8()).take(pa.array(mine)))
+    return [pa.array(together, pa.utf8()).take(pa.array(codes)), *pieces]
+
+
+@lru_cache(maxsize=1 << 14)
+def _text(name: str, word: str | None) -> str:
+    stored = word if word and word.strip(BLANK) else (word or "") + BLANK
+    return f',{field_name(name)}="{stored.translate(_ESCAPED)}"'
+
+
+def _joined(pieces: list[Any]) -> Lines:
+    merged: list[Any] = []
+    for piece in pieces:
+        if isinstance(piece, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += piece
+        elif not (isinstance(piece, str) and not piece):
+            merged.append(piece)
+    arrays = [pa.scalar(piece) if isinstance(piece, str) else piece for piece in merged]
+    joined = pc.binary_join_element_wise(*arrays, "")
+    assert joined.null_count == 0
+    offsets = np.frombuffer(joined.buffers()[1], np.int32)[joined.offset : joined.offset + len(joined) + 1]
+    return Lines(memoryview(joined.buffers()[2] or b""), offsets.astype(np.int64))

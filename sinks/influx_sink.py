@@ -1,0 +1,296 @@
+"""From the log into InfluxDB: the results and rejected messages of one partition, in order, none skipped.
+
+The position on the log moves only when InfluxDB has said 204 to everything before it, together with the
+rows of ``rejected`` for what it refused. A process that is killed in between stores the same rows again,
+as the same points: ``influx_merge.py`` sees to it that no older row stays as the last word.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bus.frames import decode_table, encode_rows
+from bus.log import REJECTED, RESULTS, Entry, Log, Record
+from metering.errors import Unavailable
+from metering.tables import POSITION
+from sinks.influx_client import InfluxSettings
+from sinks.influx_layout import measurement
+from sinks.influx_store import REJECTED_LOG, RESULTS_LOG, InfluxStore, Turned
+from sinks.influx_writer import Stopped
+
+log = logging.getLogger(__name__)
+
+CONSUMER, REJECTED_CONSUMER = "sink", "sink-rejected"
+"""Names of the sink's positions on the topics ``results`` and ``rejected``."""
+BATCH_BYTES_MAX = 512 << 10
+"""Of encoded records at once; a quarter of the embedded store's, so that an outage costs no memory."""
+REST_RATIO, REST_S_MAX = 1, 0.1
+RETRY_S = 0.5
+_IDLE_S, _MEASURE_S = 5.0, 1.0
+
+
+class InfluxSink:
+    """Stores one partition's results. One ``run`` at a time; counters are plain, read them any time.
+
+    ``rows``: stored by table; ``flushes``; ``flush_s``: how long the last took; ``lag``: records not
+    yet stored; ``refused``: rows that InfluxDB would not take, which are on ``rejected`` now;
+    ``unshown``: those of them that were rows of ``rejected`` themselves, and are nowhere but on the
+    log; ``moved_s``: when it last stored something, or had nothing to store (monotonic clock).
+    """
+
+    def __init__(self, source: Log, settings: InfluxSettings, partition: int = 0) -> None:
+        self.rows: Counter[str] = Counter()
+        self.flushes = 0
+        self.flush_s = 0.0
+        self.lag = 0
+        self.refused = 0
+        self.unshown = 0
+        self.moved_s = time.monotonic()
+        self.partition = partition
+        self._log = source
+        self._store = InfluxStore(settings, partition=partition)
+        self._positions = {CONSUMER: 0, REJECTED_CONSUMER: 0}
+        self._log_error = ""
+        self._said: set[str] = set()
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._stored = asyncio.Event()
+        self._stopped.set()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether nothing can be stored now. It is tried again, without a restart."""
+        return self._store.writer.stalled or bool(self._log_error)
+
+    @property
+    def reason(self) -> str:
+        """Why it is stalled, and what to do about it; else empty."""
+        return self._store.writer.reason or self._log_error
+
+    @property
+    def person(self) -> bool:
+        """Whether it is stalled until a person does something (token, bucket, right)."""
+        return self._store.writer.person
+
+    @property
+    def failures(self) -> int:
+        """Attempts that InfluxDB did not answer, or refused."""
+        return self._store.writer.failures
+
+    def position(self) -> int:
+        """The offset of ``results`` up to which everything is stored."""
+        return self._positions[CONSUMER]
+
+    def rejected_position(self) -> int:
+        """The same of ``rejected``."""
+        return self._positions[REJECTED_CONSUMER]
+
+    async def run(self) -> None:
+        """Stores until ``stop``; waits for InfluxDB and the log as long as it takes.
+
+        Raises NotOwner when the partition has gone to another copy, and MeterflowError for a record
+        that cannot be read: nothing is skipped. Either way nothing is lost.
+        """
+        self._stopped.clear()
+        self._store.writer.start()
+        try:
+            while not self._stopping.is_set() and not await self._persist(self._load):
+                pass
+            while not self._stopping.is_set():
+                await self._persist(self._step)
+        finally:
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Ends ``run``; waits for the request in hand, not for InfluxDB to come back."""
+        self._stopping.set()
+        self._store.writer.stop()
+        await self._stopped.wait()
+
+    async def close(self) -> None:
+        """Lets go of the connections; ``run`` must have ended."""
+        await asyncio.to_thread(self._store.close)
+
+    async def caught_up(self) -> None:
+        """Waits until everything that is on the log now is stored."""
+        ends = await self._ends()
+        while any(self._positions[name] < end for name, end in ends.items()):
+            stored = self._stored
+            await stored.wait()
+
+    async def _persist(self, step: Callable[[], Awaitable[None]]) -> bool:
+        """One step, true; what the log cannot give or take now is tried again later."""
+        try:
+            await step()
+        except Unavailable as error:
+            if not self._log_error:
+                log.error("the log does not answer; what is to be stored waits there: %s", error)
+            self._log_error = str(error)
+            await self._sleep(RETRY_S)
+            return False
+        self._log_error = ""
+        return True
+
+    async def _load(self) -> None:
+        for name in self._positions:
+            snapshot = await self._log.load(name, self.partition)
+            self._positions[name] = max(snapshot.done, snapshot.offset)
+
+    async def _step(self) -> None:
+        started = time.perf_counter()
+        moved = await self._advance(RESULTS, CONSUMER, RESULTS_LOG)
+        moved |= await self._advance(REJECTED, REJECTED_CONSUMER, REJECTED_LOG)
+        await self._measure()
+        if moved:
+            self._taken(time.perf_counter() - started)
+            await self._sleep(0.0 if self.lag else min(self.flush_s * REST_RATIO, REST_S_MAX))
+        elif not self._stopping.is_set():
+            if self.lag:  # the log has let go of it, or has not fetched it yet
+                await self._sleep(REST_S_MAX)
+            else:
+                self.moved_s = time.monotonic()
+            await self._wait()
+
+    async def _advance(self, topic: str, consumer: str, name: str) -> bool:
+        """Stores the next records of a topic, and moves the position behind them."""
+        position = self._positions[consumer]
+        records = await self._log.read(topic, position, partition=self.partition, bytes_max=BATCH_BYTES_MAX)
+        if not records:
+            return False
+        try:
+            turned = await self._watched(asyncio.to_thread(self._write, records, name))
+        except Stopped:
+            return False
+        entries = self._rejections(turned, name, records[-1].stamp_ms)
+        await self._commit(consumer, records[-1].offset + 1, entries)
+        return True
+
+    async def _watched(self, writing: Coroutine[Any, Any, list[Turned]]) -> list[Turned]:
+        """The same, with ``lag`` kept up while InfluxDB is away."""
+        task = asyncio.ensure_future(writing)
+        while not (await asyncio.wait({task}, timeout=_MEASURE_S))[0]:
+            with suppress(Unavailable):
+                await self._measure()
+        return task.result()
+
+    def _write(self, records: Sequence[Record], name: str) -> list[Turned]:
+        frames = [
+            decode_table(record.value) if name == RESULTS_LOG else _placed(record) for record in records
+        ]
+        turned = self._store.store(frames, name)
+        for table, rows in frames:
+            self.rows[table] += len(rows)
+        for each in turned:
+            self.rows[each.table] -= 1
+        return turned
+
+    def _rejections(self, turned: Sequence[Turned], name: str, stamp_ms: int) -> list[Entry]:
+        """What was refused, as a record of ``rejected``. Refused rows of that topic itself stay there only:
+        said again, they would be refused again, for ever.
+        """
+        self.refused += len(turned)
+        if not turned:
+            return []
+        log.warning(
+            "InfluxDB refused %d rows, first: %s: %s", len(turned), turned[0].reason, turned[0].detail
+        )
+        if name == REJECTED_LOG:
+            self.unshown += len(turned)
+            return []
+        said = [each for each in turned if not self._is_said(each)]
+        rows = [
+            {
+                "received": stamp_ms,
+                "topic": "",
+                "point": each.point,
+                "time": each.time_ms,
+                "reason": each.reason,
+                "detail": f"{each.table}: {each.detail}",
+                "payload": each.payload,
+            }
+            for each in said
+        ]
+        return [Entry("", encode_rows("rejected", rows), stamp_ms)] if rows else []
+
+    def _is_said(self, turned: Turned) -> bool:
+        """Rows that say how things stand now come with every batch. In a bucket whose retention refuses
+        them, once is enough.
+        """
+        said = turned.table in self._said
+        if measurement(turned.table).time is None:
+            self._said.add(turned.table)
+        return said
+
+    async def _commit(self, consumer: str, done: int, entries: Sequence[Entry]) -> None:
+        """Moves the position, for ever if need be: what it is about is stored."""
+        topics = {REJECTED: entries} if entries else {}
+        while True:
+            try:
+                await self._log.commit(consumer, done, topics, self.partition)
+                break
+            except Unavailable as error:
+                self._log_error = str(error)
+                await self._sleep(RETRY_S)
+                if await self._committed(consumer) >= done:
+                    break
+                if self._stopping.is_set():
+                    raise
+        self._positions[consumer] = done
+
+    async def _committed(self, consumer: str) -> int:
+        """How far it is known to have come; -1 while the log does not say."""
+        with suppress(Unavailable):
+            snapshot = await self._log.load(consumer, self.partition)
+            return max(snapshot.done, snapshot.offset)
+        return -1
+
+    def _taken(self, seconds: float) -> None:
+        self.flushes += 1
+        self.flush_s = seconds
+        self.moved_s = time.monotonic()
+        self._stored.set()
+        self._stored = asyncio.Event()
+
+    async def _measure(self) -> None:
+        ends = await self._ends()
+        self.lag = sum(max(end - self._positions[name], 0) for name, end in ends.items())
+
+    async def _ends(self) -> dict[str, int]:
+        topics = {CONSUMER: RESULTS, REJECTED_CONSUMER: REJECTED}
+        return {name: await self._log.end(topic, self.partition) for name, topic in topics.items()}
+
+    async def _wait(self) -> None:
+        """Until a record comes, or the stop."""
+        offsets = {RESULTS: self.position(), REJECTED: self.rejected_position()}
+        waits = [
+            asyncio.ensure_future(self._log.wait(topic, offset, _IDLE_S, self.partition))
+            for topic, offset in offsets.items()
+        ]
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([*waits, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*waits, stopping):
+                task.cancel()
+            await asyncio.gather(*waits, stopping, return_exceptions=True)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+
+def _placed(record: Record) -> tuple[str, pa.Table]:
+    """Rows of a rejected message; where they stand on the log tells a replay from a second one like it."""
+    table, rows = decode_table(record.value)
+    column = rows.schema.get_field_index(POSITION)
+    return table, rows.set_column(column, POSITION, pa.array(np.full(len(rows), record.offset, np.int64)))
