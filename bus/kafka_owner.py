@@ -63,12 +63,18 @@ class Owner:
                 return Snapshot(self._head.offset, chunks, max(self._done, self._head.offset))
 
     async def commit(self, done: int, parts: Mapping[Place, Sequence[Raw]]) -> None:
-        """Appends and moves ``done`` forward; what had happened when nothing was heard of it stays done."""
+        """Appends and moves ``done`` forward; one that would not is a repetition."""
         async with self._turn:
-            unsure = self._is is _Is.UNSURE
             await self._ready()
-            if not (unsure and self._done >= done):
-                await self._transact(parts, max(done, self._done))
+            if done > self._done:
+                await self._transact(parts, done)
+
+    async def confirm(self) -> None:
+        """Raises NotOwner where the partition is lost."""
+        async with self._turn:
+            await self._ready()
+            with self._watched():
+                await self._producer.start(over=False)
 
     async def save(self, offset: int, chunks: Mapping[str, bytes], dropped: Sequence[str]) -> None:
         """Brings the saved state forward."""

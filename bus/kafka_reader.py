@@ -119,9 +119,9 @@ class Cursor:
             if record is None:
                 break
             values.append(record.value or b"")
-            rest = list(self._records)
-            values.extend([record.value or b"" for record in rest])
-            stamp_ms = (rest or [record])[-1].timestamp
+            for record in self._records:  # one by one: thousands at once are work for the collector
+                values.append(record.value or b"")
+            stamp_ms = record.timestamp
         self.low = self._in_hand_from()
         return Values(values, self.low, stamp_ms)
 

@@ -77,9 +77,9 @@ class Log(Protocol):
     ) -> None:
         """Appends a consumer's results and moves its ``done`` forward, durable, all or nothing.
 
-        Raises NotOwner when somebody else works on the consumer's partition now; nothing was appended
-        then. After Unavailable it is unknown whether it happened: ``load`` tells, and until then
-        nothing may be committed.
+        One that does not move it forward is a repetition, and appends nothing: after Unavailable it is
+        unknown whether it happened, and the same may be tried again. Raises NotOwner when somebody else
+        works on the consumer's partition now; nothing was appended then.
         """
 
     async def read(
@@ -101,6 +101,13 @@ class Log(Protocol):
 
     async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
         """Lets go of records before ``offset``; reading there starts at the first kept one."""
+
+    async def confirm(self, consumer: str, partition: int = 0) -> None:
+        """Raises NotOwner when somebody else works on the consumer's partition now.
+
+        For what cannot be part of a commit: writes to other storage, which a copy that was frozen for a
+        while must not do late.
+        """
 
     async def save(
         self,

@@ -118,6 +118,10 @@ class KafkaLog:
             await self._connection.patiently("let records go", lambda: self._delete(place, goal))
             self._reader.forget(place)
 
+    async def confirm(self, consumer: str, partition: int = 0) -> None:
+        self._check_open()
+        await self._owner(consumer, partition).confirm()
+
     async def save(
         self,
         consumer: str,

@@ -55,8 +55,9 @@ class MemoryLog:
         self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
     ) -> None:
         before = await self.load(consumer, partition)
-        await self.append(topics, partition)
-        self._snapshots[consumer, partition] = replace(before, done=max(before.done, done))
+        if done > before.done:
+            await self.append(topics, partition)
+            self._snapshots[consumer, partition] = replace(before, done=done)
 
     async def read(
         self,
@@ -93,6 +94,9 @@ class MemoryLog:
         gone = min(max(offset - found.first, 0), len(found.records))
         del found.records[:gone]
         found.first += gone
+
+    async def confirm(self, consumer: str, partition: int = 0) -> None:  # noqa: ARG002 one process has it all
+        self._check_open()
 
     async def save(
         self,

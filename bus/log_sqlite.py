@@ -67,6 +67,8 @@ class SqliteLog:
         self._grown = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         self._appends = 0
+        self._done: dict[tuple[str, int], int] = {}
+        """Of consumers, as far as it is known here."""
         self._waiting = 0
 
     @property
@@ -80,9 +82,16 @@ class SqliteLog:
     async def commit(
         self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
     ) -> None:
+        key = consumer, partition
+        if key not in self._done:
+            await self.load(consumer, partition)
+        if done <= self._done[key]:
+            return
         self._appends += 1
         write = committing(consumer, partition, done)
+        before = self._done.pop(key)  # unknown until this one is heard of
         await self._write(Change(topics=topics, partition=partition, write=write, size=_size(topics)))
+        self._done[key] = max(before, done)
 
     async def read(
         self,
@@ -121,6 +130,9 @@ class SqliteLog:
         while self._extent(topic, partition).first < goal:
             await self._write(Change(write=trimming(topic, partition, goal)))
 
+    async def confirm(self, consumer: str, partition: int = 0) -> None:  # noqa: ARG002 one process has it all
+        self._check_open()
+
     async def save(
         self,
         consumer: str,
@@ -130,13 +142,19 @@ class SqliteLog:
         partition: int = 0,
     ) -> None:
         size = sum(map(len, chunks.values()))
+        known = self._done.pop((consumer, partition), None)
         await self._write(Change(write=saving(consumer, partition, offset, chunks, dropped), size=size))
+        if known is not None:
+            self._done[consumer, partition] = max(known, offset)
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         self._check_open()
-        return await self._readers.snapshot(consumer, partition)
+        snapshot = await self._readers.snapshot(consumer, partition)
+        self._done[consumer, partition] = snapshot.done
+        return snapshot
 
     async def forget(self, consumer: str, partition: int = 0) -> None:
+        self._done.pop((consumer, partition), None)
         await self._write(Change(write=forgetting(consumer, partition)))
 
     async def close(self) -> None:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from importlib import import_module
 
 import click
+
+BENCHES = ("ingest", "compute", "store", "latency", "core", "kafka", "mqtt-kafka", "influxdb", "publish")
 
 
 def run(name: str, as_json: bool) -> None:
     """Runs one benchmark and prints its figures."""
     if name == "store":
-        from benchmarks import store
+        _store(as_json)
+        return
+    started: Callable[[bool], object] = import_module(f"benchmarks.{name.replace('-', '_')}").run
+    started(as_json)
 
-        figures = store.run()
-        click.echo(
-            json.dumps(figures, indent=2) if as_json else "\n".join(f"{k:28} {v}" for k, v in figures.items())
-        )
-    elif name == "ingest":
-        from benchmarks import ingest
 
-        ingest.run(as_json)
-    elif name == "compute":
-        from benchmarks import compute
+def _store(as_json: bool) -> None:
+    from benchmarks import store
 
-        compute.run(as_json)
-    else:
-        from benchmarks import latency
-
-        latency.run(as_json)
+    figures = store.run()
+    click.echo(
+        json.dumps(figures, indent=2) if as_json else "\n".join(f"{k:28} {v}" for k, v in figures.items())
+    )

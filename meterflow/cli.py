@@ -12,12 +12,19 @@ from typing import Any, TypeVar
 import click
 
 from meterflow import __version__
+from meterflow.benches import BENCHES
 from metering.errors import MeterflowError
 from metering.query import Format
 
 F = TypeVar("F", bound=Callable[..., Any])
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+SETTINGS = click.option(
+    "--settings",
+    type=FILE,
+    envvar="METERFLOW_SETTINGS",
+    help="The settings file, or METERFLOW_SETTINGS.",
+)
 
 
 def reported(command: F) -> F:
@@ -66,6 +73,57 @@ def up(site: Path | None, **options: Any) -> None:
     from meterflow import running
 
     running.up(site, **options)
+
+
+@main.command()
+@SETTINGS
+@reported
+def ingest(settings: Path | None) -> None:
+    """Takes readings from a broker, from meters or from a topic of JSON, onto Kafka."""
+    from meterflow import roles
+
+    roles.run("ingest", settings)
+
+
+@main.command()
+@SETTINGS
+@reported
+def process(settings: Path | None) -> None:
+    """Makes results of the readings on Kafka; copies share the work."""
+    from meterflow import roles
+
+    roles.run("process", settings)
+
+
+@main.command()
+@SETTINGS
+@reported
+def sink(settings: Path | None) -> None:
+    """Stores the results on Kafka in InfluxDB; copies share the work."""
+    from meterflow import roles
+
+    roles.run("sink", settings)
+
+
+@main.command()
+@SETTINGS
+@reported
+def web(settings: Path | None) -> None:
+    """Serves the page and its API over the results in InfluxDB."""
+    from meterflow import roles
+
+    roles.run("web", settings)
+
+
+@main.command()
+@SETTINGS
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def doctor(settings: Path | None, as_json: bool) -> None:
+    """Looks at every connection, right and version that the settings need, and says what to do."""
+    from meterflow import doctor as examining
+
+    raise SystemExit(examining.doctor(settings, as_json))
 
 
 @main.command()
@@ -128,6 +186,7 @@ def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: Format, a
 @click.option(
     "--data", type=FOLDER, default=Path("data"), show_default=True, help="What up or compute wrote."
 )
+@click.option("--settings", type=FILE, help="A settings file: from its InfluxDB instead of a folder.")
 @click.option(
     "--format", "form", type=click.Choice(["csv", "parquet", "json"]), default="csv", show_default=True
 )
@@ -136,11 +195,11 @@ def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: Format, a
 @click.option("--as-of", "as_of", help="RFC 3339: rows as they were reported at that instant.")
 @click.option("--history", is_flag=True, help="Every reported row, superseded ones too.")
 @reported
-def export(table: str, data: Path, form: Format, **selection: Any) -> None:
+def export(table: str, data: Path, settings: Path | None, form: Format, **selection: Any) -> None:
     """Writes a result table to standard output, also while the service runs."""
     from meterflow import exporting
 
-    exporting.export(table, data, form, **selection)
+    exporting.export(table, data, settings, form, **selection)
 
 
 @main.command()
@@ -159,7 +218,7 @@ def simulate(**options: Any) -> None:
 
 
 @main.command()
-@click.argument("name", type=click.Choice(["ingest", "compute", "store", "latency"]))
+@click.argument("name", type=click.Choice(BENCHES))
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @reported
 def bench(name: str, as_json: bool) -> None:

@@ -28,6 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def export(
     table: str,
     data: Path,
+    settings: Path | None,
     form: Format,
     *,
     from_time: str | None,
@@ -35,10 +36,10 @@ def export(
     as_of: str | None,
     history: bool,
 ) -> None:
-    """Writes the table to standard output."""
+    """Writes the table to standard output: from the InfluxDB of ``settings``, else from a folder."""
     if table not in TABLES:
         raise UsageError(f"there is no table {table!r}", hint=f"Tables: {', '.join(TABLES)}.")
-    if not data.is_dir():
+    if settings is None and not data.is_dir():
         raise UsageError("there is no such data folder", where=str(data), hint="Name it with --data.")
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError(
@@ -51,7 +52,8 @@ def export(
         as_of_ms=_instant(as_of, "--as-of"),
         history=history,
     )
-    for chunk in _chunks(Folder(data), query, form):
+    chunks = _chunks(Folder(data), query, form) if settings is None else _remote(settings, query, form)
+    for chunk in chunks:
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
@@ -68,6 +70,18 @@ def _instant(text: str | None, option: str) -> int | None:
     if instant.tzinfo is None:
         raise UsageError(f"{text!r} has no zone", where=option, hint="Add Z, or an offset such as +08:00.")
     return round(instant.timestamp() * 1000)
+
+
+def _remote(file: Path, query: Query, form: Format) -> Iterator[bytes]:
+    from meterflow.settings import load_settings
+    from meterflow.settings_made import influx
+    from sinks.store_influx import InfluxResults
+
+    results = InfluxResults(influx(load_settings(file, ("influxdb",))))
+    try:
+        yield from results.export(query, form)
+    finally:
+        results.close()
 
 
 def _chunks(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
 import sys
 import threading
@@ -15,7 +13,8 @@ import structlog
 
 from meterflow.given import load_roster, secret
 from meterflow.logs import set_up
-from metering.errors import MeterflowError, UsageError
+from meterflow.until_stopped import run_loop, until_stopped
+from metering.errors import UsageError
 from metering.roster import Roster
 
 if TYPE_CHECKING:
@@ -61,71 +60,14 @@ def up(
     token = secret(token_file, "token")
     options = Options(data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed)
     roster = load_roster(site)
-    try:
-        from uvloop import run
-    except ImportError:  # not made for this platform
-        asyncio.run(_serve(roster, options))
-    else:
-        run(_serve(roster, options))
+    run_loop(_serve(roster, options))
 
 
 async def _serve(roster: Roster, options: Options) -> None:
     from meterflow.service import Service
 
     service = Service(roster, options)
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked.set)
-    stopping = asyncio.create_task(_stopping(asked, service.failed))
-    try:
-        if await _started(service, stopping):
-            _greet(service)
-            await stopping
-    finally:
-        _cut_short_after(STOP_S, 0 if asked.is_set() else 1)
-        await service.stop()
-        stopping.cancel()
-    if service.failed.done() and not asked.is_set():
-        raise _failure(service.failed.exception())
-
-
-async def _stopping(asked: asyncio.Event, failed: asyncio.Future[None]) -> None:
-    """Waits for a reason to stop."""
-    signalled = asyncio.ensure_future(asked.wait())
-    await asyncio.wait((signalled, failed), return_when=asyncio.FIRST_COMPLETED)
-    signalled.cancel()
-
-
-async def _started(service: Service, stopping: asyncio.Task[None]) -> bool:
-    """Starts the service; false when there was a reason to stop before it ran."""
-    starting = asyncio.create_task(service.start())
-    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        await asyncio.wait([starting])
-        return False
-    starting.result()
-    return True
-
-
-def _failure(error: BaseException | None) -> MeterflowError:
-    if isinstance(error, MeterflowError):
-        return error
-    return MeterflowError(
-        f"a part of the service has failed: {type(error).__name__}: {error}",
-        hint="The log says more. Started again, the service goes on from what it has stored.",
-    )
-
-
-def _cut_short_after(seconds: float, code: int) -> None:
-    def end() -> None:
-        _log.warning("stopping takes too long and is cut short; nothing acknowledged is lost")
-        os._exit(code)
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
+    await until_stopped(service, lambda: _greet(service), STOP_S)
 
 
 def _greet(service: Service) -> None:

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import structlog
 
-from bus.frames import encode_rows
-from bus.log import READINGS, RESULTS, Entry
+from bus.log import READINGS, RESULTS
 from bus.log_sqlite import SqliteLog, open_log
 from ingest.endpoint import Endpoint, wall_clock_ms
+from ingest.ticker import Ticker
 from ingest.users import Users, load_users
-from meterflow import __version__
+from meterflow import __version__, progress
 from meterflow.folder import Folder, Running
 from meterflow.news import News
 from metering.errors import MeterflowError, Unavailable
@@ -37,11 +37,10 @@ from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
 from web.app import Server, create_app, serve
 from web.live import LiveFeed
-from web.status import Hop, Progress, Status
+from web.status import Progress, Status
 
 _log = structlog.get_logger(__name__)
 
-TICK_S = 5.0
 PART_STOP_S = 1.5
 """How long a stop waits for a part; what it leaves undone is done again from the log."""
 STORE_WAIT_S = 10.0
@@ -107,7 +106,7 @@ class Service:
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
         self._stack.push_async_callback(self._stop_tasks)
-        self._run(self.worker.run(), self.sink.run(), self._ticks(), self._hops(), self.news.tell())
+        self._run(self.worker.run(), self.sink.run(), Ticker(self.log, self.endpoint).run(), self.news.tell())
         await self._listen()
         self.folder.announce(Running(os.getpid(), self.address, self.options.token or ""))
         self._stack.callback(self.folder.retire)
@@ -195,31 +194,6 @@ class Service:
 
     # -- small jobs -------------------------------------------------------------------------------
 
-    async def _ticks(self) -> None:
-        """Puts the time on the log while no reading does: patience runs on the log's own time."""
-        last = -1
-        while True:
-            if await self.log.end(READINGS) == last:
-                with suppress(Unavailable):  # readings wait, too; the endpoint tells
-                    await self.log.append({READINGS: [Entry("", b"", self.endpoint.intake.now_ms())]})
-            last = await self.log.end(READINGS)
-            await asyncio.sleep(TICK_S)
-
-    async def _hops(self) -> None:
-        """Puts the books of the endpoint, since it was started, on the log as rows of ``hop``."""
-        said: dict[str, tuple[int, int, int]] = {}
-        while True:
-            await asyncio.sleep(TICK_S)
-            hops = self.endpoint.counters.by_plant.items()
-            now = {plant: (hop.received, hop.accepted, hop.rejected) for plant, hop in hops}
-            changed = [_hop(plant, *counts) for plant, counts in now.items() if said.get(plant) != counts]
-            if changed:
-                stamp_ms, position = self.endpoint.intake.now_ms(), await self.log.end(READINGS)
-                frame = encode_rows("hop", [row | {"reported": stamp_ms} for row in changed], position)
-                with suppress(Unavailable):
-                    await self.log.append({RESULTS: [Entry("hop", frame, stamp_ms)]})
-                    said = now
-
     def _simulate(self) -> None:
         loop = asyncio.get_running_loop()
 
@@ -250,45 +224,26 @@ class Service:
 
     def status(self) -> Status:
         counters, engine = self.endpoint.counters, self.plants.engine
-        hop = engine.hop
-        processed = Hop(*(int(c.sum()) for c in (hop.received, hop.accepted, hop.duplicate, hop.rejected)))
-        rejected = sum(counters.rejected.values())
-        ingested = Hop(counters.received, counters.accepted, 0, rejected)
         return Status(
             version=__version__,
             started_ms=self._started_ms,
             starting=self._starting,
             log_error=counters.append_error,
-            worker=self._worker_progress(),
+            worker=progress.of_worker(self.worker),
             sink=self._sink_progress(),
-            hops={"ingest": ingested, "processors": processed},
+            hops={"ingest": progress.ingested([counters]), "processors": progress.processed([engine])},
             rejected=dict(counters.rejected),
             log_ends={READINGS: self.worker.end, RESULTS: self.store.position()},
-            last_seen_ms=self._last_seen(),
+            last_seen_ms=progress.last_seen(engine),
             ledger_unbalanced=self.plants.rows.unbalanced,
             connections=counters.connections,
         )
-
-    def _worker_progress(self) -> Progress:
-        worker = self.worker
-        waits = worker.end > worker.offset
-        behind = wall_clock_ms() - worker.waiting_stamp_ms if waits and worker.waiting_stamp_ms else 0
-        idle = int((time.monotonic() - worker.moved_s) * 1000) if waits else 0
-        return Progress(worker.offset, worker.end, idle, behind, worker.running, worker.error)
 
     def _sink_progress(self) -> Progress:
         position = self.store.position()
         error = "the store does not take rows" if self.sink.stalled else ""
         idle_ms = int((time.monotonic() - self.sink.moved_s) * 1000) if self.sink.lag else 0
         return Progress(position, position + self.sink.lag, idle_ms, 0, True, error)
-
-    def _last_seen(self) -> Mapping[str, int]:
-        plants, seen = self.roster.plants, self.plants.engine.progress.seen
-        return {
-            f"{plants[p.plant].id}/{p.id}": int(seen[p.index])
-            for p in self.roster.points
-            if seen[p.index] > 0
-        }
 
 
 def _move_aside(path: Path) -> Path:
@@ -305,8 +260,3 @@ def _move_aside(path: Path) -> Path:
 def _reachable(address: str) -> str:
     """An address that listens on every network, by a name that this machine can connect to."""
     return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-
-
-def _hop(plant: str, received: int, accepted: int, rejected: int) -> dict[str, object]:
-    counts = {"received": received, "accepted": accepted, "duplicate": 0, "rejected": rejected}
-    return {"hop": "ingest", "plant": plant, **counts, "balance": received - accepted - rejected}

@@ -153,19 +153,8 @@ class Worker:
                 await self._pause(error)
             if self._stopping.is_set():
                 return False
-            if await self._happened(offset):
-                break
         self._done = offset
         return True
-
-    async def _happened(self, offset: int) -> bool:
-        """Whether a commit, of which nothing was heard, has moved the position."""
-        while not self._stopping.is_set():
-            try:
-                return (await self._log.load(self._consumer, self._partition)).done >= offset
-            except Unavailable as error:
-                await self._pause(error)
-        return False
 
     async def _rest(self, worked_s: float) -> None:
         """With nothing waiting, lets readings gather: a trickle costs a quarter of a core at most."""

@@ -35,6 +35,9 @@ BATCH_BYTES_MAX = 512 << 10
 """Of encoded records at once; a quarter of the embedded store's, so that an outage costs no memory."""
 REST_RATIO, REST_S_MAX = 1, 0.1
 RETRY_S = 0.5
+CONFIRM_S = 1.0
+"""How long a sink may write to InfluxDB, which cannot refuse it, on the word that the partition is its own.
+A copy is taken for dead after ten seconds; one that was frozen so long asks again before it goes on."""
 _IDLE_S, _MEASURE_S = 5.0, 1.0
 
 
@@ -57,7 +60,9 @@ class InfluxSink:
         self.moved_s = time.monotonic()
         self.partition = partition
         self._log = source
-        self._store = InfluxStore(settings, partition=partition)
+        self._loop = asyncio.get_running_loop()
+        self._store = InfluxStore(settings, partition=partition, guard=self._guard)
+        self._confirmed_s = -CONFIRM_S
         self._positions = {CONSUMER: 0, REJECTED_CONSUMER: 0}
         self._log_error = ""
         self._said: set[str] = set()
@@ -174,6 +179,16 @@ class InfluxSink:
         await self._commit(consumer, records[-1].offset + 1, entries)
         return True
 
+    def _guard(self) -> None:
+        """Before each request, in the writer's thread: raises NotOwner when the partition is another's."""
+        if time.monotonic() - self._confirmed_s > CONFIRM_S:
+            asyncio.run_coroutine_threadsafe(self._confirm(), self._loop).result()
+
+    async def _confirm(self) -> None:
+        asked_s = time.monotonic()
+        await self._log.confirm(CONSUMER, self.partition)
+        self._confirmed_s = asked_s
+
     async def _watched(self, writing: Coroutine[Any, Any, list[Turned]]) -> list[Turned]:
         """The same, with ``lag`` kept up while InfluxDB is away."""
         task = asyncio.ensure_future(writing)
@@ -240,18 +255,9 @@ class InfluxSink:
             except Unavailable as error:
                 self._log_error = str(error)
                 await self._sleep(RETRY_S)
-                if await self._committed(consumer) >= done:
-                    break
                 if self._stopping.is_set():
                     raise
         self._positions[consumer] = done
-
-    async def _committed(self, consumer: str) -> int:
-        """How far it is known to have come; -1 while the log does not say."""
-        with suppress(Unavailable):
-            snapshot = await self._log.load(consumer, self.partition)
-            return max(snapshot.done, snapshot.offset)
-        return -1
 
     def _taken(self, seconds: float) -> None:
         self.flushes += 1

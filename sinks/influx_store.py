@@ -46,14 +46,16 @@ class Turned:
 
 
 class InfluxStore:
-    """The result tables in one bucket. One thread at a time.
+    """The result tables in one bucket. One thread at a time. ``guard``: see InfluxWriter.
 
     After an exception the rows in hand may be stored in part; storing them again is right.
     """
 
-    def __init__(self, settings: InfluxSettings, *, partition: int = 0) -> None:
+    def __init__(
+        self, settings: InfluxSettings, *, partition: int = 0, guard: Callable[[], None] = lambda: None
+    ) -> None:
         client = InfluxClient(settings)
-        self.writer = InfluxWriter(client)
+        self.writer = InfluxWriter(client, guard)
         self._client, self._lookup = client, Lookup(settings)
         self._partition = partition
         self._memories: dict[str, Memory] = {}

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from metering.errors import MeterflowError, Unavailable
+from metering.errors import MeterflowError, NotOwner, Unavailable
 from sinks.influx_client import BadLines, BodyTooLarge, Busy, InfluxClient
 from sinks.influx_lines import Lines
 from sinks.influx_points import Tags
@@ -55,16 +55,17 @@ class InfluxWriter:
 
     Plain counters: ``requests``; ``failures``: attempts that did not store; ``stalled``: true from a
     failed attempt to the next that succeeds; ``reason``: why, with what to do; ``person``: whether a
-    person is needed.
+    person is needed. ``guard`` is called before every request; NotOwner that it raises ends the work.
     """
 
-    def __init__(self, client: InfluxClient) -> None:
+    def __init__(self, client: InfluxClient, guard: Callable[[], None] = lambda: None) -> None:
         self.requests = 0
         self.failures = 0
         self.stalled = False
         self.person = False
         self.reason = ""
         self._client = client
+        self._guard = guard
         self._stopping = threading.Event()
         self._back_off_s = BACK_OFF_S[0]
 
@@ -92,8 +93,11 @@ class InfluxWriter:
         """Makes the call until it succeeds. BadLines and BodyTooLarge are answers, and are raised."""
         while not self._stopping.is_set():
             try:
+                self._guard()
                 self.requests += 1
                 answer = call()
+            except NotOwner:
+                raise
             except MeterflowError as error:
                 self._wait(error)
             except (BadLines, BodyTooLarge):

@@ -1,4 +1,4 @@
-"""The endpoints under ``/api``, the event stream, liveness, readiness and metrics."""
+"""The endpoints under ``/api`` and the event stream, beside liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from metering.query import Format, Query, Results
 from metering.roster import Roster
 from web import params
 from web.answers import encoded, failure, packed, readable
-from web.health import not_ready
+from web.health_routes import Health
 from web.live import LiveFeed
 from web.metrics import Metrics
 from web.overview import Overview
@@ -69,14 +69,14 @@ class Pictures:
             return self._picture
 
 
-class Api:
+class Api(Health):
     """The endpoints' shared parts. Store calls run in threads, status calls on the event loop."""
 
     def __init__(
         self, results: Results, roster: Roster, status: Callable[[], Status], live: LiveFeed, metrics: Metrics
     ) -> None:
-        self._results, self._roster, self._status = results, roster, status
-        self._live, self._metrics = live, metrics
+        super().__init__(status, metrics)
+        self._results, self._roster, self._live = results, roster, live
         self._threads = anyio.CapacityLimiter(THREADS)
         self._pictures = Pictures(Overview(results, roster), results, status, live, self._threads)
 
@@ -89,9 +89,7 @@ class Api:
             Route("/api/rows/{table}", self.rows),
             Route("/api/export/{table}", self.export),
             Route("/events", self.events),
-            Route("/livez", self.livez),
-            Route("/readyz", self.readyz),
-            Route("/metrics", self.metrics),
+            *super().routes(),
         ]
 
     async def _answer(self, request: Request, make: Callable[[], object]) -> Response:
@@ -165,18 +163,6 @@ class Api:
         return StreamingResponse(
             self._live.stream(self._pictures.newest), headers=headers, media_type="text/event-stream"
         )
-
-    async def livez(self, _: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def readyz(self, _: Request) -> Response:
-        reasons = not_ready(self._status())
-        body = encoded({"ready": not reasons, "reasons": reasons})
-        return Response(body, 503 if reasons else 200, media_type="application/json")
-
-    async def metrics(self, _: Request) -> Response:
-        body, media_type = self._metrics.exposition()
-        return Response(body, headers={"content-type": media_type})
 
 
 def _made(request: Request, make: Callable[[], object]) -> Response:

@@ -20,7 +20,9 @@ def not_ready(status: Status) -> list[str]:
     return reasons + list(status.problems)
 
 
-def _hindered(name: str, part: Progress) -> list[str]:
+def _hindered(name: str, part: Progress | None) -> list[str]:
+    if part is None:
+        return []
     if not part.running:
         return [f"the {name} has stopped{_because(part)}"]
     if part.error:

@@ -85,7 +85,9 @@ def _log(status: Status) -> Iterator[Metric]:
     yield ends
     yield _gauge("meterflow_log_writable", "1 while the log takes what comes.", int(not status.log_error))
     for name, part in (("worker", status.worker), ("sink", status.sink)):
-        yield from _progress(name, part)
+        if part is not None:
+            yield from _progress(name, part)
+    yield from _partitions(status)
 
 
 def _progress(name: str, part: Progress) -> Iterator[Metric]:
@@ -94,6 +96,26 @@ def _progress(name: str, part: Progress) -> Iterator[Metric]:
         f"meterflow_{name}_behind_seconds", "Age of the oldest waiting record.", part.behind_ms / 1000
     )
     yield _gauge(f"meterflow_{name}_running", f"1 while the {name} runs.", int(part.running))
+
+
+def _partitions(status: Status) -> Iterator[Metric]:
+    labels = ["part", "partition"]
+    lag = GaugeMetricFamily(
+        "meterflow_partition_lag_records", "Records that wait, by part and partition.", labels=labels
+    )
+    behind = GaugeMetricFamily(
+        "meterflow_partition_behind_seconds", "Age of the oldest waiting record, likewise.", labels=labels
+    )
+    for part, partitions in status.partitions.items():
+        for partition, progress in partitions.items():
+            lag.add_metric([part, str(partition)], progress.lag_records)
+            behind.add_metric([part, str(partition)], progress.behind_ms / 1000)
+    yield lag
+    yield behind
+    events = CounterMetricFamily("meterflow_events", "What adapters count, by name.", labels=["event"])
+    for name, count in status.events.items():
+        events.add_metric([name], count)
+    yield events
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

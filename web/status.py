@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -51,15 +51,19 @@ class Status:
     next offset by topic. ``last_seen_ms``: newest reading time by ``PLANT/POINT`` where the
     service knows it. ``ledger_unbalanced``: installations whose ledger balance is not 0.
     ``starting``: the parts are still being started. ``problems``: whatever else keeps it from
-    being ready, in words.
+    being ready, in words. ``worker``, ``sink``: None in a role that neither has nor watches one.
+    ``partitions``: how far each partition is, by part (``worker``, ``sink``), of those this process
+    works on or watches. ``events``: what adapters count, by name (reconnects, lost sessions, retries).
     """
 
     version: str = ""
     started_ms: int = 0
     starting: bool = False
     log_error: str = ""
-    worker: Progress = Progress()
-    sink: Progress = Progress()
+    worker: Progress | None = Progress()
+    sink: Progress | None = Progress()
+    partitions: Mapping[str, Mapping[int, Progress]] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
     hops: Mapping[str, Hop] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     log_ends: Mapping[str, int] = field(default_factory=dict)
@@ -67,3 +71,16 @@ class Status:
     ledger_unbalanced: int = 0
     connections: int = 0
     problems: tuple[str, ...] = ()
+
+
+def together(partitions: Iterable[Progress]) -> Progress:
+    """The progress of a part over its partitions: what waits added up, the worst of the rest."""
+    parts = list(partitions)
+    return Progress(
+        offset=sum(part.offset for part in parts),
+        end=sum(part.end for part in parts),
+        idle_ms=max((part.idle_ms for part in parts), default=0),
+        behind_ms=max((part.behind_ms for part in parts), default=0),
+        running=all(part.running for part in parts),
+        error=next((part.error for part in parts if part.error), ""),
+    )

@@ -266,10 +266,11 @@ async def test_a_consumer_that_saved_nothing_may_commit(opening: Opening) -> Non
 
 
 async def test_done_goes_forward_only(opening: Opening) -> None:
-    """Neither a commit nor a save of something older moves it back; the records are appended."""
+    """A commit that does not move it is a repetition and appends nothing; a save of old state leaves it."""
     async with opening() as log:
-        await log.commit("books", 9, {})
-        await log.commit("books", 4, {RESULTS: entries(b"x")})
+        await log.commit("books", 9, {RESULTS: entries(b"x")})
+        await log.commit("books", 9, {RESULTS: entries(b"x")})
+        await log.commit("books", 4, {RESULTS: entries(b"y")})
         await log.save("books", 5, {})
         state = await log.load("books")
         assert (state.offset, state.done) == (5, 9)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.meterflow.helper import ROOT, Service, check_laws
+from tests.meterflow.helper import ROOT, Service, check_laws, free_port
+from tests.meterflow.roles import PLANT, PLANTS, SITE, Services
+from tests.real.influxd import Influx
+from tests.real.mosquitto import Mosquitto
 
 DATA = ROOT.parent / "shared" / "data"
 Serve = Callable[..., Service]
@@ -40,6 +44,44 @@ def site(tmp_path: Path) -> Path:
     path = tmp_path / "site.yaml"
     path.write_text(WORKS)
     return path
+
+
+@pytest.fixture
+def make_services(
+    tmp_path: Path, kafka: str, influxdb: Influx, mosquitto_server: Callable[..., Mosquitto]
+) -> Iterator[Callable[[Path], Services]]:
+    """Settings over topics and a bucket of their own; copies that still run at the end are killed."""
+    made: list[Services] = []
+
+    def make(site: Path) -> Services:
+        broker, prefix = mosquitto_server(), f"test-{uuid.uuid4().hex[:8]}"
+        (tmp_path / "token").write_text(influxdb.token)
+        (tmp_path / "token").chmod(0o600)
+        settings = tmp_path / "settings.yaml"
+        settings.write_text(
+            f"site: {site}\n"
+            f"mqtt: {{url: '{broker.url}', client_id: {prefix}}}\n"
+            f"kafka: {{bootstrap: '{kafka}', prefix: {prefix}, partitions: 3}}\n"
+            f"influxdb: {{url: '{influxdb.url}', org: {influxdb.org}, bucket: {influxdb.bucket()},"
+            " token_file: token}\n"
+            f"http: {{port: {free_port()}, ingest_port: 0, process_port: 0, sink_port: 0}}\n"
+        )
+        made.append(Services(tmp_path, site, settings, broker, influxdb, []))
+        return made[-1]
+
+    yield make
+    for copy in (copy for services in made for copy in services.copies):
+        copy.kill()
+        if copy.log.exists():
+            assert "Traceback" not in copy.said, copy.said
+
+
+@pytest.fixture
+def services(tmp_path: Path, make_services: Callable[[Path], Services]) -> Services:
+    """Three plants on different partitions, in one group."""
+    site = tmp_path / "site.yaml"
+    site.write_text(SITE + "".join(PLANT.format(id=plant) for plant in PLANTS))
+    return make_services(site)
 
 
 def shared_data(name: str) -> Path:

@@ -66,7 +66,8 @@ def test_every_verb_and_option_is_documented(project: Project) -> None:
     parts = re.split(
         r"^#+ `meterflow ([\w-]+)[^`]*`", project.documents["docs/operations.md"], flags=re.MULTILINE
     )
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    until_next = [re.split(r"^#+ ", part, maxsplit=1, flags=re.MULTILINE)[0] for part in parts[2::2]]
+    sections = dict(zip(parts[1::2], until_next, strict=True))
     assert sections.keys() == verbs().keys()
     named = {verb: set(re.findall(r"--[a-z][\w-]*", text)) for verb, text in sections.items()}
     wanted = {verb: {o for o in options(c) if o.startswith("--")} for verb, c in verbs().items()}

@@ -23,7 +23,7 @@ from processors.windows import REASONS
 from web.api import Api
 from web.live import LiveFeed
 from web.metrics import Metrics
-from web.status import Hop, Status
+from web.status import Hop, Progress, Status
 
 if TYPE_CHECKING:
     from tests.project.conftest import Project
@@ -113,7 +113,13 @@ def test_every_word_of_results_is_described(project: Project) -> None:
 
 def test_every_metric_is_described(project: Project) -> None:
     """docs/operations.md names the metrics that a scrape gives, and no others."""
-    status = Status(hops={"ingest": Hop()}, rejected={"empty": 1}, log_ends={"readings": 0})
+    status = Status(
+        hops={"ingest": Hop()},
+        rejected={"empty": 1},
+        log_ends={"readings": 0},
+        partitions={"worker": {0: Progress()}},
+        events={"mqtt_sessions_lost": 1},
+    )
     text, _ = Metrics(lambda: status, LiveFeed()).exposition()
     given = set(re.findall(r"^(meterflow_\w+?)(?:\{.*\})? ", text.decode(), re.MULTILINE))
     described = set(re.findall(r"`(meterflow_\w+)`", project.documents["docs/operations.md"]))

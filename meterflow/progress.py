@@ -1,0 +1,52 @@
+"""What running parts say of themselves, in the words of the page and of the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from ingest.counters import Counters
+from ingest.endpoint import wall_clock_ms
+from processors.engine import Engine
+from processors.worker import Worker
+from web.status import Hop, Progress
+
+
+def of_worker(worker: Worker) -> Progress:
+    """How far a worker is in its topic."""
+    waits = worker.end > worker.offset
+    behind = wall_clock_ms() - worker.waiting_stamp_ms if waits and worker.waiting_stamp_ms else 0
+    idle = int((time.monotonic() - worker.moved_s) * 1000) if waits else 0
+    return Progress(worker.offset, worker.end, idle, behind, worker.running, worker.error)
+
+
+def ingested(counters: Iterable[Counters]) -> Hop:
+    """The hop onto the log, of all ways in together."""
+    total = Hop()
+    for one in counters:
+        rejected = sum(one.rejected.values())
+        total = Hop(
+            total.received + one.received, total.accepted + one.accepted, 0, total.rejected + rejected
+        )
+    return total
+
+
+def processed(engines: Iterable[Engine]) -> Hop:
+    """The hop through the processors."""
+    total = Hop()
+    for engine in engines:
+        hop = engine.hop
+        counts = [int(c.sum()) for c in (hop.received, hop.accepted, hop.duplicate, hop.rejected)]
+        before = (total.received, total.accepted, total.duplicate, total.rejected)
+        total = Hop(*(a + b for a, b in zip(before, counts, strict=True)))
+    return total
+
+
+def last_seen(engine: Engine) -> dict[str, int]:
+    """The newest reading's time of each point that has one, by ``PLANT/POINT``."""
+    plants, seen = engine.roster.plants, engine.progress.seen
+    return {
+        f"{plants[point.plant].id}/{point.id}": int(seen[point.index])
+        for point in engine.roster.points
+        if seen[point.index] > 0
+    }

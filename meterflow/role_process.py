@@ -1,0 +1,106 @@
+"""``meterflow process``: readings on the log become results on the log.
+
+Copies share the partitions. Each partition that a copy owns has a worker over the plants whose readings
+travel on it; the owner of the first one also adds up groups of the portions of all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from bus.log import READINGS, Log
+from bus.partition import partition_of
+from bus.rows_json import as_records
+from meterflow import progress
+from meterflow.given import load_roster
+from meterflow.partitions import Partitions
+from meterflow.role import Role
+from meterflow.settings import Settings
+from meterflow.site_mark import check_site
+from metering.roster import Roster
+from processors.operators import GroupsOfPlants, Operators, Plants
+from processors.worker import Worker
+from web.status import Progress, Status, together
+
+
+class PartitionWork:
+    """The workers of one partition."""
+
+    def __init__(self, plants: Plants, workers: list[Worker]) -> None:
+        self.plants, self.workers = plants, workers
+
+    async def run(self) -> None:
+        """Until ``stop``; one that fails stops the others first."""
+        runs = [asyncio.create_task(worker.run()) for worker in self.workers]
+        try:
+            await asyncio.wait(runs, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            await self.stop()
+            ended = await asyncio.gather(*runs, return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
+
+    async def stop(self) -> None:
+        """What is in hand is finished and saved."""
+        await asyncio.gather(*(worker.stop() for worker in self.workers))
+
+    def progress(self) -> Progress:
+        return together(progress.of_worker(worker) for worker in self.workers)
+
+
+class ProcessRole(Role):
+    """Workers on the partitions that this copy owns."""
+
+    name = "process"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.roster: Roster = load_roster(settings.site)
+        self.partitions = Partitions(self._work, self.fail)
+
+    async def begin(self) -> None:
+        self.log: Log = await self.open_log(as_records())
+        self._place = [partition_of(plant.id, self.log.partitions) for plant in self.roster.plants]
+        await self.share(Plants.consumer, Plants.topic, self.partitions)
+
+    def figures(self) -> Status:
+        parts = dict(self.partitions.parts)
+        each = {partition: part.progress() for partition, part in parts.items()}
+        engines = [part.plants.engine for part in parts.values()]
+        seen = [progress.last_seen(engine) for engine in engines]
+        return Status(
+            worker=together(each.values()),
+            sink=None,
+            partitions={"worker": each},
+            hops={"processors": progress.processed(engines)},
+            log_ends={READINGS: sum(one.end for one in each.values())},
+            last_seen_ms={point: at for some in seen for point, at in some.items()},
+            ledger_unbalanced=sum(part.plants.rows.unbalanced for part in parts.values()),
+        )
+
+    async def _work(self, partition: int) -> PartitionWork:
+        return await self.patiently("Kafka", lambda: self._prepared(partition))
+
+    async def _prepared(self, partition: int) -> PartitionWork:
+        """Workers that have taken up what was saved."""
+        await check_site(self.log, self.roster, self.settings, partition)
+        plants = self._plants(partition)
+        stages: list[Operators] = [plants]
+        if partition == 0 and self.log.partitions > 1 and self.roster.groups:
+            stages.append(GroupsOfPlants(self.roster, self._place))
+        workers = [Worker(self.log, stage, partition=partition) for stage in stages]
+        for worker in workers:
+            if not await worker.start():  # damaged, and forgotten: everything is worked out anew
+                return await self._prepared(partition)
+        return PartitionWork(plants, workers)
+
+    def _plants(self, partition: int) -> Plants:
+        if self.log.partitions == 1:
+            return Plants(self.roster)
+        own = [
+            plant.id
+            for plant, place in zip(self.roster.plants, self._place, strict=True)
+            if place == partition
+        ]
+        return Plants(self.roster, plants=own, partition=partition)
