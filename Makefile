@@ -5,16 +5,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
+BASE ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 FOLDERS := benchmarks bus examples ingest metering meterflow processors simulators sinks tests web
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-test services run test lint check format lock clean
+.PHONY: help setup setup-test setup-services services services-stop images compose-test containers-test \
+        run test lint check format lock clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.run ## install what running needs into .venv, from the lock (quick when done)
 
@@ -23,10 +25,25 @@ setup-test: $(VENV)/.test ## the same with the test tools
 run: setup ## the whole service with a simulated park, its data in ./data
 	$(BIN)/meterflow up --simulate --data $(DATA)
 
-services: ## the programs the tests talk to: Chromium, Mosquitto (by apt-get where allowed)
-	@scripts/setup-services-for-tests
+setup-services: ## the programs the tests talk to: Kafka, influxd, Mosquitto, Chromium (first time: 10 minutes)
+	@scripts/setup-services
 
-test: setup-test services ## all tests
+services: setup-test setup-services ## sets up and starts Kafka, InfluxDB and Mosquitto, prints their addresses
+	@$(BIN)/python -m tests.real.services start
+
+services-stop: ## stops what `make services` started; their data stays
+	@$(BIN)/python -m tests.real.services stop
+
+images: setup-test ## meterflow's image; BASE=local: on a base made here, and Kafka's, Mosquitto's, InfluxDB's too
+	@scripts/build-images $(BASE)
+
+compose-test: setup-test ## runs docker-compose.yml and looks at it from outside (BASE=local: on local images)
+	@scripts/compose-test $(BASE)
+
+containers-test: setup-test ## service tests through testcontainers (BASE=local: on local images)
+	@scripts/containers-test $(BASE)
+
+test: setup-test setup-services ## all tests (they start their own services)
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup-test ## ruff and mypy

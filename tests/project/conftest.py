@@ -25,7 +25,7 @@ PACKAGES = (
     "meterflow",
     "examples",
 )
-NOT_OURS = {"__pycache__", "build", "data", "dist", "node_modules", "vendor"}
+NOT_OURS = {"__pycache__", "build", "data", "dist", "node_modules", "secrets", "vendor"}
 """Folders that are made by running, or that hold other people's work."""
 
 
