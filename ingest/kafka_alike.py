@@ -16,7 +16,9 @@ Ints = NDArray[np.int64]
 
 _USUAL = ("plant", "point", "time", "value", "unit")
 _UNITS_MAX = 16
-_MIX = [np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)]
+_MIX = [
+    np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
+]
 _Pair = tuple[Words, Words]
 
 
@@ -60,7 +62,7 @@ class Alike:
         return _columns(point, time, mantissa, decimals, unit), bad
 
     def _check_fields(self, layout: Layout) -> None:
-        """The usual fields are there, of their kinds, no others of ours; numbers that nobody reads are numbers."""
+        """The usual fields are there, of their kinds, none else of ours; other numbers are numbers."""
         texts, names = layout.texts, self._names
         usual = {names[name] for name in _USUAL}
         others = layout.columns.keys() - usual
@@ -78,7 +80,9 @@ class Alike:
             raise NotAlike
         words = (*plant, *point)
         at = np.minimum(np.searchsorted(self._mixed, _mixed(*words)), len(self._index) - 1)
-        same = np.logical_and.reduce([known[at] == word for known, word in zip(self._keys, words, strict=True)])
+        same = np.logical_and.reduce(
+            [known[at] == word for known, word in zip(self._keys, words, strict=True)]
+        )
         return np.where(same, self._index[at], -1)
 
     def _units(self, layout: Layout) -> Texts:

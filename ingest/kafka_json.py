@@ -29,7 +29,7 @@ from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 
 _log = structlog.get_logger(__name__)
-VALUES_MAX = 20_000
+VALUES_MAX = 8_000
 """Of one partition in one batch."""
 WAIT_S, RETRY_S, COMMIT_S, FINISH_S = 1.0, 0.5, 1.0, 2.0
 _GATHERED_BYTES = 64 << 20

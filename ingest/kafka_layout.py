@@ -119,7 +119,9 @@ class Layout:
         places = [(self._starts, self._starts)]
         places += [(column.start, column.end) for column in self.columns.values()]
         places.append((self._ends, self._ends))
-        for ((_, low), (high, _)), ((_, start), (end, _)) in zip(pairwise(edges), pairwise(places), strict=True):
+        for ((_, low), (high, _)), ((_, start), (end, _)) in zip(
+            pairwise(edges), pairwise(places), strict=True
+        ):
             if (end - start != high - low).any():
                 raise NotAlike
             for at in range(0, high - low, WORD):

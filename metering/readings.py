@@ -8,8 +8,9 @@ limits) is applied by the processors, so that a site put right later finds its r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,14 +79,24 @@ class Readings:
     def __len__(self) -> int:
         return len(self.time)
 
+    def part(self, rows: slice) -> Readings:
+        """Some of the readings, in their order."""
+        columns: list[tuple[str, Any]] = [(f.name, getattr(self, f.name)) for f in fields(self)[1:]]
+        cut: dict[str, Any] = {
+            name: Dictionary(column.words, column.codes[rows])
+            if isinstance(column, Dictionary)
+            else column[rows]
+            for name, column in columns
+        }
+        return Readings(self.plant, **cut)
+
 
 def dictionary(texts: list[str | None]) -> Dictionary:
     """Builds a text column from its texts, words in order of first use."""
-    codes: dict[str, int] = {}
-    out = np.empty(len(texts), np.int32)
-    for i, text in enumerate(texts):
-        out[i] = NO_CODE if text is None else codes.setdefault(text, len(codes))
-    return Dictionary(tuple(codes), out)
+    words = [text for text in dict.fromkeys(texts) if text is not None]
+    codes: dict[str | None, int] = {word: code for code, word in enumerate(words)}
+    codes[None] = NO_CODE
+    return Dictionary(tuple(words), np.array([codes[text] for text in texts], np.int32))
 
 
 def absent(n: int) -> Dictionary:

@@ -14,9 +14,11 @@ from ingest.columns import by_plant, from_readings
 from ingest.decode import Decoded, Delivery
 from ingest.directory import Directory
 from ingest.judge import Reading
+from ingest.kafka_alike import Alike
 from ingest.kafka_decode import TopicDecoder
 from ingest.kafka_exact import read_value
 from ingest.kafka_fields import JsonFields
+from ingest.kafka_layout import NotAlike
 from metering.errors import UsageError
 from tests.ingest.ingest_builders import NOW_MS, reasons, roster, rows
 
@@ -54,6 +56,43 @@ VALUES = (
     | st.builds(lambda text, at: text[:at].encode(), TEXTS, st.integers(0, 60))
     | st.builds(lambda one, other: f"{one}\n{other}".encode(), TEXTS, TEXTS)
 )
+NUMBERS = st.sampled_from(
+    [
+        *("1", "0", "0.50", "12.345", "999999999999999", "0.0", "7.25", str(NOW_MS), str(NOW_MS - 1)),
+        *("00", "01.5", ".5", "5.", "1.2.3", "-1", "-0", "1e3", "1" * 16, "1" * 40, "", "x", "null", '"7"'),
+        *('1,"value":2', '1}\n{"plant":"steel"', "1 ", " 1", "[1]", "1\t"),
+    ]
+)
+TEXTS_ALIKE = st.sampled_from(
+    ["steel", "main", "paper", "kWh", "m3", "", "a-rather-long-name-it-is", "é", "a\\n", "\x01"]
+)
+LAYOUTS = st.sampled_from(
+    [
+        '{{"plant":"steel","meter":"main","ts":{},"value":{},"unit":"{}"}}',
+        '{{"plant": "{2}", "meter": "main", "value": {1}, "ts": {0}, "kind": "{2}"}}',
+        '{{ "value":{1},"meter":"{2}","plant":"steel","x":{1},"ts":{0} }}',
+        '{{"plant":"steel","meter":"main","ts":{},"value":{},"serial":"{}"}}',
+        '{{"plant":"steel","meter":"main","ts":{0},"value":{1},"value":{1},"unit":"{2}"}}',
+        '{{"plant":"steel","meter":"books","ts":{},"value":{},"unit":"{}"}}',
+    ]
+)
+ALIKE = st.builds(
+    lambda layout, filled: [layout.format(*some).encode() for some in filled],
+    LAYOUTS,
+    st.lists(st.tuples(NUMBERS | st.just(str(NOW_MS)), NUMBERS, TEXTS_ALIKE), min_size=1, max_size=5),
+)
+PLAIN_NUMBERS = st.integers(0, 999_999).map(lambda n: f"{n // 100}.{n % 100:02d}")
+PLAINLY_ALIKE = st.builds(
+    lambda layout, filled: [layout.format(*some).encode() for some in filled],
+    LAYOUTS,
+    st.lists(
+        st.tuples(
+            st.integers(NOW_MS - 9, NOW_MS), PLAIN_NUMBERS, st.sampled_from(["main", "kWh", "MWh", "m3"])
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+)
 
 
 def value(**fields: Any) -> bytes:
@@ -72,8 +111,8 @@ def times(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.full(count, NOW_MS, np.int64)
 
 
-@given(st.lists(VALUES, max_size=5))
-@settings(max_examples=150, deadline=None)
+@given(st.lists(VALUES, max_size=5) | ALIKE | PLAINLY_ALIKE)
+@settings(max_examples=300, deadline=None)
 def test_a_batch_is_what_its_values_are_alone(values: list[bytes]) -> None:
     """Everything is accounted for, nothing crashes, and no value is read with its neighbour."""
     whole, alone = decode(*values), [decode(one) for one in values]
@@ -85,8 +124,8 @@ def test_a_batch_is_what_its_values_are_alone(values: list[bytes]) -> None:
     assert rows(whole) == sorted(by_value, key=lambda row: row["plant"] == "paper")
 
 
-@given(st.lists(TEXTS.map(str.encode), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@given(st.lists(TEXTS.map(str.encode), min_size=1, max_size=4) | ALIKE | PLAINLY_ALIKE)
+@settings(max_examples=300, deadline=None)
 def test_bulk_takes_exactly_what_the_exact_way_takes(values: list[bytes]) -> None:
     """Whatever is taken at once is taken one by one, wholly and as the same readings."""
     directory, decoder = Directory(roster()), TopicDecoder(roster(), THEIRS)
@@ -112,6 +151,57 @@ def test_plain_readings_go_as_lines() -> None:
     ]
     pool = TopicDecoder(roster(), THEIRS).as_lines(plain)
     assert (pool.owners, pool.points) == ([0, 1, 2], [0, 0, 3])
+
+
+def test_readings_laid_out_alike_are_read_without_a_parser() -> None:
+    """Else the laws above would say nothing of them: other plants, lengths, decimals and units."""
+    some = [
+        value(unit="kWh", kind="electricity"),
+        value(plant="paper", meter="rolls", ts=NOW_MS - 1, value=100.125, unit="t", kind="output"),
+        value(plant="steel", meter="intake", value=7, unit="m3", kind=""),
+        value(plant="glass", unit="kWh", kind="x"),
+    ]
+    columns, bad = Alike(Directory(roster()), THEIRS).columns(some, times(4))
+    assert bad.tolist() == [False, False, False, True]
+    assert columns.point.tolist()[:3] == [0, 4, 1]
+    assert list(zip(columns.mantissa.tolist(), columns.exponent.tolist(), strict=True))[:3] == [
+        (15, -1),
+        (100_125, -3),
+        (7, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    "more", [{"serial": "A"}, {"value": "1.5"}, {"value": -1}, {"ts": "2026-11-22T08:00:00Z"}]
+)
+def test_what_is_not_of_the_usual_kind_is_left_to_the_parser(more: dict[str, Any]) -> None:
+    """And taken by it."""
+    with pytest.raises(NotAlike):
+        Alike(Directory(roster()), THEIRS).columns([value(**more)], times(1))
+    assert len(rows(decode(value(**more)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(('"meter"', '"mater"'), ('":1.5', '";1.5'), ("1.5,", "1.5;"), ("1.5", "01.5"), ("1.5", ".25")),
+        *(("1.5", "2."), ("1.5", "1..5"), ("1.5", "-1.5"), ("1.5", "1e5"), ("1.5", "1 5"), ("1.5", '"1"')),
+        *(('"kWh"', '"k\\u0057h"'), ('"kWh"', '"k\x01h"'), ('"kWh"}', '"kWh"]'), ('{"plant', '["plant')),
+        *(('"ts":1', '"ts":01'), ('"ts":1', '"ts":-1'), ('"ts":', '"ts":0.'), ("{", "{ "), ("}", "} ")),
+        *(("}", "}}"), ('"unit":"kWh"', '"UNIT":"kWh"'), ('"unit"', '"plant"'), ('"main"', '"Main"')),
+        ('"steel"', '"glass"'),
+    ],
+)  # fmt: skip
+def test_one_record_that_differs_is_not_read_as_the_others_are(old: str, new: str) -> None:
+    """Alike but for one byte or some, it is taken, or refused, as if it were alone; so are its neighbours."""
+    text = f'{{"plant":"steel","meter":"main","ts":{NOW_MS},"value":1.5,"unit":"kWh"}}'
+    assert old in text
+    values = [text.encode(), text.replace(old, new, 1).encode(), text.replace("1.5", "2.5").encode()]
+    whole, alone = decode(*values), [decode(one) for one in values]
+    assert rows(whole) == [row for one in alone for row in rows(one)]
+    assert whole.rejected == alone[1].rejected
+    exact, refused = read_value(Directory(roster()), THEIRS, values[1], NOW_MS)
+    assert (len(rows(alone[1])), len(alone[1].rejected)) == (len(exact), len(refused))
 
 
 def test_arrays_and_readings_with_more_fields_are_taken_in_bulk_too() -> None:

@@ -98,15 +98,15 @@ def test_the_figures_of_groups_do_not_depend_on_partitions(data: st.DataObject) 
 @given(st.data())
 @examples(0.3)
 def test_groups_become_final_as_on_one_partition(data: st.DataObject) -> None:
-    """When every partition's plants have come past a span's end, or their patience is up."""
+    """When every partition's plants have come past a span's end, or their patience is up.
+
+    Which of them were revised may differ: a partition's time is moved by its own records only.
+    """
     history = data.draw(histories())
     newest_ms = max(reading.time_ms for reading in history.readings)
     log = [*data.draw(logs(history.readings)), Arrival(newest_ms + 800 * DAY_MS)]
     one = run(history.roster, log, cut=lambda: 1)
     several = partitioned(history.roster, log, [False])
     for name in SAID:
-        states = [
-            {key: row["state"] for key, row in tables.get(name, {}).items()}
-            for tables in (one.tables, several.tables)
-        ]
-        assert states[0] == states[1]
+        still_open = [key for key, row in several.tables.get(name, {}).items() if row["state"] == "open"]
+        assert still_open == [key for key, row in one.tables.get(name, {}).items() if row["state"] == "open"]
