@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.batch import Batch
+from processors.batch import Batch, distinct
 from processors.books import Books, as_run
+from processors.changes import Touches
 from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Run, time_of
+from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Places, Run, key_of, time_of
 from processors.reads import ReadRows, Reads
-from processors.spans import Touches
 
 Ints = NDArray[np.int64]
 
@@ -44,7 +44,6 @@ class Admitted:
     vanished: list[tuple[int, int]] = field(default_factory=list)
     """(key, start) of interval reads whose span a correction moved."""
     touches: list[Touches] = field(default_factory=list)
-    cause: int = NEIGHBOUR
     duplicates: list[Ints] = field(default_factory=list)
     """Points of readings that were there already or were superseded."""
 
@@ -59,73 +58,81 @@ class Admission:
         self.books, self.reads = books, reads
         self._is_read = is_read
         self.variants: dict[int, tuple[int, frozenset[Variant]]] = {}
-        self._before = np.empty(0, np.int64)
+        self._before = self._causes = np.empty(0, np.int64)
 
-    def without_duplicates(self, batch: Batch) -> tuple[Batch, Ints]:
-        """The batch less exact repetitions, and the points of those that were left out."""
-        run = as_run(batch)
-        order = np.lexsort((batch.record, batch.flags, batch.start, batch.value, batch.revision, run["key"]))
+    def repeated(self, batch: Batch) -> NDArray[np.bool_]:
+        """Exact repetitions, in a batch sorted by key and record: all copies but the first."""
+        key = key_of(batch.series, batch.time)
         same = np.zeros(len(batch), bool)
-        if len(batch):
-            low, high = order[:-1], order[1:]
-            equal = np.ones(len(low), bool)
-            for column in (run["key"], batch.revision, batch.value, batch.start, batch.flags):
-                equal &= column[low] == column[high]
-            same[high[equal]] = True
+        again = key[1:] == key[:-1]
+        if again.any():
+            at = np.flatnonzero(np.append(False, again) | np.append(again, False))
+            same[at] = self._repeated(batch.take(at), key[at])
         for memory, mine in self._sides(batch):
-            same[mine] |= self._known(memory, {n: c[mine] for n, c in run.items()})
-        return batch.take(~same), batch.point[same]
+            where = memory.find(key[mine])
+            found = np.flatnonzero(where[0] >= 0)
+            if len(found):
+                run = as_run(batch.take(mine[found]))
+                same[mine[found]] |= self._known(memory, (where[0][found], where[1][found]), run)
+        return same
+
+    def _repeated(self, batch: Batch, key: Ints) -> NDArray[np.bool_]:
+        order = np.lexsort((batch.record, batch.flags, batch.start, batch.value, batch.revision, key))
+        low, high = order[:-1], order[1:]
+        equal = np.ones(len(low), bool)
+        for column in (key, batch.revision, batch.value, batch.start, batch.flags):
+            equal &= column[low] == column[high]
+        same = np.zeros(len(batch), bool)
+        same[high[equal]] = True
+        return same
 
     def _sides(self, batch: Batch) -> list[tuple[Memory, Ints]]:
+        """What is for the registers, and what for the interval reads."""
         reads = self._is_read[batch.point]
-        return [(self.books.memory, np.flatnonzero(~reads)), (self.reads.memory, np.flatnonzero(reads))]
+        sides = [(self.books.memory, np.flatnonzero(~reads)), (self.reads.memory, np.flatnonzero(reads))]
+        return [(memory, mine) for memory, mine in sides if len(mine)]
 
-    def _known(self, memory: Memory, run: Run) -> NDArray[np.bool_]:
-        out = np.zeros(len(run["key"]), bool)
-        where = memory.find(run["key"])
-        found = np.flatnonzero(where[0] >= 0)
-        if len(found):
-            there = (where[0][found], where[1][found])
-            out[found] = (
-                (memory.get("revision", there) == run["revision"][found])
-                & (memory.get("value", there) == run["value"][found])
-                & (memory.get("start", there) == run["start"][found])
-                & (memory.get("flags", there) & _OWN == run["flags"][found])
-            )
-            if self.variants:
-                for i in found.tolist():
-                    revision, variants = self.variants.get(int(run["key"][i]), (0, None))
-                    if variants is not None:
-                        out[i] = revision == run["revision"][i] and _variant(run, i) in variants
+    def _known(self, memory: Memory, there: Places, run: Run) -> NDArray[np.bool_]:
+        """Which readings are exactly those that lie there."""
+        out: NDArray[np.bool_] = (
+            (memory.get("revision", there) == run["revision"])
+            & (memory.get("value", there) == run["value"])
+            & (memory.get("start", there) == run["start"])
+            & (memory.get("flags", there) & _OWN == run["flags"])
+        )
+        if self.variants:
+            for i, key in enumerate(run["key"].tolist()):
+                revision, variants = self.variants.get(key, (0, None))
+                if variants is not None:
+                    out[i] = revision == run["revision"][i] and _variant(run, i) in variants
         return out
 
-    def admit(self, batch: Batch, before: Ints, late: bool) -> Admitted:
-        """Takes in the readings of one pass (no exact repetitions among them).
+    def admit(self, batch: Batch, before: Ints, causes: Ints) -> Admitted:
+        """Takes in the readings of one pass, sorted by key and record, no exact repetitions among them.
 
-        ``before``: per point, up to where its spans are final already. ``late``: a pass of one
-        record that may reach behind it.
+        ``before``: per point, up to where its spans are final already. ``causes``: per record, why
+        final rows change by it; raised where it corrects or contradicts.
         """
-        self._before = before
-        out = Admitted(cause=LATE if late else NEIGHBOUR)
+        self._before, self._causes = before, causes
+        out = Admitted()
         for memory, mine in self._sides(batch):
-            if len(mine):
-                part = batch.take(mine)
-                run = as_run(part)
-                order = np.lexsort((part.record, run["key"]))
-                run, record = {n: c[order] for n, c in run.items()}, part.record[order]
-                self._admit(memory, run, record, part.point[order], out)
+            part = batch if len(mine) == len(batch) else batch.take(mine)
+            self._admit(memory, as_run(part), part.record, part.point, out)
         return out
 
     def _admit(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         key = run["key"]
-        repeated = np.zeros(len(key), bool)
-        repeated[1:] = key[1:] == key[:-1]
-        repeated[:-1] |= key[1:] == key[:-1]
-        hard = repeated | (memory.find(key)[0] >= 0)
+        hard = memory.find(key)[0] >= 0
+        again = key[1:] == key[:-1]
+        hard[1:] |= again
+        hard[:-1] |= again
+        if not hard.any():
+            self._insert(memory, run, record, point, out)
+            return
         easy = ~hard
         self._insert(memory, {n: c[easy] for n, c in run.items()}, record[easy], point[easy], out)
-        for k in np.unique(key[hard]).tolist():
-            rows = np.flatnonzero(key == k)
+        for k in distinct(key[hard]).tolist():
+            rows = np.arange(*np.searchsorted(key, [k, k + 1]))
             self._resolve(memory, k, {n: c[rows] for n, c in run.items()}, record[rows], point[rows], out)
 
     def _insert(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
@@ -153,18 +160,21 @@ class Admission:
         for i in range(len(record)):
             new, variant = int(run["revision"][i]), _variant(run, i)
             if new > revision:
-                out.cause = max(out.cause, CORRECTION) if variants else out.cause
+                self._caused(record[i], CORRECTION if variants else 0)
                 revision, variants, contents = new, {variant}, {variant[:2]}
             elif new < revision or variant[:2] in contents:
                 out.duplicates.append(point[i : i + 1])
                 variants.update([variant] if new == revision else [])
             else:
-                out.cause = CONFLICTED
+                self._caused(record[i], CONFLICTED)
                 variants.add(variant)
                 contents.add(variant[:2])
         settled = (revision, frozenset(variants))
         if settled != standing:
             self._settle(memory, key, old, *settled, record[-1:], point[-1:], out)
+
+    def _caused(self, record: int, cause: int) -> None:
+        self._causes[record] = max(int(self._causes[record]), cause)
 
     def _standing(self, key: int, old: dict[str, int] | None) -> tuple[int, frozenset[Variant]]:
         if key in self.variants:
@@ -230,7 +240,4 @@ def _single(key: int, fresh: dict[str, int]) -> Run:
         "start": np.array([fresh["start"]]),
         "revision": np.array([fresh["revision"]], np.int32),
         "flags": np.array([fresh["flags"]], np.uint8),
-        "changes": np.zeros(1, np.int32),
-        "cause": np.zeros(1, np.uint8),
-        "reported": np.zeros(1, np.int64),
     }

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, MeterQuality, Readings
+from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, Dictionary, MeterQuality, Readings
 from metering.roster import INTERVAL, Installation, Point, Roster
-from metering.units import MICRO, UNITS, convertible
+from metering.units import MICRO, UNITS, Unit, convertible
 from processors.memory import ESTIMATED, ROUNDED
 
 Ints = NDArray[np.int64]
@@ -99,8 +99,10 @@ class SeriesIndex:
         self.interval = np.array([point.reads == INTERVAL for point in points], bool)
         self.products = sorted({point.product for point in points})
         self.product = np.array([self.products.index(point.product) for point in points], np.int64)
-        self.units = sorted({point.unit.name for point in points})
-        self.unit = np.array([self.units.index(point.unit.name) for point in points], np.int64)
+        kinds = [(point.unit.name, installation.step) for point, installation in every]
+        numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
+        self.kind = np.array([numbers[kind] for kind in kinds], np.int64)
+        """Series of one unit and one register step are of one kind: their values are scaled alike."""
 
     def __len__(self) -> int:
         return len(self.point)
@@ -122,44 +124,33 @@ def build_stretches(
     stretches: Sequence[tuple[Readings, Ints]], offsets: Ints, stamps: Ints, index: SeriesIndex
 ) -> Batch:
     """The batch of readings that come with the number of the record each belongs to."""
-    parts: list[dict[str, NDArray[Any]]] = []
     refused: list[Refused] = []
-    for readings, numbers in stretches:
-        if len(readings):
-            parts += _parts(readings, numbers, index, refused)
-    columns = {name: _join(parts, name) for name in _PER_READING}
-    return Batch(offsets, stamps, **columns, refused=refused)
+    stretches = [(readings, numbers) for readings, numbers in stretches if len(readings)]
+    if not stretches:
+        empty: dict[str, Any] = {name: np.empty(0, np.int64) for name in _PER_READING}
+        return Batch(offsets, stamps, **empty | {"flags": np.empty(0, np.uint8)}, refused=refused)
+    columns = _columns(_Taken(stretches, index, refused))
+    batch = Batch(offsets, stamps, **columns, refused=refused)
+    ordered = (batch.record[1:] >= batch.record[:-1]).all()
+    return batch if ordered else batch.take(np.argsort(batch.record, kind="stable"))
 
 
-def _join(parts: list[dict[str, NDArray[Any]]], name: str) -> NDArray[Any]:
-    kind = np.uint8 if name == "flags" else np.int64
-    return np.concatenate([part[name] for part in parts]).astype(kind) if parts else np.empty(0, kind)
-
-
-def _parts(
-    readings: Readings, numbers: Ints, index: SeriesIndex, refused: list[Refused]
-) -> list[dict[str, NDArray[Any]]]:
-    taken = _Taken(readings, numbers, index, refused)
+def _columns(taken: _Taken) -> dict[str, NDArray[Any]]:
+    """What is taken of all readings, as columns; the rest is refused."""
+    index = taken.index
     taken.refuse(taken.point < 0, "unknown_point", "the site file has no such point")
-    taken.refuse(
-        taken.of("quality") == MeterQuality.BAD, "quality_bad", "the meter itself says the reading is bad"
-    )
+    bad = taken.of("quality") == MeterQuality.BAD
+    taken.refuse(bad, "quality_bad", "the meter itself says the reading is bad")
     series = _series(taken)
     taken.refuse(series == -1, "no_installation", "no meter is installed at this point at that time")
-    taken.refuse(
-        series == -2, "unknown_serial", "no meter of this serial number is at this point at that time"
-    )
-    keep = series >= 0
-    value, rounded, fits = _values(taken, np.where(keep, series, 0))
-    fits &= np.abs(value) < index.value_max[np.where(keep, series, 0)]
+    unknown = "no meter of this serial number is at this point at that time"
+    taken.refuse(series == -2, "unknown_serial", unknown)
+    known = np.maximum(series, 0)
+    value, rounded, fits = _values(taken, known)
+    fits &= np.abs(value) < index.value_max[known]
     taken.refuse(~fits, "value_out_of_range", "beyond what a register can hold")
     taken.refuse(_product_mismatch(taken), "product_mismatch", "this point counts another product")
-    reads = index.interval[taken.point]
-    start = np.where(reads, taken.of("start"), NO_TIME)
-    missing = reads & ((start == NO_TIME) | (start >= taken.of("time")))
-    taken.refuse(missing, "start_missing", "an interval read needs its start, before its time")
-    early = reads & (start < index.from_ms[np.where(keep, series, 0)])  # two meters' reads never share time
-    taken.refuse(early, "no_installation", "the read begins before its meter was installed")
+    start = _starts(taken, known)
     flags = np.where(rounded | (taken.of("flags") & FLAG_ROUNDED > 0), ROUNDED, 0)
     flags = flags | np.where(taken.of("quality") == MeterQuality.ESTIMATED, ESTIMATED, 0)
     columns = {
@@ -168,11 +159,24 @@ def _parts(
         "time": taken.of("time"),
         "start": start,
         "value": value,
-        "revision": taken.of("revision"),
-        "flags": flags,
-        "record": numbers[taken.rows],
+        "revision": taken.of("revision").astype(np.int64),
+        "flags": flags.astype(np.uint8),
+        "record": taken.record,
     }
-    return [{name: column[taken.keep] for name, column in columns.items()}]
+    return columns if taken.keep.all() else {name: column[taken.keep] for name, column in columns.items()}
+
+
+def _starts(taken: _Taken, series: Ints) -> Ints:
+    """Starts of interval reads, NO_TIME for registers."""
+    reads = taken.index.interval[taken.point]
+    if not reads.any():
+        return np.full(len(series), NO_TIME)
+    start = np.where(reads, taken.of("start"), NO_TIME)
+    missing = reads & ((start == NO_TIME) | (start >= taken.of("time")))
+    taken.refuse(missing, "start_missing", "an interval read needs its start, before its time")
+    early = reads & (start < taken.index.from_ms[series])  # two meters' reads never share time
+    taken.refuse(early, "no_installation", "the read begins before its meter was installed")
+    return start
 
 
 def _value_max(point: Point, installation: Installation) -> int:
@@ -182,27 +186,62 @@ def _value_max(point: Point, installation: Installation) -> int:
 
 
 class _Taken:
-    """The readings of a stretch that are not refused yet. Refused rows stay in place, not kept."""
+    """The readings of some stretches that are not refused yet, one after the other. Refused rows stay in
+    place, not kept. Columns are joined once, so that many small records cost little more than a large one.
+    """
 
-    def __init__(self, readings: Readings, numbers: Ints, index: SeriesIndex, refused: list[Refused]) -> None:
-        self.readings, self.index, self._numbers, self._refused = readings, index, numbers, refused
-        names = index.roster.names.get(readings.plant, {})
-        points = np.array([names.get(word, -1) for word in readings.point.words] or [-1], np.int64)
-        self.rows = np.arange(len(readings))
-        self.point = points[readings.point.codes]
-        self.keep = np.ones(len(readings), bool)
+    def __init__(
+        self, stretches: Sequence[tuple[Readings, Ints]], index: SeriesIndex, refused: list[Refused]
+    ) -> None:
+        self.index, self._refused = index, refused
+        self._parts = [readings for readings, _ in stretches]
+        self._first = np.cumsum([0, *map(len, self._parts)])
+        self.record = np.concatenate([numbers for _, numbers in stretches]).astype(np.int64)
+        self.point = self._points()
+        self.keep = np.ones(len(self.record), bool)
 
     def of(self, name: str) -> NDArray[Any]:
-        return np.asarray(getattr(self.readings, name))
+        return np.concatenate([getattr(readings, name) for readings in self._parts])
+
+    def _points(self) -> Ints:
+        known: dict[tuple[str, tuple[str, ...]], Ints] = {}
+        out = []
+        for readings in self._parts:
+            plant, words = readings.plant, readings.point.words
+            if (plant, words) not in known:
+                names = self.index.roster.names.get(plant, {})
+                known[plant, words] = np.array([names.get(word, -1) for word in words] or [-1], np.int64)
+            out.append(known[plant, words][readings.point.codes])
+        return np.concatenate(out)
+
+    def text(self, name: str) -> Dictionary:
+        """A text column with the words of all stretches."""
+        known: dict[tuple[str, ...], Ints] = {}
+        words: dict[str, int] = {}
+        out = []
+        for readings in self._parts:
+            text: Dictionary = getattr(readings, name)
+            if text.words not in known:
+                codes = [words.setdefault(word, len(words)) for word in text.words]
+                known[text.words] = np.array([*codes, NO_CODE], np.int64)  # NO_CODE is the last one's place
+            out.append(known[text.words][text.codes])
+        return Dictionary(tuple(words), np.concatenate(out))
 
     def refuse(self, bad: NDArray[np.bool_], reason: str, detail: str) -> None:
-        for i in np.flatnonzero(bad & self.keep).tolist():
-            self._refused.append(_refusal(self.readings, i, self._numbers, reason, detail))
-        self.keep &= ~bad
+        if bad.any():
+            for i in np.flatnonzero(bad & self.keep).tolist():
+                self._refused.append(self._refusal(i, reason, detail))
+            self.keep &= ~bad
+
+    def _refusal(self, i: int, reason: str, detail: str) -> Refused:
+        part = int(np.searchsorted(self._first, i, "right")) - 1
+        readings, at = self._parts[part], i - int(self._first[part])
+        point = readings.point.text(at) or ""
+        return Refused(int(self.record[i]), readings.plant, point, int(readings.time[at]), reason, detail)
 
 
 def _product_mismatch(taken: _Taken) -> NDArray[np.bool_]:
-    product, index = taken.readings.product, taken.index
+    product, index = taken.text("product"), taken.index
     if not product.words:
         return np.zeros(len(product.codes), bool)
     named = np.array([index.products.index(w) if w in index.products else -1 for w in product.words])
@@ -213,20 +252,18 @@ def _product_mismatch(taken: _Taken) -> NDArray[np.bool_]:
 
 def _series(taken: _Taken) -> Ints:
     """The series of each reading: by serial, else by time; -1 none in force, -2 unknown serial."""
-    index, time = taken.index, taken.of("time")
-    serials = taken.readings.serial.codes
+    index, time, serial = taken.index, taken.of("time"), taken.text("serial")
     series = index.first[taken.point]
     out = np.where((time >= index.from_ms[series]) & (time <= index.to_ms[series]), series, -1)
-    special = taken.keep & (~index.single[taken.point] | (serials != NO_CODE))
+    special = taken.keep & (~index.single[taken.point] | (serial.codes != NO_CODE))
     for p in np.unique(taken.point[special]).tolist():
         rows = np.flatnonzero(special & (taken.point == p))
-        out[rows] = _series_of_point(taken, rows, index.roster.points[p])
+        out[rows] = _series_of_point(time[rows], serial, rows, index, index.roster.points[p])
     return np.where(taken.keep, out, -3)
 
 
-def _series_of_point(taken: _Taken, rows: Ints, point: Point) -> Ints:
-    time, serial = taken.of("time")[rows], taken.readings.serial
-    codes, first = serial.codes[rows], int(taken.index.first[point.index])
+def _series_of_point(time: Ints, serial: Dictionary, rows: Ints, index: SeriesIndex, point: Point) -> Ints:
+    codes, first = serial.codes[rows], int(index.first[point.index])
     out = np.where(codes == NO_CODE, -1, -2).astype(np.int64)
     for number, installation in enumerate(point.installations):
         inside = (time >= installation.from_ms) & (time <= installation.to_ms)
@@ -238,32 +275,43 @@ def _series_of_point(taken: _Taken, rows: Ints, point: Point) -> Ints:
 
 def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """Millionths of the canonical unit in whole register steps; rounded?; in range?"""
-    readings, index = taken.readings, taken.index
-    exponent, units = readings.exponent.astype(np.int64), readings.unit.codes.astype(np.int64)
-    step = index.step[series]
-    kinds = (index.unit[taken.point] * 4096 + units + 1) * 256 + exponent + 128
+    index, unit, mantissa = taken.index, taken.text("unit"), taken.of("mantissa")
+    exponent, step = taken.of("exponent").astype(np.int64), index.step[series]
+    kinds = (index.kind[series] * (len(unit.words) + 1) + unit.codes + 1) * 256 + exponent + 128
     value = np.zeros(len(series), np.int64)
     rounded, fits = np.zeros(len(series), bool), np.ones(len(series), bool)
-    for kind in np.unique(kinds).tolist():
-        for s in np.unique(step[kinds == kind]).tolist():
-            mine = (kinds == kind) & (step == s) & taken.keep
-            if mine.any():
-                i = int(np.flatnonzero(mine)[0])
-                ratio = _ratio(taken, i, int(units[i]), int(exponent[i]))
-                if ratio is None:
-                    fits[mine] = False
-                    continue
-                steps, rounded[mine], fits[mine] = scale(
-                    readings.mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s
-                )
-                value[mine] = steps * s
+    for kind in distinct(kinds[taken.keep]).tolist():
+        mine = np.flatnonzero((kinds == kind) & taken.keep)
+        i = int(mine[0])
+        of_point, s = index.roster.points[int(taken.point[i])].unit, int(step[i])
+        word = None if unit.codes[i] == NO_CODE else unit.words[int(unit.codes[i])]
+        ratio = _ratio(of_point, word, int(exponent[i]))
+        if ratio is None:
+            fits[mine] = False
+            continue
+        steps, rounded[mine], fits[mine] = scale(mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s)
+        value[mine] = steps * s
     return value, rounded, fits
 
 
-def _ratio(taken: _Taken, i: int, unit_code: int, exponent: int) -> tuple[int, int] | None:
+def distinct(values: Ints) -> Ints:
+    """The different values, ascending; counted where they lie close together: that is faster."""
+    if len(values) == 0:
+        return values
+    low, high = int(values.min()), int(values.max())
+    if high - low < 4 * len(values) + 1024:
+        return np.flatnonzero(np.bincount(values - low)) + low
+    return np.unique(values)
+
+
+def grouped(numbers: Ints, size: int) -> Ints:
+    """The order that brings equal numbers below ``size`` together; small ones are sorted in linear time."""
+    return np.argsort(numbers.astype(np.uint16) if size <= 1 << 16 else numbers, kind="stable")
+
+
+def _ratio(of_point: Unit, word: str | None, exponent: int) -> tuple[int, int] | None:
     """What a mantissa is multiplied by to be millionths of the canonical unit; None: no such unit."""
-    of_point = taken.index.roster.points[int(taken.point[i])].unit
-    unit = of_point if unit_code == NO_CODE else UNITS.get(taken.readings.unit.words[unit_code])
+    unit = of_point if word is None else UNITS.get(word)
     if unit is None or not convertible(unit, of_point):
         return None
     return unit.numerator * MICRO * 10 ** max(exponent, 0), unit.denominator * 10 ** max(-exponent, 0)
@@ -279,6 +327,8 @@ def scale(
     if largest * numerator >= 2**62 or denominator >= 2**62:
         return _scale_slow(values, numerator, denominator, magnitude_max)
     product = values * numerator
+    if denominator == 1:
+        return product, np.zeros(len(values), bool), np.abs(product) < magnitude_max
     quotient, rest = np.divmod(product, denominator)
     up = (rest > denominator - rest) | ((rest == denominator - rest) & (quotient & 1 == 1))
     result = quotient + (up & (rest > 0))
@@ -299,9 +349,3 @@ def _scale_slow(
         inexact[i], fits[i] = rest > 0, abs(quotient) < magnitude_max
         result[i] = quotient if fits[i] else 0
     return result, inexact, fits
-
-
-def _refusal(readings: Readings, i: int, numbers: Ints, reason: str, detail: str) -> Refused:
-    return Refused(
-        int(numbers[i]), readings.plant, readings.point.text(i) or "", int(readings.time[i]), reason, detail
-    )

@@ -6,7 +6,7 @@ or in conflict takes back the segments it changes and brings the right ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -34,8 +34,16 @@ class Segments:
     flags: Ints
     record: Ints
 
-    def take(self, mask: NDArray[np.bool_]) -> Segments:
+    def take(self, mask: NDArray[Any]) -> Segments:
         return Segments(*(getattr(self, f.name)[mask] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Register values and flags of readings."""
+
+    value: Ints
+    flags: NDArray[np.uint8]
 
 
 @dataclass
@@ -45,11 +53,13 @@ class Ledger:
     booked: Ints
     held: Ints
     written_off: Ints
-    touched: set[int] = field(default_factory=set)
+    touched: NDArray[np.bool_]
+    """Series whose row is to be said anew."""
 
     @classmethod
     def empty(cls, size: int) -> Ledger:
-        return cls(np.zeros(size, np.int64), np.zeros(size, np.int64), np.zeros(size, np.int64))
+        booked, held, written_off = (np.zeros(size, np.int64) for _ in range(3))
+        return cls(booked, held, written_off, np.zeros(size, bool))
 
 
 VerdictKey = tuple[int, int, int]
@@ -62,7 +72,7 @@ class Books:
     def __init__(self, index: SeriesIndex) -> None:
         self.index = index
         self.ratings = Ratings(index)
-        self.memory = Memory()
+        self.memory = Memory(len(index))
         self.ledger = Ledger.empty(len(index))
         self.verdicts: dict[VerdictKey, tuple[int, int, int]] = {}
         """Key -> verdict, first and last register value."""
@@ -80,7 +90,7 @@ class Books:
             return join([])
         segments = self._around(run, record)
         self.memory.add(run)
-        self.ledger.touched.update(np.unique(series_of(run["key"])).tolist())
+        self.ledger.touched[series_of(run["key"])] = True
         return self._settle(segments)
 
     def remove(self, key: int, record: int) -> Flows:
@@ -92,57 +102,64 @@ class Books:
         return self._settle(self._bridge(key, record, out=False))
 
     def _around(self, run: Run, record: Ints) -> list[Segments]:
-        key = run["key"]
-        before, after = self.memory.before(key), self.memory.after(key)
-        previous = np.concatenate([[NONE], key[:-1]])
-        same = np.concatenate([[False], series_of(key[1:]) == series_of(key[:-1])])
+        """What readings, taken in together, change of the line: as if they had come record by record.
+
+        A segment between two of them is of the later record: only then are both there. What came in
+        between and was divided again adds up to nothing.
+        """
+        key, series = run["key"], series_of(run["key"])
+        before, after = self._known_around(key, series)
+        previous = np.append(NONE, key[:-1])
+        same = np.append(False, series[1:] == series[:-1])
         head = ~(same & (previous > before))
         tail = np.append(head[1:], True)
         from_key = np.where(head, before, previous)
-        fresh = {"keys": key, "value": run["value"], "flags": run["flags"]}
+        later = np.where(head, record, np.maximum(record, np.append(0, record[:-1])))
         split = head & (before != NONE) & (after != NONE)
         entering, leaving = from_key != NONE, tail & (after != NONE)
+        known = self._ends(before)
+        chain = _Ends(
+            np.where(head, known.value, np.append(0, run["value"][:-1])),
+            np.where(head, known.flags, np.append(0, run["flags"][:-1])),
+        )
+        fresh, next_ = _Ends(run["value"], run["flags"]), self._ends(after)
         return [
-            self._segments(before[split], after[split], record[split], -1, fresh),
-            self._segments(from_key[entering], key[entering], record[entering], 1, fresh),
-            self._segments(key[leaving], after[leaving], record[leaving], 1, fresh),
+            _segments(before, after, known, next_, record, -1, split),
+            _segments(from_key, key, chain, fresh, later, 1, entering),
+            _segments(key, after, fresh, next_, record, 1, leaving),
         ]
 
+    def _known_around(self, key: Ints, series: Ints) -> tuple[Ints, Ints]:
+        """The known keys next to new ones; NONE before those that only have new ones before them."""
+        old = key < self.memory.newest[series]
+        chained = np.append(False, ~old[1:] & ~old[:-1] & (series[1:] == series[:-1]))
+        before = np.full(len(key), NONE, np.int64)
+        before[~chained] = self.memory.before(key[~chained])
+        return before, self.memory.after(key)
+
     def _bridge(self, key: int, record: int, *, out: bool) -> list[Segments]:
-        keys, numbers = np.array([key]), np.array([record])
+        keys, numbers, every = np.array([key]), np.array([record]), np.ones(1, bool)
         before, after = self.memory.before(keys), self.memory.after(keys)
-        none: dict[str, NDArray[Any]] = {"keys": np.empty(0, np.int64)}
+        at, low, high = self._ends(keys), self._ends(before), self._ends(after)
         sign = -1 if out else 1
         parts = []
-        self.ledger.touched.add(int(series_of(keys)[0]))
+        self.ledger.touched[series_of(keys)] = True
         if before[0] != NONE:
-            parts.append(self._segments(before, keys, numbers, sign, none))
+            parts.append(_segments(before, keys, low, at, numbers, sign, every))
         if after[0] != NONE:
-            parts.append(self._segments(keys, after, numbers, sign, none))
+            parts.append(_segments(keys, after, at, high, numbers, sign, every))
         if before[0] != NONE and after[0] != NONE:
-            parts.append(self._segments(before, after, numbers, -sign, none))
+            parts.append(_segments(before, after, low, high, numbers, -sign, every))
         return parts
 
-    def _segments(
-        self, low: Ints, high: Ints, record: Ints, sign: int, fresh: dict[str, NDArray[Any]]
-    ) -> Segments:
-        first, first_flags = self._values(low, fresh)
-        last, last_flags = self._values(high, fresh)
-        signs = np.full(len(low), sign, np.int64)
-        flags = (first_flags | last_flags).astype(np.int64)
-        return Segments(series_of(low), signs, time_of(low), time_of(high), first, last, flags, record)
-
-    def _values(self, keys: Ints, fresh: dict[str, NDArray[Any]]) -> tuple[Ints, NDArray[np.uint8]]:
-        """Register values and flags of readings, known or just coming in."""
+    def _ends(self, keys: Ints) -> _Ends:
+        """Register values and flags of known readings; zeros where the key is NONE."""
         value, flags = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.uint8)
-        new = np.zeros(len(keys), bool)
-        if len(fresh["keys"]) and len(keys):
-            at = np.minimum(np.searchsorted(fresh["keys"], keys), len(fresh["keys"]) - 1)
-            new = fresh["keys"][at] == keys
-            value[new], flags[new] = fresh["value"][at[new]], fresh["flags"][at[new]]
-        where = self.memory.find(keys[~new])
-        value[~new], flags[~new] = self.memory.get("value", where), self.memory.get("flags", where)
-        return value, flags
+        there = np.flatnonzero(keys != NONE)
+        if len(there):
+            where = self.memory.find(keys[there])
+            value[there], flags[there] = self.memory.get("value", where), self.memory.get("flags", where)
+        return _Ends(value, flags)
 
     def _settle(self, parts: list[Segments]) -> Flows:
         flows = []
@@ -151,8 +168,9 @@ class Books:
                 verdict = judge(part.series, part.last - part.first, part.start, part.end, self.ratings)
                 self._book(part, verdict)
                 self._note(part, verdict)
-                spread = verdict != Verdict.GAP
-                flows.append(self._flows(part.take(spread), verdict[spread]))
+                spread = np.flatnonzero(verdict != Verdict.GAP)
+                whole = len(spread) == len(verdict)
+                flows.append(self._flows(part if whole else part.take(spread), verdict[spread]))
         return join(flows)
 
     def _book(self, part: Segments, verdict: Ints) -> None:
@@ -162,7 +180,7 @@ class Books:
         np.add.at(self.ledger.booked, part.series, part.sign * np.where(booked, rise + wrap, 0))
         np.add.at(self.ledger.held, part.series, part.sign * np.where(booked, 0, rise))
         np.add.at(self.ledger.written_off, part.series, -part.sign * wrap)
-        self.ledger.touched.update(np.unique(part.series).tolist())
+        self.ledger.touched[part.series] = True
 
     def _note(self, part: Segments, verdict: Ints) -> None:
         for i in np.flatnonzero(verdict != Verdict.PLAIN).tolist():
@@ -227,17 +245,24 @@ class Books:
         return out
 
 
+def _segments(
+    low: Ints, high: Ints, first: _Ends, last: _Ends, record: Ints, sign: int, some: NDArray[np.bool_]
+) -> Segments:
+    """Those stretches from ``low`` to ``high`` that ``some`` selects."""
+    at = slice(None) if some.all() else np.flatnonzero(some)
+    low, high = low[at], high[at]
+    flags = (first.flags[at] | last.flags[at]).astype(np.int64)
+    signs = np.full(len(low), sign, np.int64)
+    values = (first.value[at], last.value[at])
+    return Segments(series_of(low), signs, time_of(low), time_of(high), *values, flags, record[at])
+
+
 def as_run(batch: Batch) -> Run:
     """The readings of a batch as a run for the memory (same order)."""
-    n = len(batch)
-    zero = np.zeros(n, np.int64)
     return {
         "key": key_of(batch.series, batch.time),
         "value": batch.value,
         "start": batch.start,
         "revision": batch.revision.astype(np.int32),
         "flags": batch.flags,
-        "changes": zero.astype(np.int32),
-        "cause": zero.astype(np.uint8),
-        "reported": zero.copy(),
     }

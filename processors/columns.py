@@ -28,9 +28,26 @@ _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
 
 
-def words(texts: Sequence[str], codes: Ints) -> Any:
-    """A text column of few different words."""
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(texts), pa.utf8()))
+class Vocabulary:
+    """Texts by number, made ready once: each different one is said once in a column."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+        self.words = pa.array(list(numbers), pa.utf8())
+        self.number = np.array([numbers[text] for text in texts], np.int32)
+
+
+def words(texts: Sequence[str] | Vocabulary, codes: Ints) -> Any:
+    """A text column of few different words. Few rows take along only the words that are in them."""
+    known = texts if isinstance(texts, Vocabulary) else Vocabulary(texts)
+    numbers, every = known.number[codes], known.words
+    if len(numbers) < len(every):
+        used, inverse = np.unique(numbers, return_inverse=True)
+        numbers, every = inverse.astype(np.int32), every.take(pa.array(used))
+    return pa.DictionaryArray.from_arrays(pa.array(numbers), every, safe=False)
+
+
+_STATE_WORDS, _CAUSE_WORDS = Vocabulary(STATES), Vocabulary(CAUSES)
 
 
 def times(values: Ints, missing: Bools | None = None) -> Any:
@@ -52,13 +69,13 @@ def numbers(values: NDArray[np.float64]) -> Any:
     return pa.array(values, pa.float64(), mask=np.isnan(values))
 
 
-def table(of: Table, columns: Columns, position: int, gone: Bools | None = None) -> pa.Table:
+def table(of: Table, columns: Columns, position: int | Ints, gone: Bools | None = None) -> pa.Table:
     """Rows of a table; ``gone`` rows carry a negative position: since it their key has no row."""
     wanted = schema(of)
     n = len(next(iter(columns.values())))
     positions = np.full(n, position, np.int64)
     if gone is not None:
-        positions[gone] = -position - 1
+        positions[gone] = -positions[gone] - 1
     columns[POSITION] = pa.array(positions)
     arrays = [columns[f.name] if f.name in columns else pa.nulls(n, f.type) for f in wanted]
     return pa.table(arrays, names=[f.name for f in wanted])
@@ -74,14 +91,14 @@ def quality(known: Ints, measured: Ints, length: Ints, suspect: Ints) -> Ints:
 
 def story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
     return {
-        "state": words(STATES, np.where(final, np.where(revision > 0, 2, 1), 0)),
+        "state": words(_STATE_WORDS, np.where(final, np.where(revision > 0, 2, 1), 0)),
         "revision": pa.array(revision.astype(np.int64)),
-        "cause": words(CAUSES, cause.astype(np.int64)),
+        "cause": words(_CAUSE_WORDS, cause.astype(np.int64)),
         "reported": times(np.maximum(reported, TIME_FIRST_MS)),
     }
 
 
-def plain(of: Table, rows: list[dict[str, object]], position: int, gone: Bools | None) -> pa.Table:
+def plain(of: Table, rows: list[dict[str, object]], position: int | Ints, gone: Bools | None) -> pa.Table:
     """A few rows, given as dictionaries."""
     wanted = schema(of)
     columns = {

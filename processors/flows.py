@@ -95,10 +95,20 @@ def cut(flows: Flows, first: Ints, last: Ints, edge_of: EdgeOf) -> Pieces:
     counts = last - first + 1
     flow = np.repeat(np.arange(len(flows)), counts)
     ordinal = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
-    span = np.repeat(first, counts) + ordinal
-    start = np.maximum(flows.start[flow], edge_of(flow, span))
-    end = np.minimum(flows.end[flow], edge_of(flow, span + 1))
-    amount, length = flows.amount[flow], (flows.end - flows.start)[flow]
-    origin = flows.start[flow]
-    part = read_off(amount, length, end - origin) - read_off(amount, length, start - origin)
-    return Pieces(flow, span, start, end, part)
+    span = first[flow] + ordinal
+    start, end, amount = flows.start[flow], flows.end[flow], flows.amount[flow]
+    several = np.flatnonzero(counts[flow] > 1)  # most flows lie in one span
+    flow_, span_, whole = flow[several], span[several], amount[several]
+    origin, length = start[several], end[several] - start[several]
+    start[several] = np.maximum(origin, edge_of(flow_, span_))
+    end[several] = np.minimum(end[several], edge_of(flow_, span_ + 1))
+    until = read_off(whole, length, end[several] - origin)
+    amount[several] = until - read_off(whole, length, start[several] - origin)
+    return Pieces(flow, span, start, end, amount)
+
+
+def spans_of(time_ms: Ints, length_ms: Ints) -> Ints:
+    """Numbers of spans of these lengths; division by one number is several times faster than by many."""
+    if len(length_ms) and (length_ms == length_ms[0]).all():
+        return np.asarray(time_ms // int(length_ms[0]))
+    return np.asarray(time_ms // length_ms)

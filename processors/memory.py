@@ -1,21 +1,25 @@
-"""The readings in memory: sorted runs that are merged as they grow, searched all at once.
+"""The readings in memory: sorted runs that are merged as they grow, searched where they can help.
 
 A reading's key is its series (a meter's time at a point) and its time; keys are unique. New
 readings mostly lie behind everything known, so they go into a run of their own; runs of similar
-size are merged, which costs each reading a few copies in its life and keeps searches short.
+size are merged up to a size, which costs each reading a few copies in its life. A run knows from
+when to when its readings are, and is searched only where that can matter: mostly it is the newest.
+
+A run has a column only if something in it differs from the column's default. A register's reading is
+17 bytes: key, value and flags.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.readings import TIME_FIRST_MS
+from metering.readings import NO_TIME, TIME_FIRST_MS
 
 Ints = NDArray[np.int64]
 
@@ -23,22 +27,28 @@ TIME_BITS = 43
 _TIME_MASK = (1 << TIME_BITS) - 1
 NONE = -1
 """Key of a neighbour that does not exist."""
+RUN_MAX = 1 << 18
+"""Runs are merged up to so many readings: a merge needs as much room again as it makes."""
+PIECE = 1 << 14
+"""Readings dumped together: less than 1 MB, whatever columns they have."""
 
 ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT = 1, 2, 4, 8, 16
 """Flags of a reading. CONFLICT: two values for one identity, held until decided. OVERLAP: an
 interval read that shares time with another one, held. SUSPECT: a zero between neighbours that
 are not."""
 
-FIELDS: dict[str, np.dtype] = {
-    "key": np.dtype(np.int64),
-    "value": np.dtype(np.int64),
-    "start": np.dtype(np.int64),
-    "revision": np.dtype(np.int32),
-    "flags": np.dtype(np.uint8),
-    "changes": np.dtype(np.int32),
-    "cause": np.dtype(np.uint8),
-    "reported": np.dtype(np.int64),
+FIELDS: dict[str, tuple[np.dtype, int]] = {
+    "key": (np.dtype(np.int64), NONE),
+    "value": (np.dtype(np.int64), 0),
+    "flags": (np.dtype(np.uint8), 0),
+    "start": (np.dtype(np.int64), NO_TIME),
+    "revision": (np.dtype(np.int32), 0),
+    "changes": (np.dtype(np.int32), 0),
+    "cause": (np.dtype(np.uint8), 0),
+    "reported": (np.dtype(np.int64), 0),
 }
+"""Type and default of each column."""
+ALWAYS = ("key", "value", "flags")
 
 
 def key_of(series: Ints, time_ms: Ints) -> Ints:
@@ -54,108 +64,164 @@ def time_of(key: Ints) -> Ints:
 
 
 Run = dict[str, NDArray[Any]]
+"""Columns by name; the first three are always there."""
+Places = tuple[NDArray[np.int32], Ints]
+"""Where readings are: run numbers and indices, valid until the next add; run -1: unknown."""
 
 
 @dataclass
 class _Held:
+    """``first``, ``last``: the least and the greatest time in any key."""
+
     run: Run
     name: int
-    changed: bool
+    first: int
+    last: int
+    changed: set[int] = field(default_factory=set)
+    """Numbers of the pieces that changed since the last dump."""
+
+    def __len__(self) -> int:
+        return len(self.run["key"])
+
+    @property
+    def pieces(self) -> int:
+        return -(-len(self) // PIECE)
 
 
 class Memory:
-    """Unique readings by key. Places of readings are (run, index) pairs, valid until the next add."""
+    """Unique readings by key, of series numbered below ``series``."""
 
-    def __init__(self) -> None:
+    def __init__(self, series: int) -> None:
         self._runs: list[_Held] = []
         self._next_name = 0
-        self._gone: list[int] = []
+        self._gone: list[str] = []
+        self.newest = np.full(series, NONE, np.int64)
+        """The greatest key of every series."""
 
     def __len__(self) -> int:
-        return sum(len(held.run["key"]) for held in self._runs)
+        return sum(map(len, self._runs))
 
     def add(self, run: Run) -> None:
         """Takes in readings sorted by key, none of them known yet."""
         if len(run["key"]) == 0:
             return
-        self._append(run)
-        while len(self._runs) > 1 and len(self._runs[-2].run["key"]) < 2 * len(self._runs[-1].run["key"]):
+        run = {name: column for name, column in run.items() if name in ALWAYS or _matters(name, column)}
+        self._append(run, *_times(run["key"]))
+        self._note(run["key"])
+        while len(self._runs) > 1 and self._alike(*self._runs[-2:]):
             last, before = self._runs.pop(), self._runs.pop()
-            self._gone += [last.name, before.name]
-            self._append(_merge(before.run, last.run))
+            self._gone += [f"{held.name}.{n}" for held in (last, before) for n in range(held.pieces)]
+            first, end = min(before.first, last.first), max(before.last, last.last)
+            self._append(_merge(before.run, last.run), first, end)
 
-    def _append(self, run: Run) -> None:
-        self._runs.append(_Held(run, self._next_name, True))
+    def _alike(self, before: _Held, last: _Held) -> bool:
+        return len(before) < 2 * len(last) and len(before) + len(last) <= RUN_MAX
+
+    def _append(self, run: Run, first: int, last: int) -> None:
+        held = _Held(run, self._next_name, first, last)
+        held.changed.update(range(held.pieces))
+        self._runs.append(held)
         self._next_name += 1
 
-    def find(self, keys: Ints) -> tuple[NDArray[np.int32], Ints]:
-        """Where each key is: (run number, index), run -1 for unknown keys."""
+    def _note(self, key: Ints) -> None:
+        series = series_of(key)
+        ends = np.flatnonzero(np.append(series[1:] != series[:-1], True))
+        self.newest[series[ends]] = np.maximum(self.newest[series[ends]], key[ends])
+
+    def find(self, keys: Ints) -> Places:
+        """Where each key is."""
         runs, places = np.full(len(keys), -1, np.int32), np.zeros(len(keys), np.int64)
+        old = np.flatnonzero(keys <= self.newest[series_of(keys)])
+        if len(old) == 0:
+            return runs, places
+        wanted = keys[old]
+        first, last = _times(wanted)
         for number, held in enumerate(self._runs):
-            known = held.run["key"]
-            at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-            hit = known[at] == keys
-            runs[hit], places[hit] = number, at[hit]
+            if held.first <= last and held.last >= first:
+                known = held.run["key"]
+                at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+                hit = known[at] == wanted
+                runs[old[hit]], places[old[hit]] = number, at[hit]
         return runs, places
 
-    def get(self, field: str, where: tuple[NDArray[np.int32], Ints]) -> NDArray[Any]:
+    def get(self, field: str, where: Places) -> NDArray[Any]:
         """A field of found readings; every run number must be valid."""
         runs, places = where
-        out = np.zeros(len(runs), FIELDS[field])
-        for number, held in enumerate(self._runs):
-            mine = runs == number
-            out[mine] = held.run[field][places[mine]]
+        kind, default = FIELDS[field]
+        out = np.full(len(runs), default, kind)
+        for number in _numbers(runs):
+            column = self._runs[number].run.get(field)
+            if column is not None:
+                mine = runs == number
+                out[mine] = column[places[mine]]
         return out
 
-    def put(self, field: str, where: tuple[NDArray[np.int32], Ints], values: NDArray[Any]) -> None:
+    def put(self, field: str, where: Places, values: NDArray[Any]) -> None:
         """Overwrites a field of found readings."""
         runs, places = where
-        for number, held in enumerate(self._runs):
-            mine = runs == number
-            if mine.any():
-                held.run[field][places[mine]] = values[mine]
-                held.changed = True
+        for number in _numbers(runs):
+            held, mine = self._runs[number], runs == number
+            fresh, at = values[mine], places[mine]
+            if field not in held.run:
+                if not _matters(field, fresh):
+                    continue
+                held.run[field] = _blank(field, len(held))
+            held.run[field][at] = fresh
+            held.changed.update((at // PIECE).tolist())
 
     def before(self, keys: Ints, skip: int = CONFLICT) -> Ints:
         """The nearest smaller key of the same series without any of the ``skip`` flags, or NONE."""
-        return self._neighbour(keys, skip, step=-1)
+        best, lowest = np.full(len(keys), NONE, np.int64), keys.min(initial=0) & _TIME_MASK
+        for held in reversed(self._runs):
+            if held.last > lowest or (best == NONE).any():
+                self._neighbour(held, keys, skip, best, step=-1)
+                lowest = int((best & _TIME_MASK).min(initial=0))
+        return best
 
     def after(self, keys: Ints, skip: int = CONFLICT) -> Ints:
         """The nearest greater key of the same series without any of the ``skip`` flags, or NONE."""
-        return self._neighbour(keys, skip, step=1)
+        best = np.full(len(keys), NONE, np.int64)
+        old = np.flatnonzero(keys < self.newest[series_of(keys)])
+        if len(old):
+            wanted, found = keys[old], np.full(len(old), NONE, np.int64)
+            lowest = int((wanted & _TIME_MASK).min())
+            for held in self._runs:
+                if held.last > lowest:
+                    self._neighbour(held, wanted, skip, found, step=1)
+            best[old] = found
+        return best
 
     def edges(self, series: Ints) -> tuple[Ints, Ints]:
         """The first and the last key of each series that is not in conflict, NONE for an empty series."""
         return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | _TIME_MASK)
 
-    def _neighbour(self, keys: Ints, skip: int, step: int) -> Ints:
-        best = np.full(len(keys), NONE, np.int64)
-        series = series_of(keys)
-        for held in self._runs:
-            known, flags = held.run["key"], held.run["flags"]
-            at = np.searchsorted(known, keys) - 1 if step < 0 else np.searchsorted(known, keys, "right")
-            inside = (at >= 0) & (at < len(known))
-            blocked = np.flatnonzero(inside & ((flags[np.where(inside, at, 0)] & skip) > 0))
-            for i in blocked.tolist():
-                at[i] = _walk(known, flags, int(at[i]), skip, step)
-            inside = (at >= 0) & (at < len(known))
-            found = np.where(inside, known[np.where(inside, at, 0)], NONE)
-            ok = inside & (series_of(found) == series)
-            better = ok & ((best == NONE) | ((found > best) if step < 0 else (found < best)))
-            best[better] = found[better]
-        return best
+    def _neighbour(self, held: _Held, keys: Ints, skip: int, best: Ints, step: int) -> None:
+        """Betters ``best`` by what one run has."""
+        known, flags = held.run["key"], held.run["flags"]
+        at = np.searchsorted(known, keys) - 1 if step < 0 else np.searchsorted(known, keys, "right")
+        inside = (at >= 0) & (at < len(known))
+        blocked = np.flatnonzero(inside & ((flags[np.where(inside, at, 0)] & skip) > 0))
+        for i in blocked.tolist():
+            at[i] = _walk(known, flags, int(at[i]), skip, step)
+        inside = (at >= 0) & (at < len(known))
+        found = np.where(inside, known[np.where(inside, at, 0)], NONE)
+        ok = inside & (series_of(found) == series_of(keys))
+        better = ok & ((best == NONE) | ((found > best) if step < 0 else (found < best)))
+        best[better] = found[better]
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
-        """Readings of a series with after < time <= until, sorted by time (copies)."""
+        """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""
         low = int(key_of(np.array([series]), np.array([max(after_ms, TIME_FIRST_MS - 1)]))[0])
         high = int(key_of(np.array([series]), np.array([min(until_ms, TIME_FIRST_MS + _TIME_MASK)]))[0])
         parts = []
         for held in self._runs:
-            known = held.run["key"]
-            cut = slice(*np.searchsorted(known, [low, high], "right").tolist())
-            if cut.start < cut.stop:
-                parts.append({name: column[cut] for name, column in held.run.items()})
-        return _merge(*parts) if parts else {name: np.empty(0, kind) for name, kind in FIELDS.items()}
+            if held.first <= high & _TIME_MASK and held.last > low & _TIME_MASK:
+                cut = slice(*np.searchsorted(held.run["key"], [low, high], "right").tolist())
+                if cut.start < cut.stop:
+                    parts.append({name: column[cut] for name, column in held.run.items()})
+        out = _merge(*parts) if parts else {}
+        size = len(out["key"]) if parts else 0
+        return {name: out[name] if name in out else _blank(name, size) for name in FIELDS}
 
     def total(self, series: int) -> int:
         """Sum of the values of a series that are not in conflict."""
@@ -167,23 +233,51 @@ class Memory:
         return out
 
     def dump(self) -> tuple[dict[str, bytes], list[str]]:
-        """Changed runs as chunks, and the names of runs that are no more."""
+        """Changed pieces of runs as chunks, and the names of those that are no more."""
         chunks = {}
         for held in self._runs:
-            if held.changed:
+            for piece in sorted(held.changed):
                 out = io.BytesIO()
-                np.savez(out, **held.run)  # type: ignore[arg-type]
-                chunks[str(held.name)] = out.getvalue()
-                held.changed = False
-        gone, self._gone = [str(name) for name in self._gone], []
+                cut = slice(piece * PIECE, (piece + 1) * PIECE)
+                np.savez(out, **{name: column[cut] for name, column in held.run.items()})  # type: ignore[arg-type]
+                chunks[f"{held.name}.{piece}"] = out.getvalue()
+            held.changed.clear()
+        gone, self._gone = self._gone, []
         return chunks, gone
 
     def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
         """Takes up dumped runs again."""
-        for name, chunk in sorted((int(name), chunk) for name, chunk in chunks):
-            with np.load(io.BytesIO(chunk), allow_pickle=False) as run:
-                self._runs.append(_Held({field: run[field] for field in FIELDS}, name, False))
-            self._next_name = max(self._next_name, name + 1)
+        runs: dict[int, dict[int, Run]] = {}
+        for name, chunk in chunks:
+            number, _, piece = name.partition(".")
+            with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
+                runs.setdefault(int(number), {})[int(piece)] = {field: columns[field] for field in columns}
+        for held, pieces in sorted(runs.items()):
+            run = _joined([pieces[piece] for piece in sorted(pieces)])
+            self._runs.append(_Held(run, held, *_times(run["key"])))
+            self._note(run["key"])
+            self._next_name = max(self._next_name, held + 1)
+
+
+def _matters(name: str, column: NDArray[Any]) -> bool:
+    return bool((column != FIELDS[name][1]).any())
+
+
+def _blank(name: str, size: int) -> NDArray[Any]:
+    kind, default = FIELDS[name]
+    return np.full(size, default, kind)
+
+
+def _numbers(runs: NDArray[np.int32]) -> list[int]:
+    """The different run numbers; mostly it is one."""
+    if len(runs) == 0:
+        return []
+    return [int(runs[0])] if (runs == runs[0]).all() else np.flatnonzero(np.bincount(runs)).tolist()
+
+
+def _times(key: Ints) -> tuple[int, int]:
+    times = key & _TIME_MASK
+    return int(times.min()), int(times.max())
 
 
 def _walk(known: Ints, flags: NDArray[np.uint8], at: int, skip: int, step: int) -> int:
@@ -192,9 +286,18 @@ def _walk(known: Ints, flags: NDArray[np.uint8], at: int, skip: int, step: int) 
     return at
 
 
+def _joined(runs: list[Run]) -> Run:
+    """One after the other, with every column that any of them has."""
+    names = [name for name in FIELDS if any(name in run for run in runs)]
+    columns = {
+        name: [run[name] if name in run else _blank(name, len(run["key"])) for run in runs] for name in names
+    }
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
 def _merge(*runs: Run) -> Run:
+    joined = _joined(list(runs))
     if len(runs) == 1:
-        return {name: column.copy() for name, column in runs[0].items()}
-    keys = np.concatenate([run["key"] for run in runs])
-    order = np.argsort(keys, kind="stable")
-    return {name: np.concatenate([run[name] for run in runs])[order] for name in FIELDS}
+        return joined
+    order = np.argsort(joined["key"], kind="stable")
+    return {name: column[order] for name, column in joined.items()}

@@ -10,12 +10,15 @@ that has said nothing at all for that long is taken to be silent up to now.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.readings import TIME_FIRST_MS
 from metering.roster import GAUGE, Roster
-from processors.batch import Batch
+from processors.batch import Batch, grouped
 from processors.memory import TIME_BITS, key_of
 
 Ints = NDArray[np.int64]
@@ -26,42 +29,63 @@ SECOND_MS = 1000
 second is all that must be kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """A plant through a batch: ``horizon``, its newest time, at log ``times``; per record, when it spoke."""
+
+    times: Ints
+    horizon: Ints
+    spoke: Ints
+
+
 @dataclass
 class Survey:
     """Time record by record through a batch.
 
-    ``log_time``: highest stamp up to each record. ``patience``: row per waiting group of points,
-    column per record: up to where patience is used up. ``seen``: per point after the batch.
+    ``log_time``: highest stamp up to each record. ``patience``: row per waiting group of points, column
+    per record, and one before the first: up to where patience is used up before it.
     """
 
     log_time: Ints
-    patience: Ints
-    batch: Batch
-    seen: Ints
+    horizons: list[Horizon]
+    _patience: Ints
+    _group: Ints
     _keys: Ints
     _records: Ints
 
-    def first_record(self, group: Ints, point: Ints, end: Ints, first: int, last: int) -> Ints:
-        """The record in first..last through which a point's frontier reaches ``end``; -1 if before."""
-        at = np.searchsorted(self._keys, key_of(point, end))
-        inside = at < len(self._keys)
-        hit = (
-            inside & (self._keys[np.where(inside, at, 0)] >> TIME_BITS == point)
-            if len(self._keys)
-            else inside
-        )
-        reading = (
-            np.where(hit, self._records[np.where(hit, at, 0)], last)
-            if len(self._keys)
-            else np.full(len(end), last)
-        )
-        reading = np.clip(reading, first, last)
-        out = reading
-        for g in np.unique(group).tolist():
-            mine = group == g
-            waited = first + np.searchsorted(self.patience[g, first : last + 1], end[mine])
-            out[mine] = np.minimum(out[mine], waited)
-        return out
+    def waited_before(self, point: Ints, record: Ints) -> Ints:
+        """Up to where patience of each point was used up before a record."""
+        return np.asarray(self._patience[self._group[point], record])
+
+    def waited(self, last: Ints) -> Ints:
+        """Of every group of points, after its record in ``last``."""
+        return np.asarray(self._patience[np.arange(len(last)), last + 1])
+
+    def first_record(self, point: Ints, end: Ints, first: Ints, last: Ints) -> Ints:
+        """The record in first..last through which a point's frontier reaches ``end``; last if none does."""
+        reading = self.first_reading(point, end, last)
+        group, width = self._group[point], self._patience.shape[1]
+        waited = np.searchsorted(self._waits, _packed(group, end)) - group * width - 1
+        return np.asarray(np.clip(np.minimum(reading, waited), first, last))
+
+    def first_reading(self, point: Ints, end: Ints, last: Ints) -> Ints:
+        """The record with the first reading of each point at ``end`` or behind it, ``last`` if none."""
+        if len(self._keys) == 0:
+            return np.broadcast_to(last, end.shape)
+        wanted = key_of(point, end)
+        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
+        hit = (self._keys[at] >> TIME_BITS == point) & (self._keys[at] >= wanted)
+        return np.where(hit, self._records[at], last)
+
+    @cached_property
+    def _waits(self) -> Ints:
+        """Patience of all groups in one ascending array."""
+        groups = np.arange(len(self._patience))[:, None]
+        return _packed(groups, self._patience).ravel()
+
+
+def _packed(group: Ints, time: Ints) -> Ints:
+    return (group << TIME_BITS + 1) + np.clip(time - TIME_FIRST_MS + 1, 0, 1 << TIME_BITS)
 
 
 class Progress:
@@ -73,6 +97,7 @@ class Progress:
         self.waits = sorted({(p.plant, p.patience_ms) for p in roster.points})
         self.group = np.array([self.waits.index((p.plant, p.patience_ms)) for p in roster.points], np.int64)
         self.waited = np.full(len(self.waits), NEVER, np.int64)
+        self._wait_plant = np.array([plant for plant, _ in self.waits], np.int64)
         self.plant = np.array([p.plant for p in roster.points], np.int64)
         self.counted = np.array([p.reads != GAUGE for p in roster.points], bool)
         self.spoke = np.full(len(roster.plants), NEVER, np.int64)
@@ -86,37 +111,41 @@ class Progress:
         return np.maximum(self.seen, self.waited[self.group])
 
     def survey(self, batch: Batch) -> Survey:
-        """Time through a batch; changes nothing."""
+        """Time through a batch, by record; changes nothing."""
         log_time = np.maximum.accumulate(np.maximum(batch.stamp, self.log_time))
-        patience = np.empty((len(self.waits), len(log_time)), np.int64)
-        plants = self.plant[batch.point]
-        for plant in range(len(self.history)):
-            mine = plants == plant
-            times, horizon, spoke = self._horizon(plant, batch.record[mine], batch.time[mine], log_time)
-            for row, (owner, wait_ms) in enumerate(self.waits):
-                if owner == plant:
-                    patience[row] = self._used_up(wait_ms, log_time, times, horizon, spoke)
-        patience = np.maximum.accumulate(np.maximum(patience, self.waited[:, None]), axis=1)
-        order = np.lexsort((batch.record, batch.point))
+        patience = np.empty((len(self.waits), len(log_time) + 1), np.int64)
+        patience[:, 0] = self.waited
+        horizons = self._horizons(batch, log_time)
+        for row, (plant, wait_ms) in enumerate(self.waits):
+            patience[row, 1:] = self._used_up(wait_ms, log_time, horizons[plant])
+        np.maximum.accumulate(patience, axis=1, out=patience)
+        order = grouped(batch.point, len(self.seen))
         keys = np.maximum.accumulate(key_of(batch.point[order], batch.time[order]))
-        seen = self.seen.copy()
-        np.maximum.at(seen, batch.point, batch.time)
-        return Survey(log_time, patience, batch, seen, keys, batch.record[order])
+        return Survey(log_time, horizons, patience, self.group, keys, batch.record[order])
 
-    def _horizon(self, plant: int, record: Ints, time: Ints, log_time: Ints) -> tuple[Ints, Ints, Ints]:
-        """History and batch together: log times, horizon at them; per record when the plant last spoke."""
-        old_times, old_horizon = self.history[plant]
-        order = np.argsort(record, kind="stable")
-        record, time = record[order], time[order]
-        times = np.concatenate([old_times, log_time[record]])
-        horizon = np.maximum.accumulate(np.concatenate([old_horizon, time]))
+    def _horizons(self, batch: Batch, log_time: Ints) -> list[Horizon]:
+        """Of each plant, its history and the batch together."""
+        plants = self.plant[batch.point]
+        order = grouped(plants, len(self.history))
+        edges = np.searchsorted(plants[order], np.arange(len(self.history) + 1))
+        record, time = batch.record[order], batch.time[order]
+        cuts = [slice(*pair) for pair in pairwise(edges.tolist())]
+        return [self._horizon(plant, record[cut], time[cut], log_time) for plant, cut in enumerate(cuts)]
+
+    def _horizon(self, plant: int, record: Ints, time: Ints, log_time: Ints) -> Horizon:
+        times, horizon = self.history[plant]
         spoke = np.full(len(log_time), self.spoke[plant], np.int64)
         if len(record):
+            starts = np.flatnonzero(np.append(True, record[1:] != record[:-1]))
+            record, time = record[starts], np.maximum.reduceat(time, starts)
+            times = np.concatenate([times, log_time[record]])
+            horizon = np.maximum.accumulate(np.concatenate([horizon, time]))
             at = np.searchsorted(record, np.arange(len(log_time)), "right") - 1
             spoke = np.where(at >= 0, log_time[record[np.maximum(at, 0)]], spoke)
-        return times, horizon, spoke
+        return Horizon(times, horizon, spoke)
 
-    def _used_up(self, wait_ms: int, log_time: Ints, times: Ints, horizon: Ints, spoke: Ints) -> Ints:
+    def _used_up(self, wait_ms: int, log_time: Ints, plant: Horizon) -> Ints:
+        times, horizon, spoke = plant.times, plant.horizon, plant.spoke
         limit = log_time - wait_ms
         at = np.searchsorted(times // SECOND_MS, limit // SECOND_MS) - 1
         then = (
@@ -126,20 +155,18 @@ class Progress:
         silent = started & (spoke <= limit)
         return np.where(silent, limit, np.where(started, np.minimum(limit, then), NEVER))
 
-    def advance(self, survey: Survey, first: int, last: int) -> None:
-        """Takes the records first..last of a surveyed batch as past."""
-        batch = survey.batch
-        mine = (batch.record >= first) & (batch.record <= last)
-        np.maximum.at(self.seen, batch.point[mine], batch.time[mine])
-        self.waited = survey.patience[:, last].copy()
-        self.log_time = int(survey.log_time[last])
-        plants = self.plant[batch.point[mine]]
-        record, time = batch.record[mine], batch.time[mine]
-        for plant in np.unique(plants).tolist():
-            here = plants == plant
-            times, horizon, spoke = self._horizon(plant, record[here], time[here], survey.log_time)
-            self.spoke[plant] = spoke[last]
-            self.history[plant] = self._thin(times, horizon, plant)
+    def advance(self, survey: Survey, last: Ints, point: Ints, time: Ints) -> None:
+        """Takes the records up to ``last`` of each plant as past, of which these are the readings."""
+        np.maximum.at(self.seen, point, time)
+        self.waited = survey.waited(last[self._wait_plant])
+        self.log_time = int(survey.log_time[last.max(initial=0)])
+
+    def finish(self, survey: Survey) -> None:
+        """Keeps what patience may look back to, when all passes of a batch are done."""
+        for plant, one in enumerate(survey.horizons):
+            self.spoke[plant] = one.spoke[-1]
+            if len(one.times):
+                self.history[plant] = self._thin(one.times, one.horizon, plant)
 
     def _thin(self, times: Ints, horizon: Ints, plant: int) -> tuple[Ints, Ints]:
         """Keeps what patience can still look back to: one step per second of log time."""

@@ -60,15 +60,15 @@ class Reads:
     """Interval reads: readings in, signed flows out, and the keys of rows that changed."""
 
     def __init__(self, index: SeriesIndex, ratings: Ratings) -> None:
-        self.memory = Memory()
+        self.memory = Memory(len(index))
         self.ratings = ratings
         self.booked = np.zeros(len(index), np.int64)
         self.held = np.zeros(len(index), np.int64)
-        self.touched: set[int] = set()
+        self.touched = np.zeros(len(index), bool)
         self.longest_ms = np.zeros(len(index), np.int64)
         self.points = np.array(index.point, np.int64)
         points = [index.roster.points[p] for p in index.point]
-        self._checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
+        self.checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
         self.overlapping: set[int] = set()
 
     def insert(self, run: Run, record: Ints, final: Ints) -> tuple[list[Flows], list[ReadRows]]:
@@ -105,13 +105,17 @@ class Reads:
             return [], []
         old, new = _pick(before, changed), _pick(after, changed)
         self.memory.put("flags", self.memory.find(new.key), new.flags)
-        kind = np.where((old.flags ^ new.flags) & OVERLAP > 0, AMOUNT_REVISED, QUALITY_REVISED)
-        revised = np.where(self._arrival(new.key, keys, record) != number[changed], kind, 0)
+        number, arrival = number[changed], self._arrival(new.key, keys, record)
+        shares = (old.flags ^ new.flags) & OVERLAP > 0
+        number = np.where(
+            shares & (arrival >= 0), arrival, number
+        )  # only within a record is it new and shared
+        revised = np.where(arrival != number, np.where(shares, AMOUNT_REVISED, QUALITY_REVISED), 0)
         flows = [
-            self._flows(old, number[changed], sign=-1, revised=np.zeros(len(changed), np.int64)),
-            self._flows(new, number[changed], sign=1, revised=revised),
+            self._flows(old, number, sign=-1, revised=np.zeros(len(changed), np.int64)),
+            self._flows(new, number, sign=1, revised=revised),
         ]
-        return flows, [ReadRows(new.key, (revised > 0).astype(np.int64), number[changed])]
+        return flows, [ReadRows(new.key, (revised > 0).astype(np.int64), number)]
 
     def _arrival(self, keys: Ints, fresh: Ints, record: Ints) -> Ints:
         """The record that brought each read, -1 if it was there before."""
@@ -189,7 +193,7 @@ class Reads:
         """Zero between two touching neighbours that are not: electricity only."""
         out = np.zeros(len(state.key), bool)
         zero = np.flatnonzero(
-            (state.value == 0) & self._checked[series_of(state.key)] & (state.flags & CONFLICT == 0)
+            (state.value == 0) & self.checked[series_of(state.key)] & (state.flags & CONFLICT == 0)
         )
         if len(zero):
             keys = state.key[zero]
@@ -212,7 +216,7 @@ class Reads:
         amount = self.ratings.multiplied_reads(series, state.start, time_of(state.key), state.value)
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
         np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
-        self.touched.update(np.unique(series).tolist())
+        self.touched[series] = True
         bit = {name: (flags & mask > 0).astype(np.int64) for name, mask in _BITS.items()}
         measured = (booked & (flags & ESTIMATED == 0)).astype(np.int64)
         return Flows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,9 @@ import pyarrow as pa
 
 from metering.measures import ENERGIES
 from metering.roster import Roster
-from metering.tables import (
-    ALERT,
-    HOP,
-    INTENSITY,
-    INTERVAL,
-    LEDGER,
-    REJECTED,
-    ROLLUP,
-    VERDICT,
-)
+from metering.tables import INTENSITY, INTERVAL, ROLLUP
 from metering.units import CANONICAL
+from processors.changes import Touched
 from processors.columns import (
     DOUBTFUL,
     ESTIMATE,
@@ -31,12 +23,11 @@ from processors.columns import (
     Bools,
     Columns,
     Ints,
+    Vocabulary,
     amounts,
     chosen,
-    decimal,
     numbers,
     per,
-    plain,
     quality,
     story,
     table,
@@ -44,11 +35,14 @@ from processors.columns import (
     words,
 )
 from processors.engine import Engine, Step
-from processors.memory import CONFLICT, ESTIMATED, NONE, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
 from processors.ratios import Coefficients, coefficients, covers, emission_factors
+from processors.rows_small import SmallRows
 from processors.spans import CLASSES, GRID, NAMES
-from processors.verdicts import Verdict
-from processors.windows import REASONS, WindowRows
+from processors.windows import REASONS, WINDOWS, WindowRows
+
+ROWS_MAX = 5000
+"""Rows of one table: their frame stays below a megabyte, and what makes them below some more."""
 
 
 class Rows:
@@ -57,8 +51,9 @@ class Rows:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.roster: Roster = engine.roster
+        self._lanes = engine.lanes
         points = self.roster.points
-        self._unbalanced: set[int] = set()
+        self._small = SmallRows(engine)
         self._plants = [p.id for p in self.roster.plants]
         self._point_plant = np.array([p.plant for p in points], np.int64)
         self._point_ids = [p.id for p in points]
@@ -72,7 +67,19 @@ class Rows:
         ]
 
         every, policy = engine.accounts.all, self.roster.policy
-        self._covers = [covers(a.energies, (a.measures,)) if a.measures in ENERGIES else "" for a in every]
+        self._vocabularies = {
+            "plant": Vocabulary(self._plants),
+            "point": Vocabulary(self._point_ids),
+            "point_measures": Vocabulary(self._measures),
+            "point_unit": Vocabulary(self._units),
+            "scope": Vocabulary([a.scope for a in every]),
+            "measures": Vocabulary([a.measures for a in every]),
+            "product": Vocabulary([a.product for a in every]),
+            "unit": Vocabulary([a.unit for a in every]),
+        }
+        self._vocabularies["covers"] = Vocabulary(
+            [covers(a.energies, (a.measures,)) if a.measures in ENERGIES else "" for a in every]
+        )
         self._kgce = coefficients(
             [policy.kgce.get(a.measures, ()) if a.measures in ENERGIES else () for a in every]
         )
@@ -83,32 +90,38 @@ class Rows:
     @property
     def unbalanced(self) -> int:
         """Installations whose ledger does not balance: 0, or something is lost."""
-        return len(self._unbalanced)
+        return len(self._small.unbalanced)
 
-    def emit(self, step: Step) -> list[tuple[str, pa.Table]]:
-        """(table name, rows) of everything a step says anew."""
-        made: list[tuple[str, pa.Table | None]] = [
-            ("interval", self._intervals(step)),
+    def emit(self, step: Step) -> Iterator[tuple[str, pa.Table]]:
+        """(table name, rows) of everything a step says anew, at most ROWS_MAX rows in a table."""
+        for base in step.cells.base.slices(ROWS_MAX):
+            yield "interval", self._intervals(base, step)
+        for derived in step.cells.derived.take(step.cells.derived.series % CLASSES != GRID).slices(ROWS_MAX):
+            yield "rollup", self._rollups(derived, step)
+        for windows in step.windows:
+            for first in range(0, len(windows), ROWS_MAX):
+                yield "intensity", self._intensity(windows.take(slice(first, first + ROWS_MAX)), step)
+        few: list[tuple[str, pa.Table | None]] = [
             ("interval", self._reads(step)),
-            ("rollup", self._rollups(step)),
-            *(("intensity", self._intensity(rows, step)) for rows in step.windows),
-            ("verdict", self._verdicts(step)),
-            ("alert", self._alerts(step)),
-            ("ledger", self._ledger(step)),
-            ("rejected", self._rejected(step)),
-            ("hop", self._hop(step)),
+            ("verdict", self._small.verdicts(step)),
+            ("alert", self._small.alerts(step)),
+            ("ledger", self._small.ledger(step)),
+            ("rejected", self._small.rejected(step)),
+            ("hop", self._small.hop(step) if step.closing else None),
         ]
-        return [(name, rows) for name, rows in made if rows is not None and len(rows)]
+        for name, rows in few:
+            if rows is not None:
+                yield from ((name, rows.slice(first, ROWS_MAX)) for first in range(0, len(rows), ROWS_MAX))
 
     # -- intervals --------------------------------------------------------------------------------
 
-    def _intervals(self, step: Step) -> pa.Table:
+    def _intervals(self, rows: Touched, step: Step) -> pa.Table:
         cells, spans = self.engine.spans.base, self.engine.spans
-        point, span, index = step.cells.base.series, step.cells.base.span, step.cells.base.index
+        point, span, index = rows.series, rows.span, rows.index
         length = spans.base_ms[point]
         known, measured = cells["known"][index].astype(np.int64), cells["measured"][index].astype(np.int64)
         held = cells["held"][index] > 0
-        codes = quality(known, measured, length, cells["suspect"][index])
+        codes = quality(known, measured, length, np.zeros(len(index), np.int64))
         flags = (cells["rounded"][index] > 0) + 2 * held
         end = (span + 1) * length
         columns = self._point_columns(point, cells["amount"][index], known == 0)
@@ -122,7 +135,7 @@ class Rows:
         gone = (known == 0) & ~held & (cells["readings"][index] == 0)
         final = gone | (end <= step.frontier[point])
         columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
-        return table(INTERVAL, columns, step.position, gone)
+        return table(INTERVAL, columns, step.positions[self._lanes.of_point[point]], gone)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
         exponent = self._exponents[point]
@@ -133,11 +146,11 @@ class Rows:
         for e, column in zip(np.unique(exponent).tolist()[1:], decimals[1:], strict=True):
             together = chosen(exponent == e, column, together)
         return {
-            "plant": words(self._plants, self._point_plant[point]),
-            "point": words(self._point_ids, point),
-            "measures": words(self._measures, point),
+            "plant": words(self._vocabularies["plant"], self._point_plant[point]),
+            "point": words(self._vocabularies["point"], point),
+            "measures": words(self._vocabularies["point_measures"], point),
             "amount": together,
-            "unit": words(self._units, point),
+            "unit": words(self._vocabularies["point_unit"], point),
         }
 
     def _reads(self, step: Step) -> pa.Table | None:
@@ -172,30 +185,27 @@ class Rows:
         }
         final = gone | (time_of(keys) <= step.frontier[point])
         columns |= story(final, field["changes"], field["cause"], field["reported"])
-        return table(INTERVAL, columns, step.position, gone)
+        return table(INTERVAL, columns, step.positions[self._lanes.of_point[point]], gone)
 
     # -- roll-ups ---------------------------------------------------------------------------------
 
-    def _rollups(self, step: Step) -> pa.Table:
+    def _rollups(self, rows: Touched, step: Step) -> pa.Table:
         spans, accounts = self.engine.spans, self.engine.accounts
-        said = step.cells.derived.series % CLASSES != GRID
-        series, span = step.cells.derived.series[said], step.cells.derived.span[said]
-        index, account = step.cells.derived.index[said], series // CLASSES
+        series, span, index, account = rows.series, rows.span, rows.index, rows.series // CLASSES
         cells = spans.derived
         start, end = spans.edges(series, span)
         expected = accounts.expected_ms(account, start, end)
         known, measured = cells["known"][index], cells["measured"][index]
         unknown = known == 0
-        every = accounts.all
         columns: Columns = {
-            "scope": words([a.scope for a in every], account),
-            "measures": words([a.measures for a in every], account),
-            "product": words([a.product for a in every], account),
+            "scope": words(self._vocabularies["scope"], account),
+            "measures": words(self._vocabularies["measures"], account),
+            "product": words(self._vocabularies["product"], account),
             "span": words(NAMES, series % CLASSES),
             "start": times(start),
             "end": times(end),
             "amount": amounts(cells["amount"][index], unknown),
-            "unit": words([a.unit for a in every], account),
+            "unit": words(self._vocabularies["unit"], account),
             "quality": words(QUALITIES, quality(known, measured, expected, cells["suspect"][index])),
             "measured_share": numbers(
                 np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)
@@ -205,7 +215,7 @@ class Rows:
         gone = unknown & (cells["held"][index] == 0)
         final = gone | (end <= accounts.frontier(step.frontier)[account])
         columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
-        return table(ROLLUP, columns, step.position, gone)
+        return table(ROLLUP, columns, step.positions[self._lanes.of_account[account]], gone)
 
     def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
         """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
@@ -217,168 +227,33 @@ class Rows:
         return {
             "kgce": converted(self._kgce),
             "kgco2e": converted(self._kgco2e),
-            "covers": words(self._covers, account),
+            "covers": words(self._vocabularies["covers"], account),
         }
 
     # -- intensity --------------------------------------------------------------------------------
 
     def _intensity(self, rows: WindowRows, step: Step) -> pa.Table:
-        n, ratio = len(rows.end), rows.ratio
-        same = np.zeros(n, np.int64)
-        unit = f"{ratio.spec.unit}/{per(ratio.spec.per_amount, ratio.spec.per_unit)}"
-        target = np.full(n, np.nan if ratio.target is None else ratio.target)
+        ratios, which = self.engine.windows.ratios, rows.ratio
+        specs = [ratio.spec for ratio in ratios]
+        units = [f"{spec.unit}/{per(spec.per_amount, spec.per_unit)}" for spec in specs]
+        target = np.array([np.nan if ratio.target is None else ratio.target for ratio in ratios])[which]
         columns: Columns = {
-            "scope": words([ratio.spec.scope], same),
-            "id": words([ratio.spec.id], same),
-            "product": words([ratio.spec.product], same),
-            "window": words([rows.window], same),
+            "scope": words([spec.scope for spec in specs], which),
+            "id": words([spec.id for spec in specs], which),
+            "product": words([spec.product for spec in specs], which),
+            "window": words(WINDOWS, rows.window),
             "start": times(rows.start),
             "end": times(rows.end),
             "numerator": amounts(rows.numerator, ~rows.numerator_known),
             "denominator": amounts(rows.denominator, ~rows.denominator_known),
             "value": numbers(rows.value),
-            "unit": words([unit], same),
+            "unit": words(units, which),
             "target": numbers(target),
-            "covers": words([ratio.covers], same),
+            "covers": words([ratio.covers for ratio in ratios], which),
             "reason": words(REASONS, rows.reason),
             "measured_share": numbers(rows.share),
-            "policy": words([self.roster.policy.id], same),
+            "policy": words([self.roster.policy.id], np.zeros(len(rows), np.int64)),
         }
         columns |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
-        return table(INTENSITY, columns, step.position, rows.gone)
-
-    # -- the small tables -------------------------------------------------------------------------
-
-    def _verdicts(self, step: Step) -> pa.Table | None:
-        if not step.verdicts:
-            return None
-        rows, gone = [], []
-        for key, reported in step.verdicts:
-            revision = self.engine.verdict_revisions[key]
-            rows.append(self._verdict(key, reported, revision))
-            gone.append(key not in self.engine.books.verdicts)
-        return plain(VERDICT, rows, step.position, np.array(gone))
-
-    def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
-        series, start, end = key
-        point = self.roster.points[self.engine.index.point[series]]
-        verdict, first, last = self.engine.books.verdicts.get(key, (Verdict.PLAIN, 0, 0))
-        evidence = {
-            "from_value": decimal(first, point),
-            "to_value": decimal(last, point),
-            "unit": point.unit.name,
-        }
-        return {
-            "plant": self._plants[point.plant],
-            "point": point.id,
-            "serial": self.engine.index.serial[series],
-            "from": start,
-            "to": end,
-            "verdict": Verdict(verdict).name.lower(),
-            "status": "decided" if verdict == Verdict.ROLLOVER else "held",
-            "by": "rule",
-            "evidence": json.dumps(evidence),
-            "revision": revision,
-            "reported": reported,
-        }
-
-    def _alerts(self, step: Step) -> pa.Table | None:
-        rows = []
-        for row in step.alerts:
-            rule = self.roster.alerts[row.rule]
-            rows.append(
-                {
-                    "id": rule.id,
-                    "scope": rule.scope,
-                    "at": row.change.at_ms,
-                    "to": row.change.to,
-                    "value": row.change.value,
-                    "threshold": rule.threshold,
-                    "window_end": row.change.at_ms,
-                    "revision": row.revision,
-                    "reported": row.reported_ms,
-                }
-            )
-        gone = np.array([row.withdrawn for row in step.alerts], bool)
-        return plain(ALERT, rows, step.position, gone) if rows else None
-
-    def _ledger(self, step: Step) -> pa.Table | None:
-        """The books of the installations that a step touched, as they stand, in steps of their registers."""
-        if not step.series:
-            return None
-        index, books, reads = self.engine.index, self.engine.books, self.engine.reads
-        series = np.array(sorted(step.series), np.int64)
-        point = np.array(index.point, np.int64)[series]
-        interval = index.interval[point]
-        low, high = (
-            np.where(interval, r, b)
-            for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True)
-        )
-        first, last = self._ends(series, low, high, interval)
-        sums = {
-            "first": first,
-            "last": last,
-            "booked": np.where(interval, reads.booked[series], books.ledger.booked[series]),
-            "held": np.where(interval, reads.held[series], books.ledger.held[series]),
-            "written_off": np.where(interval, 0, books.ledger.written_off[series]),
-        }
-        sums = {name: value // index.step[series] for name, value in sums.items()}
-        balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
-        self._unbalanced -= set(series.tolist())
-        self._unbalanced |= set(series[balance != 0].tolist())
-        columns: Columns = {
-            "plant": words(self._plants, self._point_plant[point]),
-            "point": words(self._point_ids, point),
-            "serial": words(index.serial, series),
-            "from": times(time_of(low)),
-            "to": times(time_of(high)),
-            **{name: pa.array(value) for name, value in sums.items()},
-            "balance": pa.array(balance),
-        }
-        return table(LEDGER, columns, step.position, low == NONE)
-
-    def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
-        """First and last register value; of interval reads 0 and the sum of what was accepted."""
-        first, last = np.zeros(len(series), np.int64), np.zeros(len(series), np.int64)
-        registers = np.flatnonzero(~interval & (low != NONE))
-        memory = self.engine.books.memory
-        first[registers] = memory.get("value", memory.find(low[registers]))
-        last[registers] = memory.get("value", memory.find(high[registers]))
-        for i in np.flatnonzero(interval).tolist():
-            last[i] = self.engine.reads.memory.total(int(series[i]))
-        return first, last
-
-    def _rejected(self, step: Step) -> pa.Table | None:
-        rows = [
-            {
-                "received": stamp,
-                "topic": f"meterflow/v1/{r.plant}",
-                "point": r.point,
-                "time": r.time_ms,
-                "reason": r.reason,
-                "detail": r.detail,
-            }
-            for r, stamp in step.refused
-        ]
-        return plain(REJECTED, rows, step.position, None) if rows else None
-
-    def _hop(self, step: Step) -> pa.Table:
-        hop = self.engine.hop
-        rows = []
-        for plant, name in enumerate(self._plants):
-            received, accepted, duplicate, rejected = (
-                int(column[plant]) for column in (hop.received, hop.accepted, hop.duplicate, hop.rejected)
-            )
-            rows.append(
-                {
-                    "hop": "processors",
-                    "plant": name,
-                    "received": received,
-                    "accepted": accepted,
-                    "duplicate": duplicate,
-                    "rejected": rejected,
-                    "balance": received - accepted - duplicate - rejected,
-                    "reported": step.log_time,
-                }
-            )
-        return plain(HOP, rows, step.position, None)
+        lane = np.array([self._lanes.of_account[ratio.denominator.index] for ratio in ratios])[which]
+        return table(INTENSITY, columns, step.positions[lane], rows.gone)

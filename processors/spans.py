@@ -8,7 +8,7 @@ windows roll) belong to accounts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS, Zone
 from metering.readings import TIME_FIRST_MS
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
-from processors.flows import Flows, cut
-from processors.progress import Survey
+from processors.changes import Changes, Deltas, Pass, Touched, Touches, concatenated, joined
+from processors.flows import Flows, cut, spans_of
 
 Ints = NDArray[np.int64]
 
@@ -36,7 +36,6 @@ BASE_FIELDS = {
     "known": np.int32,
     "measured": np.int32,
     "held": np.int32,
-    "suspect": np.int32,
     "rounded": np.int16,
     "readings": np.int32,
     "revision": np.int32,
@@ -44,64 +43,8 @@ BASE_FIELDS = {
     "reported": np.int64,
 }
 DERIVED_FIELDS = {**dict.fromkeys(_SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
-
-
-@dataclass
-class Deltas:
-    """What changes in spans: (series, span) and sums to add; ``reported``: log time of the change."""
-
-    series: Ints
-    span: Ints
-    sums: dict[str, Ints]
-    reported: Ints
-
-
-@dataclass
-class Touches:
-    """New register readings: point, time, number of the log record."""
-
-    point: Ints
-    time_ms: Ints
-    record: Ints
-
-
-@dataclass
-class Touched:
-    """Cells to be reported anew: ``series`` is a point (base) or ``account * CLASSES + class``."""
-
-    series: Ints
-    span: Ints
-    index: Ints
-
-
-@dataclass
-class Changes:
-    """Rows to say anew, the grid spans whose content changed, and interval reads that did."""
-
-    base: Touched
-    derived: Touched
-    grid: Touched
-    reads: Flows
-
-
-@dataclass
-class Pass:
-    """One stretch of records that is taken at once.
-
-    ``before``, ``after``: every point's frontier; ``seen_*``: its newest reading. ``late``: a single
-    record that changes what was final, or may.
-    """
-
-    survey: Survey
-    first: int
-    last: int
-    cause: int
-    late: bool
-    before: Ints
-    after: Ints
-    seen_before: Ints
-    seen_after: Ints
-    group: Ints
+DERIVED_BLOCK_SPANS = 16
+"""Most classes of spans are long ones: of years and months few come to be."""
 
 
 class Spans:
@@ -112,32 +55,52 @@ class Spans:
         points = accounts.roster.points
         self.base_ms = np.array([max(p.base_ms, 0) for p in points], np.int64)
         self.base = Cells(BASE_FIELDS)
-        self.derived = Cells(DERIVED_FIELDS)
+        self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS)
         self.grid_ms = np.array([grid_ms(points[p] for p in a.members) for a in accounts.all], np.int64)
         self.gridded = np.zeros(len(accounts.all), bool)
+        self._open_base: list[Touched] = []
+        self._open_derived: list[Touched] = []
+        """What passes of this batch changed of what is open."""
 
     def apply(self, flows: Flows, touched: Touches, step: Pass) -> Changes:
         """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known."""
         registers = self.base_ms[flows.point] > 0
-        base = self._base_deltas(flows.take(registers), step)
+        every = registers.all()
+        base = self._base_deltas(flows if every else flows.take(registers), step)
         reads = flows.take(~registers)
-        parts = [self._derive(base, cls) for cls in range(CLASSES)]
-        parts += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
         fresh = self._touch(touched, step)
         changed = self._add(self.base, base, step)
-        base_rows = self._with_flips(self.base, [changed, fresh], self._base_flips(step))
-        derived = [self._add(self.derived, part, step) for part in parts]
-        derived_rows = self._with_flips(self.derived, derived, self._derived_flips(step))
+        base_rows = self._with_flips(self.base, [changed, fresh, *self._open_base], self._base_flips(step))
+        derived = [self._add(self.derived, part, step) for part in self._derived_deltas(base, reads, step)]
+        flips = self._derived_flips(step)
+        derived_rows = self._with_flips(self.derived, [*derived, *self._open_derived], flips)
         self._stamp_base(base_rows, step)
         self._stamp_derived(derived_rows, step)
-        grids = [derived[cls] for cls in (GRID, CLASSES + GRID)]
-        return Changes(base_rows, derived_rows, _joined(grids), reads)
+        base_rows, self._open_base = self._said(base_rows, self._base_final(base_rows, step), step)
+        final = self._derived_final(derived_rows, step)
+        derived_rows, self._open_derived = self._said(derived_rows, final, step)
+        grids = [part.take(part.series % CLASSES == GRID) for part in derived]
+        return Changes(base_rows, derived_rows, joined(grids), reads)
+
+    def _said(self, rows: Touched, final: NDArray[np.bool_], step: Pass) -> tuple[Touched, list[Touched]]:
+        """What a pass says, and what waits for the end of the batch: what is open then says it all."""
+        return (rows, []) if step.closing else (rows.take(final), [rows.take(~final)])
+
+    def _base_final(self, rows: Touched, step: Pass) -> NDArray[np.bool_]:
+        return np.asarray((rows.span + 1) * self.base_ms[rows.series] <= step.after[rows.series])
+
+    def _derived_final(self, rows: Touched, step: Pass) -> NDArray[np.bool_]:
+        if step.closing:
+            return np.ones(len(rows.span), bool)
+        frontier = self.accounts.frontier(step.after)
+        return np.asarray(self.edges(rows.series, rows.span)[1] <= frontier[rows.series // CLASSES])
 
     # -- what flows change ------------------------------------------------------------------------
 
     def _base_deltas(self, flows: Flows, step: Pass) -> Deltas:
         base = self.base_ms[flows.point]
-        pieces = cut(flows, flows.start // base, (flows.end - 1) // base, lambda f, s: s * base[f])
+        first, last = spans_of(flows.start, base), spans_of(flows.end - 1, base)
+        pieces = cut(flows, first, last, lambda f, s: s * base[f])
         flow, length = pieces.flow, pieces.end - pieces.start
         sign = flows.sign[flow]
         groups = Grouping(flows.point[flow], pieces.span)
@@ -157,25 +120,45 @@ class Spans:
             differs |= value != 0
         final = (span + 1) * self.base_ms[point] <= step.before[point]
         sums["revision"] = (differs & final).astype(np.int64)
-        return Deltas(
-            point[differs], span[differs], {n: v[differs] for n, v in sums.items()}, reported[differs]
-        )
+        said = differs | ~final  # an open span is said anew whenever a segment over it is another one
+        return Deltas(point[said], span[said], {n: v[said] for n, v in sums.items()}, reported[said])
 
-    def _derive(self, base: Deltas, cls: int) -> Deltas:
-        """Base spans' changes as changes of the accounts that their points belong to."""
+    def _derived_deltas(self, base: Deltas, reads: Flows, step: Pass) -> list[Deltas]:
+        """Changes of accounts, of all classes of spans: through base spans, and through interval reads."""
+        out = []
+        if len(base.span):
+            out.append(concatenated(self._derive(base)))
+        if len(reads):
+            out += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
+        return out
+
+    def _derive(self, base: Deltas) -> list[Deltas]:
+        """Base spans' changes as changes of the accounts that their points belong to.
+
+        Every span of a class is made of whole ones of the class below: many become few before they are
+        dealt out.
+        """
         start = base.span * self.base_ms[base.series]
-        zones = self.accounts.zone_of_point[base.series]
-        span = base.span if cls == GRID else self._index(zones, start, cls, zones)
-        return self._to_accounts(base.series, span, start, base.sums, base.reported, cls)
-
-    def _to_accounts(
-        self, point: Ints, span: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
-    ) -> Deltas:
-        """Changes of points, in spans of theirs that start (or lie) there, for all accounts they are in."""
-        if cls > QUARTER:  # many become few before they are dealt out
-            few = Grouping(point, span)
+        out = [self._grid_deltas(base, start)]
+        point, sums, reported = base.series, base.sums, base.reported
+        for cls in range(QUARTER, CLASSES):
+            zones = self.accounts.zone_of_point[point]
+            few = Grouping(point, self._index(zones, start, cls, zones))
             sums = {name: few.sum(values) for name, values in sums.items()}
             point, start, reported = few.keys[0], few.min(start), few.max(reported)
+            out.append(self._to_accounts(point, start, sums, reported, cls))
+        return out
+
+    def _grid_deltas(self, base: Deltas, start: Ints) -> Deltas:
+        """The same on the grid on which windows roll, for those accounts that do."""
+        mine = np.flatnonzero(self._rolling[base.series])
+        sums = {name: values[mine] for name, values in base.sums.items()}
+        return self._to_accounts(base.series[mine], start[mine], sums, base.reported[mine], GRID)
+
+    def _to_accounts(
+        self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
+    ) -> Deltas:
+        """Changes of points, in spans of theirs that start (or lie) there, for all accounts they are in."""
         row, account, sign = self.accounts.memberships(point)
         if cls == GRID:
             wanted = self.gridded[account]
@@ -187,7 +170,7 @@ class Spans:
 
     def _read_deltas(self, flows: Flows, cls: int, step: Pass) -> Deltas:
         """Interval reads in spans no shorter than they are; across an edge their shape is an estimate."""
-        flows = _moving(flows.take(self._rolls(flows.point))) if cls == GRID else flows
+        flows = _moving(flows.take(self._rolling[flows.point])) if cls == GRID else flows
         zones = self.accounts.zone_of_point[flows.point]
         grid = self._read_grid(flows.point) if cls == GRID else zones
         first = self._index(zones, flows.start, cls, grid)
@@ -208,7 +191,7 @@ class Spans:
             "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),
         }
         reported = step.survey.log_time[flows.record[flow]]
-        return self._to_accounts(flows.point[flow], pieces.span, pieces.start, sums, reported, cls)
+        return self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
 
     def _longest(self, zones: Ints, first: Ints, cls: int) -> Ints:
         """How long an interval read may be to count in a class of spans: as long as its first span."""
@@ -216,12 +199,13 @@ class Spans:
             return np.full(len(first), _LENGTHS_MS[cls])
         return self._start(zones, first + 1, cls, zones) - self._start(zones, first, cls, zones)
 
-    def _rolls(self, point: Ints) -> NDArray[np.bool_]:
+    @cached_property
+    def _rolling(self) -> NDArray[np.bool_]:
         """Whether any account of each point rolls."""
         row, account, _ = self.accounts.memberships(np.arange(len(self.base_ms)))
         rolls = np.zeros(len(self.base_ms), bool)
         rolls[row[self.gridded[account]]] = True
-        return rolls[point]
+        return rolls
 
     def _read_grid(self, point: Ints) -> Ints:
         """The finest grid of the accounts a point belongs to that roll."""
@@ -274,10 +258,10 @@ class Spans:
     # -- adding -----------------------------------------------------------------------------------
 
     def _touch(self, touches: Touches, step: Pass) -> Touched:
-        groups = Grouping(touches.point, touches.time_ms // self.base_ms[touches.point])
+        groups = Grouping(touches.point, spans_of(touches.time_ms, self.base_ms[touches.point]))
         index = self.base.at(*groups.keys)
         fresh = self.base["readings"][index] == 0
-        self.base["readings"][index] += groups.sum(np.ones(len(touches.point), np.int64)).astype(np.int32)
+        self.base["readings"][index] += groups.count().astype(np.int32)
         reported = self.base["reported"]
         first = groups.min(step.survey.log_time[touches.record])
         reported[index[fresh]] = np.maximum(reported[index[fresh]], first[fresh])
@@ -287,16 +271,20 @@ class Spans:
     def _add(self, cells: Cells, deltas: Deltas, step: Pass) -> Touched:
         index = cells.at(deltas.series, deltas.span)
         for name, values in deltas.sums.items():
-            column = cells[name]
-            column[index] += values.astype(column.dtype)
+            if values.any():
+                column = cells[name]
+                column[index] += values.astype(column.dtype)
         reported = cells["reported"]
         reported[index] = np.maximum(reported[index], deltas.reported)
-        revised = deltas.sums["revision"] > 0
-        cells["cause"][index[revised]] = step.cause
+        revised = np.flatnonzero(deltas.sums["revision"])
+        series = deltas.series[revised]
+        of_point = cells is self.base
+        lane = step.lanes.of_point[series] if of_point else step.lanes.of_account[series // CLASSES]
+        cells["cause"][index[revised]] = step.causes[step.first[lane]]
         return Touched(deltas.series, deltas.span, index)
 
     def _with_flips(self, cells: Cells, parts: list[Touched], flips: Touched) -> Touched:
-        every = _joined([*parts, flips])
+        every = joined([*parts, flips])
         groups = Grouping(every.series, every.span)
         series, span = groups.keys
         return Touched(series, span, cells.find(series, span))
@@ -314,24 +302,24 @@ class Spans:
     def _derived_flips(self, step: Pass) -> Touched:
         before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
         moved = np.flatnonzero(after > before)
-        began = np.maximum(before[moved], TIME_FIRST_MS)
+        quarters = np.maximum(before[moved], TIME_FIRST_MS) // QUARTER_MS != after[moved] // QUARTER_MS
         every = []
         for cls in range(CLASSES):
-            series = moved * CLASSES + cls
+            mine = moved if cls == GRID else moved[quarters]  # nothing else ends within a quarter of an hour
+            series, began = mine * CLASSES + cls, np.maximum(before[mine], TIME_FIRST_MS)
             first, last = self.derived.extents(series)
-            low = np.maximum(self.span_of(moved, began, cls), first)
-            high = np.minimum(self.span_of(moved, after[moved], cls) - 1, last)
+            low = np.maximum(self.span_of(mine, began, cls), first)
+            high = np.minimum(self.span_of(mine, after[mine], cls) - 1, last)
             every.append(_existing(self.derived, series, low, high))
-        return _joined(every)
+        return joined(every)
 
     def _stamp_base(self, rows: Touched, step: Pass) -> None:
         end = (rows.span + 1) * self.base_ms[rows.series]
         now = (end > step.before[rows.series]) & (end <= step.after[rows.series])
         point = rows.series[now]
-        record = step.survey.first_record(step.group[point], point, end[now], step.first, step.last)
         reported = self.base["reported"]
         index = rows.index[now]
-        reported[index] = np.maximum(reported[index], step.survey.log_time[record])
+        reported[index] = np.maximum(reported[index], step.reached(point, end[now]))
 
     def _stamp_derived(self, rows: Touched, step: Pass) -> None:
         account = rows.series // CLASSES
@@ -342,11 +330,8 @@ class Spans:
         row, point = self.accounts.pairs_of(account[now])
         ends = end[now][row]
         waiting = step.before[point] < ends
-        record = step.survey.first_record(
-            step.group[point[waiting]], point[waiting], ends[waiting], step.first, step.last
-        )
         latest = np.zeros(len(now), np.int64)
-        np.maximum.at(latest, row[waiting], step.survey.log_time[record])
+        np.maximum.at(latest, row[waiting], step.reached(point[waiting], ends[waiting]))
         reported, index = self.derived["reported"], rows.index[now]
         reported[index] = np.maximum(reported[index], latest)
 
@@ -365,12 +350,9 @@ def _moving(reads: Flows) -> Flows:
     return reads.take(groups.spread(moving))
 
 
-def _joined(parts: list[Touched]) -> Touched:
-    return Touched(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("series", "span", "index"))
-    )
-
-
 def _existing(cells: Cells, series: Ints, low: Ints, high: Ints) -> Touched:
     """The cells that exist in low..high (inclusive) of each series (ascending)."""
+    some = np.flatnonzero(low <= high)
+    if len(some) < len(series):
+        series, low, high = series[some], low[some], high[some]
     return Touched(*cells.between(series, low, high))

@@ -1,7 +1,7 @@
 """The engine's state as chunks of bytes: what changed since the last dump, and how to take it up again.
 
-Chunk names: ``registers/N`` and ``reads/N`` (runs of readings), ``base/N`` and ``derived/N`` (4,096
-cells each), ``small`` (everything else, always whole).
+Chunk names: ``registers/N.P`` and ``reads/N.P`` (runs of readings, in pieces), ``base/N`` and
+``derived/N`` (4,096 cells each), ``small`` (everything else, always whole).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from processors.alerts import Change
 from processors.engine import Engine
 
-FORMAT = 1
+FORMAT = 2
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -68,7 +68,6 @@ def _arrays(engine: Engine) -> dict[str, Any]:
         "seen": progress.seen,
         "waited": progress.waited,
         "spoke": progress.spoke,
-        "newest": engine.newest,
         "received": hop.received,
         "accepted": hop.accepted,
         "duplicate": hop.duplicate,

@@ -27,12 +27,12 @@ CLOCK_RESET_MS = 978_307_200_000  # 2001-01-01T00:00Z
 ROOM_BYTES = 50_000_000
 
 
-def _driver(folder: Path) -> Driver:
+def driver_of(folder: Path) -> Driver:
     (folder / "site.yaml").write_text(SITE)
     return Driver(compile_roster(load_site(folder / "site.yaml")))
 
 
-def _both(stamp_ms: int, time_ms: int, value: int) -> Arrival:
+def both(stamp_ms: int, time_ms: int, value: int) -> Arrival:
     return Arrival(stamp_ms, tuple(Reading("p", point, time_ms, str(value)) for point in ("e", "o")))
 
 
@@ -47,18 +47,18 @@ def _peak_bytes(driver: Driver, arrivals: list[Arrival]) -> int:
 
 def test_a_reading_of_2001_before_those_of_today_takes_little_room(tmp_path: Path) -> None:
     """A gateway that started with its clock reset, and then got the time."""
-    arrivals = [_both(NOW_MS, CLOCK_RESET_MS, 0)]
-    arrivals += [_both(NOW_MS + m * MINUTE_MS, NOW_MS + m * MINUTE_MS, m + 1) for m in range(90)]
-    driver = _driver(tmp_path)
+    arrivals = [both(NOW_MS, CLOCK_RESET_MS, 0)]
+    arrivals += [both(NOW_MS + m * MINUTE_MS, NOW_MS + m * MINUTE_MS, m + 1) for m in range(90)]
+    driver = driver_of(tmp_path)
     assert _peak_bytes(driver, arrivals) < ROOM_BYTES
     assert [row["to"] for row in driver.tables["alert"].values()] == ["firing"]
 
 
 def test_a_reading_of_2001_after_those_of_today_takes_little_room(tmp_path: Path) -> None:
     """The alerts behind a late reading are worked out again where something is known, and nowhere else."""
-    arrivals = [_both(NOW_MS + m * MINUTE_MS, NOW_MS + m * MINUTE_MS, m + 1) for m in range(90)]
-    arrivals += [_both(NOW_MS + 90 * MINUTE_MS, CLOCK_RESET_MS + m * MINUTE_MS, m) for m in range(90)]
-    driver = _driver(tmp_path)
+    arrivals = [both(NOW_MS + m * MINUTE_MS, NOW_MS + m * MINUTE_MS, m + 1) for m in range(90)]
+    arrivals += [both(NOW_MS + 90 * MINUTE_MS, CLOCK_RESET_MS + m * MINUTE_MS, m) for m in range(90)]
+    driver = driver_of(tmp_path)
     assert _peak_bytes(driver, arrivals) < ROOM_BYTES
     assert [row["to"] for row in driver.tables["alert"].values()] == ["firing"]
 
@@ -66,7 +66,7 @@ def test_a_reading_of_2001_after_those_of_today_takes_little_room(tmp_path: Path
 def test_a_clock_that_stands_still_costs_each_reading_the_same(tmp_path: Path) -> None:
     """20,000 values for one instant are one conflict; copying all of them for each would take minutes."""
     readings = tuple(Reading("p", "e", NOW_MS, str(value)) for value in range(20_000))
-    driver = _driver(tmp_path)
+    driver = driver_of(tmp_path)
     began_s = time.process_time()
     driver.feed(as_records([Arrival(NOW_MS, readings)]))
     assert time.process_time() - began_s < 10

@@ -75,11 +75,11 @@ def test_the_same_log_tells_the_same_story_however_it_is_cut(data: st.DataObject
     sizes = data.draw(st.lists(st.sampled_from([1, 1, 2, 3, 10]), min_size=1, max_size=20))
     starts = data.draw(st.lists(st.booleans(), min_size=1, max_size=20))
     one = run(history.roster, log, cut=lambda: 1)
-    other = run(history.roster, log, cut=_around(sizes), restart=_around(starts))
+    other = run(history.roster, log, cut=around(sizes), restart=around(starts))
     assert differences(one.tables, other.tables) == []
 
 
-def _around(choices: list[Any]) -> Any:
+def around(choices: list[Any]) -> Any:
     """The choices one after the other, again and again."""
     turn = iter(range(1 << 30))
     return lambda: choices[next(turn) % len(choices)]

@@ -241,3 +241,13 @@ def test_what_was_said_last_is_what_stands(plant: Plant) -> None:
     assert all(
         last[r["point"], r["end"]]["amount"] == r["amount"] for r in plant.driver.tables["interval"].values()
     )
+
+
+def test_a_window_that_patience_made_final_is_reported_by_the_reading_that_reaches_it(plant: Plant) -> None:
+    """All were silent, patience ran out; the first reading behind it says the windows of that time."""
+    for minute in range(17):
+        plant.read("e", minute, minute)
+    plant.tick(100)
+    plant.read("o", 60, 60, stamp=101)
+    row = plant.row("intensity", 25)
+    assert (*story(row), row["reported"]) == ("final", 0, "", _ms(101))

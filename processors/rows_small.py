@@ -1,0 +1,175 @@
+"""Rows of the small tables: verdicts, alerts, the ledger, what was refused, and the hop."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+
+from metering.roster import Roster
+from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
+from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
+from processors.engine import Engine, Step
+from processors.memory import NONE, time_of
+from processors.verdicts import Verdict
+
+
+class SmallRows:
+    """Makes the small tables of a step; None where there is nothing to say."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.roster: Roster = engine.roster
+        self.unbalanced: set[int] = set()
+        """Series whose ledger does not balance."""
+        self._lanes = engine.lanes
+        self._plants = [p.id for p in self.roster.plants]
+        self._point_plant = np.array([p.plant for p in self.roster.points], np.int64)
+        self._plant_words = Vocabulary(self._plants)
+        self._point_words = Vocabulary([p.id for p in self.roster.points])
+        self._serial_words = Vocabulary(engine.index.serial)
+
+    def verdicts(self, step: Step) -> pa.Table | None:
+        """Verdicts that were made or unmade."""
+        if not step.verdicts:
+            return None
+        rows, gone = [], []
+        for key, reported in step.verdicts:
+            revision = self.engine.verdict_revisions[key]
+            rows.append(self._verdict(key, reported, revision))
+            gone.append(key not in self.engine.books.verdicts)
+        lane = self._lanes.of_point[[self.engine.index.point[key[0]] for key, _ in step.verdicts]]
+        return plain(VERDICT, rows, step.positions[lane], np.array(gone))
+
+    def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
+        series, start, end = key
+        point = self.roster.points[self.engine.index.point[series]]
+        verdict, first, last = self.engine.books.verdicts.get(key, (Verdict.PLAIN, 0, 0))
+        evidence = {
+            "from_value": decimal(first, point),
+            "to_value": decimal(last, point),
+            "unit": point.unit.name,
+        }
+        return {
+            "plant": self._plants[point.plant],
+            "point": point.id,
+            "serial": self.engine.index.serial[series],
+            "from": start,
+            "to": end,
+            "verdict": Verdict(verdict).name.lower(),
+            "status": "decided" if verdict == Verdict.ROLLOVER else "held",
+            "by": "rule",
+            "evidence": json.dumps(evidence),
+            "revision": revision,
+            "reported": reported,
+        }
+
+    def alerts(self, step: Step) -> pa.Table | None:
+        """Changes of alerts."""
+        rows = []
+        for row in step.alerts:
+            rule = self.roster.alerts[row.rule]
+            rows.append(
+                {
+                    "id": rule.id,
+                    "scope": rule.scope,
+                    "at": row.change.at_ms,
+                    "to": row.change.to,
+                    "value": row.change.value,
+                    "threshold": rule.threshold,
+                    "window_end": row.change.at_ms,
+                    "revision": row.revision,
+                    "reported": row.reported_ms,
+                }
+            )
+        gone = np.array([row.withdrawn for row in step.alerts], bool)
+        if not rows:
+            return None
+        ratios = {(r.spec.scope, r.spec.id): r.denominator.index for r in self.engine.windows.ratios}
+        rules = [self.roster.alerts[row.rule] for row in step.alerts]
+        lane = self._lanes.of_account[[ratios[rule.scope, rule.when] for rule in rules]]
+        return plain(ALERT, rows, step.positions[lane], gone)
+
+    def ledger(self, step: Step) -> pa.Table | None:
+        """The books of the installations that a step touched, as they stand, in steps of their registers."""
+        if len(step.series) == 0:
+            return None
+        index, books, reads = self.engine.index, self.engine.books, self.engine.reads
+        series = step.series
+        point = np.array(index.point, np.int64)[series]
+        interval = index.interval[point]
+        low, high = (
+            np.where(interval, r, b)
+            for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True)
+        )
+        first, last = self._ends(series, low, high, interval)
+        sums = {
+            "first": first,
+            "last": last,
+            "booked": np.where(interval, reads.booked[series], books.ledger.booked[series]),
+            "held": np.where(interval, reads.held[series], books.ledger.held[series]),
+            "written_off": np.where(interval, 0, books.ledger.written_off[series]),
+        }
+        sums = {name: value // index.step[series] for name, value in sums.items()}
+        balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
+        self.unbalanced -= set(series.tolist())
+        self.unbalanced |= set(series[balance != 0].tolist())
+        columns: Columns = {
+            "plant": words(self._plant_words, self._point_plant[point]),
+            "point": words(self._point_words, point),
+            "serial": words(self._serial_words, series),
+            "from": times(time_of(low)),
+            "to": times(time_of(high)),
+            **{name: pa.array(value) for name, value in sums.items()},
+            "balance": pa.array(balance),
+        }
+        return table(LEDGER, columns, step.position, low == NONE)
+
+    def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
+        """First and last register value; of interval reads 0 and the sum of what was accepted."""
+        first, last = np.zeros(len(series), np.int64), np.zeros(len(series), np.int64)
+        registers = np.flatnonzero(~interval & (low != NONE))
+        memory = self.engine.books.memory
+        first[registers] = memory.get("value", memory.find(low[registers]))
+        last[registers] = memory.get("value", memory.find(high[registers]))
+        for i in np.flatnonzero(interval).tolist():
+            last[i] = self.engine.reads.memory.total(int(series[i]))
+        return first, last
+
+    def rejected(self, step: Step) -> pa.Table | None:
+        """Readings that were refused."""
+        rows = [
+            {
+                "received": stamp,
+                "topic": f"meterflow/v1/{r.plant}",
+                "point": r.point,
+                "time": r.time_ms,
+                "reason": r.reason,
+                "detail": r.detail,
+            }
+            for r, stamp in step.refused
+        ]
+        return plain(REJECTED, rows, step.position, None) if rows else None
+
+    def hop(self, step: Step) -> pa.Table:
+        """What became of all readings so far, per plant."""
+        hop = self.engine.hop
+        rows = []
+        for plant, name in enumerate(self._plants):
+            received, accepted, duplicate, rejected = (
+                int(column[plant]) for column in (hop.received, hop.accepted, hop.duplicate, hop.rejected)
+            )
+            rows.append(
+                {
+                    "hop": "processors",
+                    "plant": name,
+                    "received": received,
+                    "accepted": accepted,
+                    "duplicate": duplicate,
+                    "rejected": rejected,
+                    "balance": received - accepted - duplicate - rejected,
+                    "reported": step.log_time,
+                }
+            )
+        return plain(HOP, rows, step.position, None)
