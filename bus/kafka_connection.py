@@ -17,6 +17,7 @@ from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     ConcurrentTransactions,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     LeaderNotAvailableError,
@@ -217,6 +218,9 @@ class Connection:
             return UsageError(what, where=where, hint=hint)
         if code in _TOO_LARGE:
             return MeterflowError(what, where=where, hint="Raise max.message.bytes of that topic.")
+        if code == InvalidTimestampError.errno:
+            hint = "The clocks of this machine and the brokers differ: put them right, then start it again."
+            return Unavailable(what, where=where, hint=hint)
         if code == UnknownTopicOrPartitionError.errno:
             hint = "Let meterflow make its topics (meterflow doctor says which are missing)."
             return Unavailable(what, where=where, hint=hint)

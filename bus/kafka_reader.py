@@ -8,6 +8,7 @@ reads elsewhere gets a new one. A fetch gives whole batches, so a record may be 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,9 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from bus.kafka_connection import Connection, check_code
 from bus.kafka_producer import Place
+from bus.kafka_settings import TRANSACTION_MS
 from bus.log import Record
-from metering.errors import MeterflowError, UsageError
+from metering.errors import MeterflowError, Unavailable, UsageError
 
 READ_COMMITTED, READ_UNCOMMITTED = 1, 0
 FETCH_BYTES = 4 << 20
@@ -33,7 +35,10 @@ CURSORS_MAX = 3
 """In each partition, besides those at work; each keeps two fetches at most."""
 _LATEST, _EARLIEST = -1, -2
 _REPLICA_NONE = -1
-_lanes = count()
+_ENDED_S = 3 * TRANSACTION_MS / 1000
+"""After so long Kafka has ended any transaction of ours: it looks every ten seconds."""
+_ANSWERED_S = 2 * POLL_MS_MAX / 1000
+"""After so long the answer to somebody who is gone has come."""
 
 
 class Values(NamedTuple):
@@ -52,10 +57,28 @@ class _Fetched(NamedTuple):
     stable: int
 
 
+class Lanes:
+    """Names of connections: each is kept for a minute and known for ever, so they are used again."""
+
+    def __init__(self) -> None:
+        self._new = count()
+        self._resting: deque[tuple[float, int]] = deque()
+
+    def take(self) -> int:
+        """One on which nobody waits for anything."""
+        if self._resting and self._resting[0][0] <= time.monotonic():
+            return self._resting.popleft()[1]
+        return next(self._new)
+
+    def give(self, lane: int) -> None:
+        """Takes one back, on which an answer may still be under way."""
+        self._resting.append((time.monotonic() + _ANSWERED_S, lane))
+
+
 class Cursor:
     """One reader's place. ``low`` to ``position``: offsets at which it can be read on."""
 
-    def __init__(self, connection: Connection, place: Place, offset: int) -> None:
+    def __init__(self, connection: Connection, place: Place, offset: int, lanes: Lanes) -> None:
         self.low = self.position = offset
         self.busy = False
         self.records_end = offset
@@ -66,7 +89,8 @@ class Cursor:
         self._records: Iterator[Any] = iter(())
         self._held: Any = None
         self._ahead: asyncio.Task[_Fetched] | None = None
-        self._lane = next(_lanes)
+        self._lanes = lanes
+        self._lane = lanes.take()
         self._stable = 0
         self._first = 0
         """The first kept record's offset, as far as known: its batch may begin before it."""
@@ -78,7 +102,8 @@ class Cursor:
         try:
             yield self
         except BaseException:
-            self._lane = next(_lanes)  # an answer to somebody who is gone may still be under way
+            self._lanes.give(self._lane)
+            self._lane = self._lanes.take()
             raise
         finally:
             self.busy = False
@@ -114,7 +139,12 @@ class Cursor:
         values: list[bytes] = []
         stamp_ms = 0
         while len(values) < records_max:
-            record = self._held or self._next()
+            try:
+                record = self._held or self._next()
+            except MeterflowError:
+                if not values:
+                    raise
+                break  # those before it first
             self._held = None
             if record is None:
                 break
@@ -126,10 +156,12 @@ class Cursor:
         return Values(values, self.low, stamp_ms)
 
     def drop(self) -> None:
-        """Forgets what was fetched."""
+        """Forgets what was fetched; it is not used again, but for whoever is at work with it."""
         if self._ahead is not None:
             self._ahead.cancel()
             self._ahead = None
+        if not self.busy:
+            self._lanes.give(self._lane)
 
     def _in_hand_from(self) -> int:
         return int(self._batches[0].base_offset) if self._batches else self.position
@@ -149,12 +181,13 @@ class Cursor:
         while (record := next(self._records, None)) is None:
             if not self._batches:
                 return None
-            batch = self._batches.popleft()
+            batch = self._batches[0]  # in hand until it can be read: whoever asks again hears it again
             if not batch.validate_crc():
                 what = f"a batch of records is damaged (offset {batch.base_offset})"
                 hint = "A disk or memory of a broker is at fault: have Kafka take another replica."
                 raise MeterflowError(what, where=f"{self._place[0]} {self._place[1]}", hint=hint)
             self._records = chain(self._unpacked(batch))  # a batch asked again after its end begins anew
+            self._batches.popleft()
         return record
 
     def _unpacked(self, batch: Any) -> Iterator[Any]:
@@ -242,6 +275,7 @@ class Reader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cursors: dict[Place, list[Cursor]] = {}
+        self._lanes = Lanes()
 
     async def read(self, place: Place, offset: int, records_max: int, bytes_max: int) -> list[Record]:
         with self._cursor(place, offset).work() as cursor:
@@ -274,16 +308,24 @@ class Reader:
         return min(ends, default=stable)
 
     async def all(self, place: Place) -> AsyncIterator[Any]:
-        """Every record of a partition that was there at the call, as aiokafka gives them."""
+        """Every record of a partition that was there at the call, as aiokafka gives them.
+
+        Waits for transactions of others that were open then: what stands behind them was said before the
+        call, too. Raises Unavailable when one of them stays open for longer than Kafka allows.
+        """
+        until = time.monotonic() + _ENDED_S
         end = await offset_of(self._connection, place, _LATEST, READ_UNCOMMITTED)
-        cursor = Cursor(self._connection, place, 0)
+        cursor = Cursor(self._connection, place, 0, self._lanes)
         try:
             with cursor.work():
-                while await cursor.fill(0, POLL_MS_MAX if cursor.position < end else 0):
+                while True:
+                    more = await cursor.fill(0, POLL_MS_MAX if cursor.position < end else 0)
                     for record in cursor.take(1 << 30, 1 << 60):
                         yield record
                     if cursor.position >= end:
                         return
+                    if not more and time.monotonic() > until:
+                        raise Unavailable("a transaction does not end", where=f"{place[0]} {place[1]}")
         finally:
             cursor.drop()
 
@@ -303,7 +345,7 @@ class Reader:
         for cursor in idle[: max(len(idle) + 1 - CURSORS_MAX, 0)]:
             cursor.drop()
             cursors.remove(cursor)
-        cursors.append(Cursor(self._connection, place, offset))
+        cursors.append(Cursor(self._connection, place, offset, self._lanes))
         return cursors[-1]
 
     def close(self) -> None:

@@ -133,7 +133,11 @@ class Shares:
 
     async def _drop(self, partition: int) -> None:
         self.owned -= {partition}
-        await self._given_up(partition)
+        try:
+            await self._given_up(partition)
+        except asyncio.CancelledError:  # the end came meanwhile: it waits for this one, too
+            self.owned |= {partition}
+            raise
 
     async def _leave(self) -> None:
         member, self._member = self._member, None

@@ -81,6 +81,7 @@ class IngestRole(Role):
         self.json = json = KafkaJson(self.log, self.roster, topic)
         await json.start()
         self.stack.push_async_callback(json.stop)
+        self.run(json.watch())
         self._tick(json, "json")
 
     def _tick(self, way: Ingest, kind: str) -> None:

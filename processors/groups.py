@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,7 @@ from processors.spans import CLASSES, GRID, Spans
 
 Ints = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
 _FIELDS = {**dict.fromkeys(SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
 
 
@@ -42,8 +41,8 @@ class PortionRecord:
     portions: Portions
 
 
-Stretch = tuple[int, int, int, int]
-"""Partition, account, start and end of an interval read."""
+Stretch = tuple[int, int, int, int, int]
+"""Partition, account, the partition's point, start and end of an interval read."""
 
 
 class Groups:
@@ -63,7 +62,7 @@ class Groups:
             if account.scope.startswith(GROUP):
                 plants = {roster.points[p].plant for p in account.members}
                 self.frontier[[partition_of_plant[plant] for plant in plants], account.index] = NEVER
-        self.reads: Counter[Stretch] = Counter()
+        self.reads: set[Stretch] = set()
         self.rows = GroupRows(roster, self.accounts, self.spans, self.known)
 
     def step(self, records: Sequence[PortionRecord]) -> list[tuple[str, pa.Table]]:
@@ -116,12 +115,14 @@ class Groups:
     def _take_reads(self, partition: int, part: Portions) -> list[tuple[int, int, int]]:
         """Accounts and stretches whose long reads changed."""
         out = []
-        rows = zip(*(getattr(part, n).tolist() for n in ("account", "span", "amount", "known")), strict=True)
-        for account, start, end, sign in rows:
-            key = (partition, account, start, end)
-            self.reads[key] += sign
-            if self.reads[key] <= 0:
-                del self.reads[key]
+        names = ("account", "measured", "span", "amount", "known")
+        rows = zip(*(getattr(part, name).tolist() for name in names), strict=True)
+        for account, point, start, end, sign in rows:
+            key = (partition, account, point, start, end)
+            if sign > 0:
+                self.reads.add(key)
+            elif sign < 0:
+                self.reads.discard(key)
             out.append((account, start, end))
         return out
 
@@ -176,7 +177,7 @@ class Groups:
     def _coarse(self, account: int, start: Ints, end: Ints) -> NDArray[np.bool_]:
         """Whether any member is only known for longer than a window, anywhere in it."""
         out = np.zeros(len(end), bool)
-        for _, other, first, last in self.reads:
+        for _, other, _, first, last in self.reads:
             if other == account:
                 out |= (last - first > end - start) & (first < end) & (last > start)
         return out
@@ -188,7 +189,7 @@ class Groups:
         head = {
             "format": FORMAT,
             "roster": self.roster.version,
-            "reads": [[*key, count] for key, count in self.reads.items()],
+            "reads": sorted(self.reads),
         }
         out = io.BytesIO()
         np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), frontier=self.frontier)
@@ -208,7 +209,7 @@ class Groups:
         if not chunks:
             return
         head, self.frontier = _small(chunks)
-        self.reads = Counter({(a, b, c, d): count for a, b, c, d, count in head["reads"]})
+        self.reads = {tuple(key) for key in head["reads"]}
         self.cells.load((n.removeprefix("cells/"), c) for n, c in chunks.items() if n.startswith("cells/"))
 
 

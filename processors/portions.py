@@ -2,7 +2,8 @@
 
 A group's plants may lie on several partitions. Each partition's operators add up its own; what changed
 travels as whole cells, frontiers and long interval reads to the one stage that adds the portions up
-(processors.groups). Cells come whole, not as changes, so that one that comes twice does no harm.
+(processors.groups). Cells come whole, not as changes, and reads as there or not, so that one that comes
+twice does no harm.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bus.frames import decode_batch, encode_batch
 from metering.civil import HOUR_MS, QUARTER_MS
 from metering.roster_share import GROUP
+from processors.cells import Grouping
 from processors.engine import Engine, Step
 from processors.progress import NEVER
 from processors.spans import CLASSES, GRID
@@ -37,8 +39,9 @@ Name = tuple[str, str, str]
 class Portions:
     """Rows of one length. ``step``: numbers the passes of a batch; ``account`` into ``names``.
 
-    A CELL has its class and span and all it holds now; a READ begins at ``span``, ends at ``amount`` and
-    counts ``known`` (1 came, -1 was taken back); a FRONTIER stands at ``span``, full quarters of an hour.
+    A CELL has its class and span and all it holds now; a READ of the partition's point ``measured`` begins at
+    ``span``, ends at ``amount`` and is there or not by ``known`` (1, -1; 0: as before); a FRONTIER stands at
+    ``span``, full quarters of an hour.
     """
 
     names: tuple[Name, ...]
@@ -118,16 +121,19 @@ class Portioner:
         reads = reads.take(reads.end - reads.start > LONG_READ_MS)
         if len(reads) == 0:
             return
-        row, account, _ = self._engine.accounts.memberships(reads.point)
+        groups = Grouping(reads.point, reads.start, reads.end)  # one may be taken back and said again
+        point, start, end = groups.keys
+        row, account, _ = self._engine.accounts.memberships(point)
         mine = self._group[account]
         row, account = row[mine], account[mine]
         if len(row):
             self._note(
                 READ,
                 account,
-                span=reads.start[row],
-                amount=reads.end[row],
-                known=reads.sign[row],
+                span=start[row],
+                amount=end[row],
+                known=np.sign(groups.sum(reads.sign))[row],
+                measured=point[row],
                 reported=np.full(len(row), step.log_time),
             )
 

@@ -216,6 +216,23 @@ async def test_a_half_written_save_is_not_taken_up(kafka: str) -> None:
         assert (state.offset, dict(state.chunks)) == (3, {"a": b"before", "b": b"b"})
 
 
+async def test_a_state_behind_somebody_elses_open_transaction_is_taken_up(kafka: str) -> None:
+    """Consumers share the topic: a save of one, killed in its midst, hides no later save of another."""
+    settings = settings_at(kafka)
+    async with opened(settings, logs=3) as (first, second, third):
+        await first.save("process", 3, {"a": b"3", "b": b"3"})
+        await first.load("groups")
+        groups, places = first._owner("groups", 0)._producer, [(settings.topic(STATE), 0)]
+        await first._connection.patiently("begin", lambda: groups._add_partitions(places))
+        await groups.produce({places[0]: [(b'["groups"]', b"half", 0)]})
+        await first.save("process", 20, {"a": b"20"})
+        loading = asyncio.create_task(second.load("process"))
+        await asyncio.sleep(1.5)
+        await third.load("groups")  # ends it
+        state = await loading
+        assert (state.offset, dict(state.chunks)) == (20, {"a": b"20", "b": b"3"})
+
+
 async def test_a_large_state_comes_back(kafka: str) -> None:
     """In parts that a compacted topic takes, also when it shrinks; other consumers' states are apart."""
     async with opened(settings_at(kafka), logs=2) as (log, other):
@@ -274,6 +291,15 @@ async def test_without_a_broker_calls_give_up_in_time() -> None:
         await open_kafka(settings)
     assert time.monotonic() - started < 2
     assert away.value.where == "127.0.0.1:1"
+
+
+async def test_a_clock_that_is_hours_ahead_is_told_as_such(kafka: str) -> None:
+    """Kafka refuses what is stamped so; it is no matter of waiting for the brokers."""
+    async with opened(settings_at(kafka)) as (log,):
+        stamp_ms = int(time.time() * 1000) + 2 * 3_600_000
+        with pytest.raises(Unavailable) as refused:
+            await log.append({READINGS: [Entry("plant", b"", stamp_ms)]})
+        assert "clocks" in refused.value.hint
 
 
 async def test_going_on_is_not_taking_over(kafka: str) -> None:

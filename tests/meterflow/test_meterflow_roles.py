@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from simulators.recording import Message, write_recording
-from tests.meterflow.helper import LONG, done, eventually, free_port, of_set, publish, rows_of
+from tests.meterflow.helper import done, eventually, free_port, of_set, publish, rows_of
 from tests.meterflow.recordings import BEGIN_MS, MINUTE_MS
 from tests.meterflow.roles import PLANTS, TABLES, Services, Tables, export
 
@@ -207,7 +207,6 @@ def test_meters_connect_to_ingest_without_a_broker(services: Services, tmp_path:
         copy.stop()
 
 
-@pytest.mark.skipif(not LONG, reason="waits for Kafka to miss a copy; METERFLOW_LONG=1")
 @pytest.mark.parametrize(("role", "part"), [("process", "worker"), ("sink", "sink")])
 def test_a_copy_that_was_frozen_spoils_nothing(
     services: Services, tmp_path: Path, role: str, part: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from metering.roster import Roster
 from metering.roster_share import GROUP, share_of
+from metering.site_compile import compile_roster
+from metering.site_load import load_site
 from metering.tables import POSITION, TABLES
 from processors.batch import LogRecord
 from processors.engine import Engine
@@ -16,9 +19,31 @@ from processors.groups import Groups, PortionRecord
 from processors.portions import Portioner, decode
 from processors.rows import Rows
 from tests.processors.histories import DAY_MS, examples, histories, logs
-from tests.processors.log_driver import Arrival, Store, _plain, as_records, differences, of_the_set, run
+from tests.processors.log_driver import (
+    Arrival,
+    Reading,
+    Store,
+    _plain,
+    as_records,
+    differences,
+    of_the_set,
+    run,
+)
 
 SAID = ("rollup", "intensity")
+BEGIN_MS, NOON_MS = 20_000 * DAY_MS, 20_003 * DAY_MS + DAY_MS // 2
+SITE = """\
+meterflow: 1
+groups:
+  - {id: g, kind: park, intensity: [{id: per-yuan, of: electricity, per: value_added, windows: [day]}]}
+plants:
+  - id: a
+    within: [g]
+    time_zone: UTC
+    points:
+      - {id: e, measures: electricity, reads: interval, unit: kWh}
+      - {id: v, measures: value_added, reads: interval, unit: CNY}
+"""
 
 
 class Partitioned:
@@ -47,6 +72,14 @@ class Partitioned:
             portion = PortionRecord(self._offset, record.stamp_ms, partition, decode(frame))
             for name, table in self.groups.step([portion]):
                 self._take(name, _plain(table).to_pylist())
+
+    def anew(self, partition: int, log: list[LogRecord]) -> None:
+        """Loses a partition's state, and works it out from the first record."""
+        self.engines[partition] = Engine(share_of(self.roster, {self.plants[partition]}))
+        self.rows[partition] = Rows(self.engines[partition])
+        self.portioners[partition] = Portioner(self.engines[partition])
+        for record in log:
+            self.feed(partition, record)
 
     def restart(self) -> None:
         """Goes on in a fresh stage that loaded what the one before dumped."""
@@ -110,3 +143,25 @@ def test_groups_become_final_as_on_one_partition(data: st.DataObject) -> None:
     for name in SAID:
         still_open = [key for key, row in several.tables.get(name, {}).items() if row["state"] == "open"]
         assert still_open == [key for key, row in one.tables.get(name, {}).items() if row["state"] == "open"]
+
+
+def test_a_partition_that_is_worked_out_anew_is_not_added_twice(tmp_path: Path) -> None:
+    """Value added over three days is none of one of them, until that day's own read takes its place."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    roster = compile_roster(load_site(tmp_path / "site.yaml"))
+    log = [
+        Arrival(NOON_MS, (Reading("a", "v", BEGIN_MS + 3 * DAY_MS, "30", start_ms=BEGIN_MS),)),
+        Arrival(NOON_MS, (Reading("a", "e", BEGIN_MS + 3 * DAY_MS, "5", start_ms=BEGIN_MS + 2 * DAY_MS),)),
+        Arrival(
+            NOON_MS,
+            (Reading("a", "v", BEGIN_MS + 3 * DAY_MS, "9", start_ms=BEGIN_MS + 2 * DAY_MS, revision=1),),
+        ),
+    ]
+    several = Partitioned(roster)
+    first, second, third = as_records(log)
+    several.anew(0, [first, second])
+    several.anew(0, [first, second, third])
+    one = run(roster, log, cut=lambda: 1)
+    wanted, found = (of_the_set(tables, SAID) for tables in (one.tables, several.tables))
+    assert differences(wanted, found) == []
+    assert [row["reason"] for row in found["intensity"].values()] == [""]

@@ -23,7 +23,7 @@ from tests.sinks.influx_histories import FIRST_MS, MINUTE_MS, Row, life, table_o
 
 LONG = bool(os.environ.get("METERFLOW_LONG"))
 SEED = int(os.environ.get("METERFLOW_SEED", "20261122"))
-ROWS, KILLS = (1_000_000, 50) if LONG else (10_000, 4)
+ROWS, KILLS = (1_000_000, 50) if LONG else (30_000, 4)
 CHILD = Path(__file__).with_name("child_influx.py")
 RECORD_ROWS = 500
 
@@ -73,7 +73,7 @@ def test_a_sink_killed_at_any_moment_leaves_every_row_once(influxdb: Influx, tmp
         assert child.stdout.readline() == "begun\n"
         if kills < KILLS:
             try:
-                child.wait(rng.uniform(0.02, ROWS / 40_000))
+                child.wait(rng.uniform(0.02, ROWS / 200_000))
             except subprocess.TimeoutExpired:
                 kills += 1
         else:

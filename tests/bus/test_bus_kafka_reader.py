@@ -1,0 +1,66 @@
+"""Cursors: what they ask of a broker, and what they do with batches that cannot be read."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from bus.kafka_connection import Connection
+from bus.kafka_reader import Cursor, Lanes
+from bus.kafka_settings import KafkaSettings
+from bus.log import REJECTED, RESULTS
+from metering.errors import MeterflowError
+from tests.bus.kafka_tools import entry, opened, settings_at
+
+WAITS = 60
+CONNECTIONS_MAX = 40
+"""Waits given up within two seconds have one each; it were WAITS and more."""
+
+
+async def test_waits_given_up_again_and_again_leave_no_connections(kafka: str) -> None:
+    """Who waits on two topics gives one wait up each time: the connections are used again."""
+    async with opened(settings_at(kafka)) as (log,):
+        await log.append({RESULTS: [entry(0)], REJECTED: [entry(0)]})
+        for _ in range(WAITS):
+            wait = asyncio.ensure_future(log.wait(REJECTED, 1, 5))
+            await asyncio.sleep(0.06)
+            wait.cancel()
+            await asyncio.gather(wait, return_exceptions=True)
+        client = log._connection._client
+        assert client is not None
+        assert len(client._conns) < CONNECTIONS_MAX
+
+
+def batch_of(offset: int, *values: bytes) -> bytearray:
+    """A batch as it lies on a broker's disk."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 20)
+    for i, value in enumerate(values):
+        builder.append(i, 0, b"", value, [])
+    built = builder.build()
+    built[:8] = offset.to_bytes(8, "big")
+    return bytearray(built)
+
+
+def cursor_with(*batches: bytearray) -> Cursor:
+    """A cursor that has fetched these batches."""
+    cursor = Cursor(Connection(KafkaSettings("127.0.0.1:1"), "test"), ("readings", 0), 0, Lanes())
+    for batch in batches:
+        cursor._batches.append(MemoryRecords(bytes(batch)).next_batch())
+    cursor.position = 3
+    return cursor
+
+
+async def test_a_damaged_batch_is_told_again_and_never_skipped() -> None:
+    """What was before it is given first; whoever asks again does not get what is behind it."""
+    damaged = batch_of(1, b"two")
+    damaged[-2] ^= 1
+    cursor = cursor_with(batch_of(0, b"one"), damaged, batch_of(2, b"three"))
+    assert await cursor.fill(0)
+    got = cursor.values(10)
+    assert (got.values, got.next_offset) == ([b"one"], 1)
+    for _ in range(2):
+        with pytest.raises(MeterflowError, match="damaged"):
+            await cursor.fill(1)
