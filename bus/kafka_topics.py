@@ -40,6 +40,9 @@ _FOR_A_WHILE = {
     "message.timestamp.type": "LogAppendTime",
 }
 """By Kafka's own clock: results of a replayed past would else be let go as soon as they are made."""
+_ANY_STAMP = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str((1 << 63) - 1)}
+"""Readings are kept for ever, so a stamp of the future keeps nothing longer. Refused, it would hold up ingest
+until a clock that jumped ahead for a moment is there again: stamps never go back."""
 _COMPACTED = {
     "cleanup.policy": "compact",
     "message.timestamp.type": "LogAppendTime",
@@ -54,7 +57,7 @@ _NEEDED = frozenset(("cleanup.policy",))
 def wanted(settings: KafkaSettings) -> dict[str, dict[str, str]]:
     """The configuration of each topic, by its name on Kafka."""
     kept = {
-        settings.topic(READINGS): {**_FOR_EVER, "message.timestamp.type": "CreateTime"},
+        settings.topic(READINGS): {**_FOR_EVER, **_ANY_STAMP},
         settings.topic(PORTIONS): {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"},
         settings.topic(REJECTED): {**_FOR_A_WHILE, "retention.ms": str(REJECTED_KEPT_MS)},
         settings.topic(RESULTS): {**_FOR_A_WHILE, "retention.ms": str(RESULTS_KEPT_MS)},
