@@ -15,17 +15,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from bus.frames import decode_table, encode_rows
 from bus.log import REJECTED, RESULTS, Entry, Log, Record
 from metering.errors import Unavailable
-from metering.tables import POSITION
 from sinks.influx_client import InfluxSettings
 from sinks.influx_layout import measurement
 from sinks.influx_store import REJECTED_LOG, RESULTS_LOG, InfluxStore, Turned
 from sinks.influx_writer import Stopped
+from sinks.waits import placed, rest, until_a_record
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +35,7 @@ RETRY_S = 0.5
 CONFIRM_S = 1.0
 """How long a sink may write to InfluxDB, which cannot refuse it, on the word that the partition is its own.
 A copy is taken for dead after ten seconds; one that was frozen so long asks again before it goes on."""
-_IDLE_S, _MEASURE_S = 5.0, 1.0
+_MEASURE_S = 1.0
 
 
 class InfluxSink:
@@ -198,9 +195,7 @@ class InfluxSink:
         return task.result()
 
     def _write(self, records: Sequence[Record], name: str) -> list[Turned]:
-        frames = [
-            decode_table(record.value) if name == RESULTS_LOG else _placed(record) for record in records
-        ]
+        frames = [decode_table(record.value) if name == RESULTS_LOG else placed(record) for record in records]
         turned = self._store.store(frames, name)
         for table, rows in frames:
             self.rows[table] += len(rows)
@@ -277,26 +272,7 @@ class InfluxSink:
     async def _wait(self) -> None:
         """Until a record comes, or the stop."""
         offsets = {RESULTS: self.position(), REJECTED: self.rejected_position()}
-        waits = [
-            asyncio.ensure_future(self._log.wait(topic, offset, _IDLE_S, self.partition))
-            for topic, offset in offsets.items()
-        ]
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait([*waits, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*waits, stopping):
-                task.cancel()
-            await asyncio.gather(*waits, stopping, return_exceptions=True)
+        await until_a_record(self._log, offsets, self.partition, self._stopping)
 
     async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
-
-def _placed(record: Record) -> tuple[str, pa.Table]:
-    """Rows of a rejected message; where they stand on the log tells a replay from a second one like it."""
-    table, rows = decode_table(record.value)
-    column = rows.schema.get_field_index(POSITION)
-    return table, rows.set_column(column, POSITION, pa.array(np.full(len(rows), record.offset, np.int64)))
+        await rest(seconds, self._stopping)

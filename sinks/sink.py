@@ -12,16 +12,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
-import numpy as np
 import pyarrow as pa
 
 from bus.frames import decode_table
 from bus.log import REJECTED, RESULTS, Log, Record
 from metering.errors import Unavailable, UsageError
-from metering.tables import POSITION
 from sinks.store_duckdb import DuckStore
+from sinks.waits import placed, rest, until_a_record
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,6 @@ KEPT_RECORDS = 1000
 """Stored results that stay in the log, for whoever else reads it."""
 REST_RATIO, REST_S_MAX = 3, 0.25
 RETRY_S = (0.1, 5.0)
-_IDLE_S = 5.0
 
 
 class Sink:
@@ -144,7 +141,7 @@ class Sink:
     ) -> list[Frame]:
         """Where nothing could be read before an end that was known, the log has let go of it all."""
         frames = [decode_table(record.value) for record in results]
-        frames += [_placed(record) for record in rejected]
+        frames += [placed(record) for record in rejected]
         self._store.write(frames, _behind(results, ends[0]), _behind(rejected, ends[1]))
         return frames
 
@@ -199,30 +196,11 @@ class Sink:
     async def _wait(self) -> None:
         """Until a record comes, or the stop."""
         offsets = {RESULTS: self._store.position(), REJECTED: self._store.rejected_position()}
-        waits = [
-            asyncio.ensure_future(self._log.wait(topic, offset, _IDLE_S, self._partition))
-            for topic, offset in offsets.items()
-        ]
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait([*waits, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*waits, stopping):
-                task.cancel()
-            await asyncio.gather(*waits, stopping, return_exceptions=True)
+        await until_a_record(self._log, offsets, self._partition, self._stopping)
 
     async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        await rest(seconds, self._stopping)
 
 
 def _behind(records: Sequence[Record], end: int) -> int:
     return records[-1].offset + 1 if records else end
-
-
-def _placed(record: Record) -> tuple[str, pa.Table]:
-    """Rows of a rejected message; where they stand in the log tells a replay from a second one like it."""
-    table, rows = decode_table(record.value)
-    column = rows.schema.get_field_index(POSITION)
-    return table, rows.set_column(column, POSITION, pa.array(np.full(len(rows), record.offset, np.int64)))
