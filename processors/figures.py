@@ -83,7 +83,7 @@ class Job:
 
 
 @dataclass
-class _Side:
+class Side:
     """One side of a ratio, a row per window; ``members``: how many points."""
 
     amount: Ints
@@ -148,24 +148,24 @@ class Figures:
             start.append(low)
             end.append(high)
             coarse.append(self._coarse_calendar(job, low, high))
-            upper = _sum([self._whole(t, cls, job.spans, low) for t in job.ratio.terms])
+            upper = together([self._whole(t, cls, job.spans, low) for t in job.ratio.terms])
             sides.append((upper, self._whole(Term(job.ratio.denominator, None), cls, job.spans, low)))
         both = [_joined([pair[n] for pair in sides]) for n in range(2)]
         return self._rows(jobs, _per_job(start), _per_job(end), both[0], both[1], _per_job(coarse), step)
 
     # -- sides ------------------------------------------------------------------------------------
 
-    def _rolling_sides(self, jobs: list[Job], grids: list[int]) -> tuple[_Side, _Side]:
+    def _rolling_sides(self, jobs: list[Job], grids: list[int]) -> tuple[Side, Side]:
         upper = [(job, grid, term) for job, grid in zip(jobs, grids, strict=True) for term in job.ratio.terms]
         lower = [(job, g, Term(job.ratio.denominator, None)) for job, g in zip(jobs, grids, strict=True)]
         sides = self._run_sums([*upper, *lower])
         made, at = [], 0
         for job in jobs:
-            made.append(_sum(sides[at : at + len(job.ratio.terms)]))
+            made.append(together(sides[at : at + len(job.ratio.terms)]))
             at += len(job.ratio.terms)
         return _joined(made), _joined(sides[at:])
 
-    def _run_sums(self, wanted: list[tuple[Job, int, Term]]) -> list[_Side]:
+    def _run_sums(self, wanted: list[tuple[Job, int, Term]]) -> list[Side]:
         """The sums over each window: differences of running sums over all accounts' cells, end to end."""
         cells = self.spans.derived
         lengths = [ROLLING_MS[job.window] // grid for job, grid, _ in wanted]
@@ -190,11 +190,11 @@ class Figures:
                 sums["measured"] -= self.shapes.across_ms(term.account.members, end, length * grid)
             story = {"cause": columns["cause"][at].astype(np.int64), "reported": columns["reported"][at]}
             members = np.full(len(at), len(term.account.members))
-            out.append(_Side(**sums, **story, members=members, unknown_factor=unknown))
+            out.append(Side(**sums, **story, members=members, unknown_factor=unknown))
             first += len(run)
         return out
 
-    def _whole(self, term: Term, cls: int, spans: Ints, start: Ints) -> _Side:
+    def _whole(self, term: Term, cls: int, spans: Ints, start: Ints) -> Side:
         cells = self.spans.derived
         index = cells.find(np.full(len(spans), term.account.index * CLASSES + cls), spans)
         there = index >= 0
@@ -204,7 +204,7 @@ class Figures:
 
         columns = {name: column(name) for name in (*_SUMS, "cause", "reported")}
         columns["amount"], unknown = summed(columns["amount"], start, term.factors, lambda values: values)
-        return _Side(
+        return Side(
             **columns,
             members=np.full(len(spans), len(term.account.members)),
             unknown_factor=np.zeros(len(spans), bool) if unknown is None else unknown,
@@ -226,11 +226,11 @@ class Figures:
     # -- rows -------------------------------------------------------------------------------------
 
     def _rows(
-        self, jobs: list[Job], start: Ints, end: Ints, upper: _Side, lower: _Side, coarse: Bools, step: Pass
+        self, jobs: list[Job], start: Ints, end: Ints, upper: Side, lower: Side, coarse: Bools, step: Pass
     ) -> WindowRows:
         ratio = _spread(jobs, [job.ratio.index for job in jobs])
         length = end - start
-        reason = _reasons(upper, lower, length, coarse)
+        reason = reasons(upper, lower, length, coarse)
         value = np.full(len(end), np.nan)
         for per_micro in np.unique(self._per_micro[ratio]).tolist():
             mine = (reason == KNOWN) & (self._per_micro[ratio] == per_micro)
@@ -305,7 +305,7 @@ def _converted(term: Term, amount: Ints, job: Job, grid: int, length: int) -> tu
     return out, unknown
 
 
-def _reasons(upper: _Side, lower: _Side, length: Ints, coarse: Bools) -> Ints:
+def reasons(upper: Side, lower: Side, length: Ints, coarse: Bools) -> Ints:
     """Why there is no value; the last that applies."""
     reason = np.full(len(length), KNOWN, np.int64)
     reason[lower.amount <= 0] = DENOMINATOR_ZERO
@@ -325,17 +325,17 @@ def _per_job(parts: list[NDArray[Number]]) -> NDArray[Number]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _joined(sides: list[_Side]) -> _Side:
+def _joined(sides: list[Side]) -> Side:
     if len(sides) == 1:
         return sides[0]
-    return _Side(*(np.concatenate([getattr(side, f.name) for side in sides]) for f in fields(_Side)))
+    return Side(*(np.concatenate([getattr(side, f.name) for side in sides]) for f in fields(Side)))
 
 
-def _sum(sides: list[_Side]) -> _Side:
+def together(sides: list[Side]) -> Side:
     """Several terms of a numerator together."""
     out = sides[0]
     for side in sides[1:]:
-        out = _Side(
+        out = Side(
             **{name: getattr(out, name) + getattr(side, name) for name in (*_SUMS, "members")},
             cause=np.where(side.reported > out.reported, side.cause, out.cause),
             reported=np.maximum(out.reported, side.reported),

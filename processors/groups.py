@@ -20,9 +20,10 @@ from metering.roster import FOR_EVER_MS, Roster
 from metering.roster_share import GROUP
 from processors.accounts import Accounts
 from processors.cells import Cells, Grouping
-from processors.group_rows import GroupRows, Sums
+from processors.group_rows import GroupRows
 from processors.portions import CELL, FRONTIER, READ, SUMS, Portions
 from processors.progress import NEVER
+from processors.rollup_rows import Sums
 from processors.spans import CLASSES, GRID, Spans
 
 Ints = NDArray[np.int64]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
 
-from metering.measures import ENERGIES
 from metering.roster import Roster
-from metering.tables import INTENSITY, INTERVAL, ROLLUP
+from metering.tables import INTENSITY, INTERVAL
 from metering.units import CANONICAL
 from processors.changes import Touched
 from processors.columns import (
@@ -36,9 +35,9 @@ from processors.columns import (
 )
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
-from processors.ratios import Coefficients, coefficients, covers, emission_factors
+from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
-from processors.spans import CLASSES, GRID, NAMES
+from processors.spans import CLASSES, GRID
 from processors.windows import REASONS, WINDOWS, WindowRows
 
 ROWS_MAX = 5000
@@ -66,26 +65,13 @@ class Rows:
             for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
         ]
 
-        every, policy = engine.accounts.all, self.roster.policy
         self._vocabularies = {
             "plant": Vocabulary(self._plants),
             "point": Vocabulary(self._point_ids),
             "point_measures": Vocabulary(self._measures),
             "point_unit": Vocabulary(self._units),
-            "scope": Vocabulary([a.scope for a in every]),
-            "measures": Vocabulary([a.measures for a in every]),
-            "product": Vocabulary([a.product for a in every]),
-            "unit": Vocabulary([a.unit for a in every]),
         }
-        self._vocabularies["covers"] = Vocabulary(
-            [covers(a.energies, (a.measures,)) if a.measures in ENERGIES else "" for a in every]
-        )
-        self._kgce = coefficients(
-            [policy.kgce.get(a.measures, ()) if a.measures in ENERGIES else () for a in every]
-        )
-        self._kgco2e = coefficients(
-            [emission_factors(self.roster, a) if a.measures in ENERGIES else () for a in every]
-        )
+        self._rollup = RollupRows(engine.spans)
 
     @property
     def unbalanced(self) -> int:
@@ -190,45 +176,14 @@ class Rows:
     # -- roll-ups ---------------------------------------------------------------------------------
 
     def _rollups(self, rows: Touched, step: Step) -> pa.Table:
-        spans, accounts = self.engine.spans, self.engine.accounts
-        series, span, index, account = rows.series, rows.span, rows.index, rows.series // CLASSES
-        cells = spans.derived
-        start, end = spans.edges(series, span)
-        expected = accounts.expected_ms(account, start, end)
-        known, measured = cells["known"][index], cells["measured"][index]
-        unknown = known == 0
-        columns: Columns = {
-            "scope": words(self._vocabularies["scope"], account),
-            "measures": words(self._vocabularies["measures"], account),
-            "product": words(self._vocabularies["product"], account),
-            "span": words(NAMES, series % CLASSES),
-            "start": times(start),
-            "end": times(end),
-            "amount": amounts(cells["amount"][index], unknown),
-            "unit": words(self._vocabularies["unit"], account),
-            "quality": words(QUALITIES, quality(known, measured, expected, cells["suspect"][index])),
-            "measured_share": numbers(
-                np.divide(measured, expected, out=np.zeros(len(known)), where=expected > 0)
-            ),
-        }
-        columns |= self._converted(account, start, cells["amount"][index], unknown)
-        gone = unknown & (cells["held"][index] == 0)
-        final = gone | (end <= accounts.frontier(step.frontier)[account])
-        columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
-        return table(ROLLUP, columns, step.positions[self._lanes.of_account[account]], gone)
-
-    def _converted(self, account: Ints, start: Ints, amount: Ints, unknown: Bools) -> Columns:
-        """kgce and kgCO2e by the coefficient in force at the span's start; empty where there is none."""
-
-        def converted(by: Coefficients) -> Any:
-            values, missing = by.convert(account, start, amount)
-            return amounts(values, missing | unknown)
-
-        return {
-            "kgce": converted(self._kgce),
-            "kgco2e": converted(self._kgco2e),
-            "covers": words(self._vocabularies["covers"], account),
-        }
+        cells, accounts = self.engine.spans.derived, self.engine.accounts
+        account, cls = rows.series // CLASSES, rows.series % CLASSES
+        sums = Sums(**{field.name: cells[field.name][rows.index] for field in fields(Sums)})
+        frontier, positions = (
+            accounts.frontier(step.frontier),
+            step.positions[self._lanes.of_account[account]],
+        )
+        return self._rollup.table(account, cls, rows.span, sums, frontier, positions)
 
     # -- intensity --------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ ALLOWED_TOO: dict[str, frozenset[str]] = {
     "processors/groups.py": frozenset({"pyarrow"}),
     "processors/operators.py": frozenset({"pyarrow"}),
     "processors/portions.py": frozenset({"pyarrow"}),  # what a partition adds to its groups, as columns
+    "processors/rollup_rows.py": frozenset({"pyarrow"}),
     "processors/rows.py": frozenset({"pyarrow"}),
     "processors/rows_small.py": frozenset({"pyarrow"}),
     "metering/yaml_marks.py": frozenset({"pathlib", "read_bytes", "ruamel"}),
