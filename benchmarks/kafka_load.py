@@ -29,7 +29,8 @@ Ints = NDArray[np.int64]
 PLANTS, PARTITIONS, SEED = 16, 4, 1
 FIRST_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 EVERY_MS, LATE_SHARE, LATE_MS_MAX, PATIENCE_MS = 10_000, 0.01, 30_000, 60_000
-FRAME_READINGS = 4096
+FRAME_READINGS, FRAME_EVERY_MS = 4096, 4
+"""A million readings a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +148,24 @@ def _of(load: Load, part: Ints) -> tuple[list[int], list[int]]:
 
 
 def entries(load: Load, received_ms: int | None = None) -> Iterator[Entry]:
-    """The same as records of the readings topic; each is received when its last reading arrives.
+    """The same as records of the readings topic, as ingest writes a backlog: one shortly after the other.
 
-    ``received_ms``: when the last one of all is, if not then: Kafka lets old records go.
+    ``received_ms``: when the last one came (Kafka lets old records go); if not given, when the last
+    reading arrives. Stamps of the readings' own time would be false: nobody gathers a plant's readings
+    for seven minutes, and a plant that says nothing for longer than its patience is taken to be silent.
     """
-    later_ms = 0 if received_ms is None else received_ms - int(load.arrival.max())
     each = load.times.shape[1]
     plants = load.order // each // REGISTERS
     frames: list[tuple[int, int, Ints]] = []
     for plant in range(PLANTS):
         mine = load.order[plants == plant]
         parts = np.split(mine, np.arange(FRAME_READINGS, len(mine), FRAME_READINGS))
-        frames += [(int(load.arrival.ravel()[part[-1]]) + later_ms, plant, part) for part in parts]
-    for stamp_ms, plant, part in sorted(frames, key=lambda frame: frame[:2]):
-        yield Entry(PLANT_NAMES[plant], encode_readings(_readings(load, plant, part, later_ms)), stamp_ms)
+        frames += [(int(load.arrival.ravel()[part[-1]]), plant, part) for part in parts]
+    frames.sort(key=lambda frame: frame[:2])
+    last_ms = int(load.arrival.max()) if received_ms is None else received_ms
+    for number, (_, plant, part) in enumerate(frames):
+        stamp_ms = last_ms - (len(frames) - 1 - number) * FRAME_EVERY_MS
+        yield Entry(PLANT_NAMES[plant], encode_readings(_readings(load, plant, part, stamp_ms)), stamp_ms)
 
 
 _WORDS = tuple(REGISTER_NAMES)
@@ -168,7 +173,7 @@ _UNITS = tuple(kind.unit for kind in KINDS)
 _EXPONENT = np.array([-kind.decimals for kind in KINDS], np.int8)
 
 
-def _readings(load: Load, plant: int, part: Ints, later_ms: int) -> Readings:
+def _readings(load: Load, plant: int, part: Ints, stamp_ms: int) -> Readings:
     n, register = len(part), part // load.times.shape[1] - plant * REGISTERS
     kind = KIND_OF[register]
     return Readings(
@@ -185,7 +190,7 @@ def _readings(load: Load, plant: int, part: Ints, later_ms: int) -> Readings:
         seq=np.full(n, NO_SEQ, np.int64),
         quality=np.zeros(n, np.uint8),
         flags=np.zeros(n, np.uint8),
-        received=load.arrival.ravel()[part] + later_ms,
+        received=np.full(n, stamp_ms, np.int64),
     )
 
 
