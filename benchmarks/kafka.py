@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,8 @@ def _role(bootstrap: str, file: Path, verb: str, group: str, topic: str) -> serv
 def _ended(child: subprocess.Popen[bytes], wall_s: float) -> servers.Spent:
     """Stops a role in order, and says what it took; ``wall_s``: how long until all was read."""
     child.send_signal(signal.SIGTERM)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return servers.Spent(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    one = servers.ended(child, _TIMEOUT_S, time.perf_counter())
+    return replace(one, wall_s=wall_s)
 
 
 # -- Kafka Streams --------------------------------------------------------------------------------

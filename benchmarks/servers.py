@@ -248,21 +248,31 @@ def spent(command: Sequence[str], timeout_s: float, environment: Mapping[str, st
     """Runs a command to its end and measures it; raises MeterflowError when it fails or takes too long."""
     started_s = time.perf_counter()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
-    until_s = started_s + timeout_s
+    one = ended(child, timeout_s, started_s)
+    if child.returncode:
+        raise MeterflowError(f"{' '.join(command)[:200]} ended with {child.returncode}")
+    return one
+
+
+def ended(child: subprocess.Popen[bytes], timeout_s: float, started_s: float) -> Spent:
+    """Waits for the end of a process, killing it when it takes too long (MeterflowError), and measures it.
+
+    Memory is looked at while it runs: what the system says of it afterwards begins with what its parent
+    had when it was started.
+    """
+    peak_mb, until_s = 0.0, time.perf_counter() + timeout_s
     while True:
+        peak_mb = max(peak_mb, peak_memory_mb(child.pid))
         pid, status, usage = os.wait4(child.pid, os.WNOHANG)
         if pid:
             break
         if time.perf_counter() > until_s:
             child.kill()
             os.wait4(child.pid, 0)
-            raise MeterflowError(f"{' '.join(command)[:200]} took longer than {timeout_s:.0f} s")
+            raise MeterflowError(f"{' '.join(map(str, child.args))[:200]} took longer than {timeout_s:.0f} s")  # type: ignore[arg-type]
         time.sleep(0.01)
     child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise MeterflowError(f"{' '.join(command)[:200]} ended with {child.returncode}")
-    cpu_s = usage.ru_utime + usage.ru_stime
-    return Spent(time.perf_counter() - started_s, cpu_s, usage.ru_maxrss / 1024)
+    return Spent(time.perf_counter() - started_s, usage.ru_utime + usage.ru_stime, peak_mb)
 
 
 def cpu_s(pid: int) -> float:
@@ -272,6 +282,6 @@ def cpu_s(pid: int) -> float:
 
 
 def peak_memory_mb(pid: int) -> float:
-    """The most memory a running process has held."""
+    """The most memory a running process has held; 0 of one that has ended."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0) / 1024
