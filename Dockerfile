@@ -11,7 +11,11 @@ COPY build/wheels build/wheels
 COPY requirements/run.txt requirements/run.txt
 RUN /opt/meterflow/bin/pip install --quiet --require-hashes --only-binary :all: --requirement requirements/run.txt
 COPY . .
+# The compiled loops, where the base has a C compiler or Debian's packages can be had; numpy otherwise.
+RUN command -v cc >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev; } \
+    >/dev/null 2>&1 || true
 RUN /opt/meterflow/bin/pip install --quiet --no-deps --no-build-isolation . \
+ && PYTHON=/opt/meterflow/bin/python scripts/build-kernels /opt/meterflow/lib/python3*/site-packages \
  && /opt/meterflow/bin/pip uninstall --quiet --yes setuptools pip \
  && rm -rf /opt/meterflow/lib/python3*/site-packages/pyarrow/include \
            /opt/meterflow/lib/python3*/site-packages/pyarrow/tests \

@@ -19,8 +19,9 @@ help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.run ## install what running needs into .venv, from the lock (quick when done)
+	@PYTHON=$(BIN)/python scripts/build-kernels
 
-setup-test: $(VENV)/.test ## the same with the test tools
+setup-test: setup $(VENV)/.test ## the same with the test tools
 
 run: setup ## the whole service with a simulated park, its data in ./data
 	$(BIN)/meterflow up --simulate --data $(DATA)
@@ -44,6 +45,7 @@ containers-test: setup-test ## service tests through testcontainers (BASE=local:
 	@scripts/containers-test $(BASE)
 
 test: setup-test setup-services ## all tests (they start their own services)
+	@PYTHON=$(BIN)/python scripts/build-kernels
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: setup-test ## ruff and mypy
@@ -61,7 +63,7 @@ lock: ## pin the newest allowed dependencies again: requirements/*.txt
 	@scripts/lock
 
 clean: ## remove what was built and installed here, not ./data
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist */kernels/build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from bus.kafka_batches import Raw
 from bus.kafka_connection import Connection
-from bus.kafka_producer import Place, Producer, Raw
+from bus.kafka_producer import Place, Producer
 from metering.errors import MeterflowError
 
 GROUP_BYTES_MAX = 8 << 20

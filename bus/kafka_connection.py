@@ -8,6 +8,7 @@ ever in tasks of their own, where neither an end nor an outcome can be told.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -80,6 +81,7 @@ class Connection:
         """The attempt's result, tried again while what is wrong may go by; Unavailable after a while."""
         loop = asyncio.get_running_loop()
         until, wait_s = loop.time() + self.settings.patience_ms / 1000, _RETRY_S
+        why: Exception | None = None
         while True:
             try:
                 return await self._tried(attempt, until)
@@ -88,9 +90,10 @@ class Connection:
                     raise self._closed() from error
                 if not _passes(error):
                     raise self._ours(doing, error) from error
+                why = error if why is None or not isinstance(error, TimeoutError) else why  # it says more
                 if loop.time() + wait_s >= until:
                     self._start_over()
-                    raise self._ours(doing, error) from error
+                    raise self._ours(doing, why) from why
                 self._look_again(error)
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, _RETRY_S_MAX)
@@ -206,6 +209,8 @@ class Connection:
 
     def _ours(self, doing: str, error: Exception) -> MeterflowError:
         code, where = getattr(error, "code", getattr(error, "errno", 0)), self.settings.bootstrap
+        if isinstance(error, ssl.SSLError):
+            return _no_tls(where, error)
         what = f"Kafka cannot {doing}: {str(error) or type(error).__name__}"
         if code in _FENCED:
             hint = "Nothing is lost: the other one goes on."
@@ -225,6 +230,15 @@ class Connection:
             hint = "Let meterflow make its topics (meterflow doctor says which are missing)."
             return Unavailable(what, where=where, hint=hint)
         return Unavailable(what, where=where, hint="Work goes on by itself when the brokers answer again.")
+
+
+def _no_tls(where: str, error: ssl.SSLError) -> Unavailable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        what = f"Kafka's certificate is not trusted: {error.verify_message}"
+        hint = "Give its authority as kafka.ca_file, and the name that it is made for in kafka.bootstrap."
+        return Unavailable(what, where=where, hint=hint)
+    what = f"no TLS with Kafka: {error.reason or error}"
+    return Unavailable(what, where=where, hint="Is it a TLS port? Then look at kafka.tls and at its log.")
 
 
 def _passes(error: Exception) -> bool:

@@ -17,7 +17,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 
 from bus import kafka_state
 from bus.kafka_connection import GROUP, Connection, check_code
-from bus.kafka_producer import Offset, Place, Producer, Raw
+from bus.kafka_producer import Offset, Place, Producer, Records
 from bus.kafka_settings import INPUTS, STATE, TRANSACTION_MS
 from bus.kafka_state import Head
 from bus.log import READINGS, Snapshot
@@ -62,12 +62,18 @@ class Owner:
                 assert self._head is not None
                 return Snapshot(self._head.offset, chunks, max(self._done, self._head.offset))
 
-    async def commit(self, done: int, parts: Mapping[Place, Sequence[Raw]]) -> None:
+    async def commit(self, done: int, parts: Mapping[Place, Records]) -> None:
         """Appends and moves ``done`` forward; one that would not is a repetition."""
         async with self._turn:
             await self._ready()
             if done > self._done:
                 await self._transact(parts, done)
+
+    async def commit_part(self, parts: Mapping[Place, Records]) -> None:
+        """Appends; ``done`` stays where it is."""
+        async with self._turn:
+            await self._ready()
+            await self._transact(parts, self._done)
 
     async def confirm(self) -> None:
         """Raises NotOwner where the partition is lost."""
@@ -85,7 +91,9 @@ class Owner:
                     await self._restored()
             assert self._head is not None
             head, self._head = self._head, None
-            records, after = kafka_state.saving(self._consumer, head, offset, chunks, dropped)
+            records, after = await asyncio.to_thread(
+                kafka_state.saving, self._consumer, head, offset, chunks, dropped
+            )
             await self._transact({self._state: records}, max(offset, self._done))
             self._head = after
 
@@ -127,7 +135,7 @@ class Owner:
                 self._is = _Is.UNSURE
             raise
 
-    async def _transact(self, parts: Mapping[Place, Sequence[Raw]], done: int) -> None:
+    async def _transact(self, parts: Mapping[Place, Records], done: int) -> None:
         offset = Offset(self._group, self._input, done) if done != self._done else None
         with self._watched():
             try:

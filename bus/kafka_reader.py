@@ -29,11 +29,12 @@ from metering.errors import MeterflowError, Unavailable, UsageError
 
 READ_COMMITTED, READ_UNCOMMITTED = 1, 0
 FETCH_BYTES = 4 << 20
+"""Of a fetch at most; who reads less at a time has less fetched at a time."""
 POLL_MS_MAX = 1000
 """How long the broker may hold a fetch back: a wait that is given up occupies its connection so long."""
 CURSORS_MAX = 3
 """In each partition, besides those at work; each keeps two fetches at most."""
-_LATEST, _EARLIEST = -1, -2
+LATEST, EARLIEST = -1, -2
 _REPLICA_NONE = -1
 _ENDED_S = 3 * TRANSACTION_MS / 1000
 """After so long Kafka has ended any transaction of ours: it looks every ten seconds."""
@@ -81,6 +82,7 @@ class Cursor:
     def __init__(self, connection: Connection, place: Place, offset: int, lanes: Lanes) -> None:
         self.low = self.position = offset
         self.busy = False
+        self.fetch_bytes = FETCH_BYTES
         self.records_end = offset
         """Behind the last record; up to ``position`` only marks of Kafka's follow."""
         self._connection = connection
@@ -217,8 +219,8 @@ class Cursor:
 
         async def attempt() -> _Fetched:
             node = await self._connection.leader(topic, partition)
-            parts = [(topic, [(partition, offset, FETCH_BYTES)])]
-            request = FetchRequest(wait_ms, 1, FETCH_BYTES, READ_COMMITTED, parts)
+            parts = [(topic, [(partition, offset, self.fetch_bytes)])]
+            request = FetchRequest(wait_ms, 1, self.fetch_bytes, READ_COMMITTED, parts)
             answer = await self._connection.send(node, request, self._lane)
             check_code(getattr(answer, "error_code", 0), topic)
             _, code, _, stable, _, aborted, *_, content = answer.topics[0][1][0]
@@ -230,8 +232,8 @@ class Cursor:
         except MeterflowError as error:
             if getattr(error.__cause__, "code", 0) != OffsetOutOfRangeError.errno:
                 raise
-        first = await offset_of(self._connection, self._place, _EARLIEST)
-        end = await offset_of(self._connection, self._place, _LATEST)
+        first = await offset_of(self._connection, self._place, EARLIEST)
+        end = await offset_of(self._connection, self._place, LATEST)
         return _Fetched([], max(first, min(offset, end)), end)
 
 
@@ -279,6 +281,7 @@ class Reader:
 
     async def read(self, place: Place, offset: int, records_max: int, bytes_max: int) -> list[Record]:
         with self._cursor(place, offset).work() as cursor:
+            cursor.fetch_bytes = min(bytes_max, FETCH_BYTES)
             await cursor.fill(offset)
             return [
                 Record(record.offset, (record.key or b"").decode(), record.value or b"", record.timestamp)
@@ -303,7 +306,7 @@ class Reader:
 
     async def end(self, place: Place) -> int:
         """Behind the last record; marks of Kafka's behind it, as far as they have been seen, do not count."""
-        stable = await offset_of(self._connection, place, _LATEST)
+        stable = await offset_of(self._connection, place, LATEST)
         ends = (cursor.records_end for cursor in self._cursors.get(place, ()) if cursor.position == stable)
         return min(ends, default=stable)
 
@@ -314,7 +317,7 @@ class Reader:
         call, too. Raises Unavailable when one of them stays open for longer than Kafka allows.
         """
         until = time.monotonic() + _ENDED_S
-        end = await offset_of(self._connection, place, _LATEST, READ_UNCOMMITTED)
+        end = await offset_of(self._connection, place, LATEST, READ_UNCOMMITTED)
         cursor = Cursor(self._connection, place, 0, self._lanes)
         try:
             with cursor.work():

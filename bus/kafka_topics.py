@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from ssl import SSLError
 from typing import Any
 
 from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
@@ -102,7 +103,7 @@ async def check(settings: KafkaSettings) -> list[Finding]:
         findings += await _compared(connection, await _partitions(connection))
     except MeterflowError as error:
         hint = error.hint
-        if isinstance(error, Unavailable) and not findings:
+        if isinstance(error, Unavailable) and not findings and not isinstance(error.__cause__, SSLError):
             hint = "Look at the address, the port, tls, user and password, and whether the brokers run."
         findings.append(Finding("kafka", settings.bootstrap, "bad", error.what, hint))
     finally:

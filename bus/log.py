@@ -82,6 +82,16 @@ class Log(Protocol):
         works on the consumer's partition now; nothing was appended then.
         """
 
+    async def commit_part(
+        self, consumer: str, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        """Appends some of a consumer's results, all or nothing; its ``done`` moves with the ``commit`` that
+        ends them.
+
+        For more than one commit can take. After Unavailable it is unknown whether it happened: repeated, it
+        may be there twice, and so it may after a kill before that commit. Raises NotOwner as ``commit`` does.
+        """
+
     async def read(
         self,
         topic: str,
@@ -92,6 +102,9 @@ class Log(Protocol):
         bytes_max: int = 8 << 20,
     ) -> list[Record]:
         """Records from ``offset`` on, at least one if there is one, within both limits. Never waits."""
+
+    async def first(self, topic: str, partition: int = 0) -> int:
+        """Up to which offset the log has let go of the topic; 0: it still has all that it ever had."""
 
     async def end(self, topic: str, partition: int = 0) -> int:
         """The offset the next record will get."""

@@ -7,27 +7,35 @@ both take a partition for theirs only the later one gets anything done.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from aiokafka.protocol.admin import DeleteRecordsRequest
 
 from bus.kafka_appender import Appender
+from bus.kafka_batches import Block, Raw, blocks_of_values
 from bus.kafka_connection import Connection, check_code
 from bus.kafka_owner import Owner
-from bus.kafka_producer import Place, Raw
-from bus.kafka_reader import Reader, Values, offset_of
+from bus.kafka_producer import Place, Records
+from bus.kafka_reader import EARLIEST, LATEST, Reader, Values, offset_of
 from bus.kafka_settings import RECORD_BYTES_MAX, KafkaSettings
 from bus.kafka_topics import make_topics
 from bus.log import PORTIONS, RESULTS, Entry, Record, Snapshot
 from metering.errors import MeterflowError
 
-AsJson = Callable[[str, bytes], Sequence[bytes]]
-"""The JSON objects of a frame of result rows, given the record's key and value."""
+
+class AsJson(Protocol):
+    """How result rows become JSON objects, such as ``bus.rows_json.JsonRows``."""
+
+    def wanted(self, table: str) -> bool:
+        """Whether a table's rows are written as JSON."""
+
+    def objects(self, frame: bytes) -> Any:
+        """The objects of a frame's rows, as an Arrow array of texts."""
+
 
 _OVERHEAD_BYTES = 4096
 """Of a batch and a record, besides key and value."""
-_LATEST = -1
 
 
 async def open_kafka(settings: KafkaSettings, *, as_json: AsJson | None = None) -> KafkaLog:
@@ -70,11 +78,22 @@ class KafkaLog:
         self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
     ) -> None:
         self._check_open()
-        parts = self._parts(topics, partition)
-        if self._as_json is not None and topics.get(RESULTS):
-            place = self.settings.json_topic, partition
-            parts[place] = await asyncio.to_thread(_json_records, self._as_json, topics[RESULTS])
-        await self._owner(consumer, partition).commit(done, parts)
+        await self._owner(consumer, partition).commit(done, self._results(topics, partition))
+
+    async def commit_part(
+        self, consumer: str, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        self._check_open()
+        await self._owner(consumer, partition).commit_part(self._results(topics, partition))
+
+    def _results(self, topics: Mapping[str, Sequence[Entry]], partition: int) -> dict[Place, Records]:
+        """A consumer's results by place, those that are wanted as JSON once more as such."""
+        parts: dict[Place, Records] = {**self._parts(topics, partition)}
+        if self._as_json is not None:
+            wanted = [entry for entry in topics.get(RESULTS, ()) if self._as_json.wanted(entry.key)]
+            if wanted:
+                parts[self.settings.json_topic, partition] = _JsonRecords(self._as_json, wanted)
+        return parts
 
     async def read(
         self,
@@ -103,6 +122,10 @@ class KafkaLog:
         """``wait`` for ``read_values``."""
         return await self._waited((topic, partition), offset, timeout_s)
 
+    async def first(self, topic: str, partition: int = 0) -> int:
+        self._check_open()
+        return await offset_of(self._connection, self._place(topic, partition), EARLIEST)
+
     async def end(self, topic: str, partition: int = 0) -> int:
         self._check_open()
         return await self._reader.end(self._place(topic, partition))
@@ -113,7 +136,7 @@ class KafkaLog:
     async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
         self._check_open()
         place = self._place(topic, partition)
-        goal = min(offset, await offset_of(self._connection, place, _LATEST))
+        goal = min(offset, await offset_of(self._connection, place, LATEST))
         if goal > 0:
             await self._connection.patiently("let records go", lambda: self._delete(place, goal))
             self._reader.forget(place)
@@ -193,9 +216,13 @@ def _raw(entry: Entry) -> Raw:
     return key, entry.value, entry.stamp_ms
 
 
-def _json_records(as_json: AsJson, entries: Sequence[Entry]) -> list[Raw]:
-    return [
-        (entry.key.encode(), row, entry.stamp_ms)
-        for entry in entries
-        for row in as_json(entry.key, entry.value)
-    ]
+class _JsonRecords:
+    """The JSON objects of frames of results as blocks, made one frame at a time as they are asked for."""
+
+    def __init__(self, as_json: AsJson, entries: Sequence[Entry]) -> None:
+        self._as_json, self._entries = as_json, entries
+
+    def __iter__(self) -> Iterator[Block]:
+        for entry in self._entries:
+            objects = self._as_json.objects(entry.value)
+            yield from blocks_of_values(entry.key.encode(), objects, entry.stamp_ms)

@@ -59,6 +59,14 @@ class MemoryLog:
             await self.append(topics, partition)
             self._snapshots[consumer, partition] = replace(before, done=done)
 
+    async def commit_part(
+        self,
+        consumer: str,  # noqa: ARG002 one process has it all
+        topics: Mapping[str, Sequence[Entry]],
+        partition: int = 0,
+    ) -> None:
+        await self.append(topics, partition)
+
     async def read(
         self,
         topic: str,
@@ -72,6 +80,10 @@ class MemoryLog:
         found = self._topic(topic, partition)
         start = max(offset - found.first, 0)
         return within(islice(found.records, start, start + records_max), bytes_max)
+
+    async def first(self, topic: str, partition: int = 0) -> int:
+        self._check_open()
+        return self._topic(topic, partition).first
 
     async def end(self, topic: str, partition: int = 0) -> int:
         self._check_open()

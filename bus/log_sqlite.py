@@ -93,6 +93,14 @@ class SqliteLog:
         await self._write(Change(topics=topics, partition=partition, write=write, size=_size(topics)))
         self._done[key] = max(before, done)
 
+    async def commit_part(
+        self,
+        consumer: str,  # noqa: ARG002 the file has one owner
+        topics: Mapping[str, Sequence[Entry]],
+        partition: int = 0,
+    ) -> None:
+        await self.append(topics, partition)
+
     async def read(
         self,
         topic: str,
@@ -108,6 +116,10 @@ class SqliteLog:
         if start >= extent.end:
             return []
         return await self._readers.records(extent, start, records_max, bytes_max)
+
+    async def first(self, topic: str, partition: int = 0) -> int:
+        self._check_open()
+        return self._extent(topic, partition).first
 
     async def end(self, topic: str, partition: int = 0) -> int:
         self._check_open()

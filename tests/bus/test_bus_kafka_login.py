@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bus import kafka_others
 from bus.kafka_settings import KafkaSettings
 from bus.kafka_topics import check
 from bus.log import READINGS
@@ -64,3 +65,15 @@ async def test_a_wrong_password_is_told_of(guarded: KafkaSettings) -> None:
         await open_kafka(wrong)
     assert "its password" in refused.value.hint
     assert "wrong-1" not in str(refused.value)
+
+
+async def test_a_topic_of_others_that_may_not_be_read_is_told_of(guarded: KafkaSettings) -> None:
+    """With the rights that are missing: to see that a topic is there is not enough."""
+    log = await open_kafka(guarded)
+    await log.close()
+    topic = guarded.topic(READINGS)
+    assert {f.verdict for f in await kafka_others.check(guarded, topic, "readers")} == {"good"}
+    guest = replace(guarded, user="guest", password="guest-1")
+    (finding,) = await kafka_others.check(guest, topic, "readers")
+    assert finding.verdict == "bad"
+    assert f"read {topic}" in finding.hint

@@ -169,6 +169,7 @@ async def test_trimmed_records_are_gone_and_offsets_stay(opening: Opening) -> No
         await log.append({READINGS: entries(b"a", b"b", b"c"), REJECTED: entries(b"x")})
         await log.trim(READINGS, 2)
         assert [(r.offset, r.value) for r in await log.read(READINGS, 0)] == [(2, b"c")]
+        assert (await log.first(READINGS), await log.first(REJECTED)) == (2, 0)
         assert [r.offset for r in await log.read(READINGS, 1, records_max=1)] == [2]
         assert await values(log, REJECTED) == [b"x"]
 
@@ -191,7 +192,7 @@ async def test_trimming_again_or_less_changes_nothing(opening: Opening) -> None:
         await log.trim(READINGS, 1)
         await log.trim("unknown", 5)
         assert await values(log) == [b"c"]
-        assert await log.end("unknown") == 0
+        assert (await log.first("unknown"), await log.end("unknown")) == (0, 0)
 
 
 async def test_a_consumer_without_saved_state_starts_at_the_first_record(opening: Opening) -> None:
@@ -275,6 +276,18 @@ async def test_done_goes_forward_only(opening: Opening) -> None:
         state = await log.load("books")
         assert (state.offset, state.done) == (5, 9)
         assert await committed(log, 1) == [b"x"]
+
+
+async def test_a_part_is_appended_and_done_stays(opening: Opening) -> None:
+    """What ends with a later commit: a part is no repetition, even where it is the same as the one before."""
+    async with opening() as log:
+        await log.commit("books", 3, {RESULTS: entries(b"x")})
+        await log.commit_part("books", {RESULTS: entries(b"y")})
+        await log.commit_part("books", {RESULTS: entries(b"y")})
+        assert (await log.load("books")).done == 3
+        await log.commit("books", 4, {RESULTS: entries(b"z")})
+        assert (await log.load("books")).done == 4
+        assert await committed(log, 4) == [b"x", b"y", b"y", b"z"]
 
 
 async def test_done_is_never_before_the_saved_offset(opening: Opening) -> None:

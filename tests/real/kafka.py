@@ -36,8 +36,9 @@ class KafkaServer(Server):
     """A broker and controller in one, which makes no topics by itself.
 
     ``advertised`` is the ``host:port`` that clients are sent to instead of the broker's own address: a
-    proxy's, or the machine's as a container sees it. ``host`` is the address it listens on. ``settings``
-    are further lines of its server.properties, or others for those here.
+    proxy's, or the machine's as a container sees it. ``host`` is the address it listens on. ``certificate``
+    is a PEM file beside which its key lies as NAME.key: the listener then speaks TLS. ``settings`` are
+    further lines of its server.properties, or others for those here.
     """
 
     name = "kafka"
@@ -50,6 +51,7 @@ class KafkaServer(Server):
         port: int = 0,
         advertised: str = "",
         heap_mib: int = HEAP_MIB,
+        certificate: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder)
@@ -59,7 +61,16 @@ class KafkaServer(Server):
         self.advertised = advertised
         self._own_port, self._controller_port = free_port(), free_port()
         self._heap_mib = heap_mib
-        self._settings = dict(settings or {})
+        self._settings = (self._tls(certificate) if certificate else {}) | dict(settings or {})
+
+    def _tls(self, certificate: Path) -> dict[str, str]:
+        both = self.folder / "keystore.pem"
+        both.write_text(certificate.with_suffix(".key").read_text() + certificate.read_text())
+        return {
+            "listener.security.protocol.map": "PLAINTEXT:SSL,CONTROLLER:PLAINTEXT",
+            "listener.name.plaintext.ssl.keystore.type": "PEM",
+            "listener.name.plaintext.ssl.keystore.location": str(both),
+        }
 
     @property
     def address(self) -> str:
