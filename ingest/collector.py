@@ -22,22 +22,22 @@ import structlog
 
 from bus.log import Log
 from ingest.broker_settings import Broker, tls_context
+from ingest.clock import wall_clock_ms
 from ingest.collector_codec import NativeLink
 from ingest.collector_drops import DROPPED, Drops
 from ingest.collector_link import Link, Refused, words
 from ingest.collector_memory import Session, SessionMemory
 from ingest.collector_paho import PahoLink
 from ingest.collector_window import Window
-from ingest.counters import Counters
 from ingest.decode import Decoder, Delivery, Rejected
 from ingest.decode_exact import Refusal
-from ingest.endpoint import wall_clock_ms
-from ingest.intake import Intake, Parcel
+from ingest.intake import Parcel
 from ingest.mqtt_client import BAD_CODES
 from ingest.mqtt_events import V5, Publishes, Welcome
 from ingest.mqtt_fields import SESSION_EXPIRY
 from ingest.mqtt_topics import TopicNames
 from ingest.reasons import Reason
+from ingest.way import Way
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 
@@ -96,8 +96,10 @@ class _Generation:
         self._collector.acknowledged(self, [packet_id for packet_id in ids if packet_id])
 
 
-class Collector:
+class Collector(Way):
     """Runs in one event loop. ``roster`` may be assigned at any time: the next batch sees it."""
+
+    title = "the collector"
 
     def __init__(
         self,
@@ -107,31 +109,20 @@ class Collector:
         *,
         clock_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
+        super().__init__(log, Decoder(roster), clock_ms, _GATHERED_BYTES, self._hold)
         self.settings = settings
         self.status = BrokerStatus()
-        self.counters = Counters()
-        self.decoder = Decoder(roster)
-        self.intake = Intake(log, self.decoder, self.counters, clock_ms, _GATHERED_BYTES, self._hold)
         self._clock_ms = clock_ms
         self._memory = SessionMemory(log, settings.client_id, settings.url)
         self._tls = tls_context(settings)
         self._names = TopicNames()
         self._drops = Drops(settings)
         self._generation: _Generation | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._pause_s = settings.retry_s
         self._turned_s = 0.0
         self._brief = 0
         """Connections in a row that listened for a short time only."""
         self._stopping = False
-
-    @property
-    def roster(self) -> Roster:
-        return self.decoder.roster
-
-    @roster.setter
-    def roster(self, roster: Roster) -> None:
-        self.decoder.roster = roster
 
     @property
     def listening(self) -> bool:
@@ -140,9 +131,8 @@ class Collector:
 
     async def start(self) -> None:
         """Begins to connect; a broker that is away, or refuses, is for ``status`` to tell."""
-        loop = asyncio.get_running_loop()
         self.status.since_ms = self._clock_ms()
-        self._tasks = [loop.create_task(self.intake.run()), loop.create_task(self._run())]
+        self._begin(self._run())
 
     async def stop(self) -> None:
         """Takes nothing more, finishes and acknowledges what it has, leaves; 3 s at most."""
@@ -152,22 +142,13 @@ class Collector:
             await asyncio.wait_for(self.intake.idle(), _FINISH_S)
         with suppress(MeterflowError, TimeoutError):
             await asyncio.wait_for(self._remember(), _FAREWELL_S)
-        for task in reversed(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._end()
         self._turn(STOPPED, "")
 
     async def _remember(self) -> None:
         session = await self._memory.load()
         if session is not None and self._drops.count is not None:
             await self._memory.save(Session(session.filters, self._drops.count))
-
-    async def watch(self) -> None:
-        """Waits until the collector is stopped; raises what ended one of its tasks before."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            if not task.cancelled():
-                task.result()
 
     # -- connection after connection --------------------------------------------------------------
 

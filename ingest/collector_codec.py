@@ -18,6 +18,7 @@ from ingest.collector_link import (
     check_welcome,
     no_connection,
     refusal,
+    unanswered,
     words,
 )
 from ingest.mqtt_encode import pubacks
@@ -194,12 +195,13 @@ class NativeLink(asyncio.Protocol):
         packet_id = self._last_id.to_bytes(2, "big")
         answer = self._answers[packet_id] = self._loop.create_future()
         self._write(packet(self._broker.protocol, packet_id, filters))
+        asked_s = self._loop.time()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     found: Answer = await self._or_end(answer)
                     return found.codes
-            if not self._held:
+            if not self._held and unanswered(self._loop.time(), asked_s, self._heard_s):
                 raise Unavailable("the broker does not answer a subscription", where=self._broker.url)
 
     async def _or_end(self, waited: asyncio.Future[_Waited]) -> _Waited:

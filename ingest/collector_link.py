@@ -19,7 +19,10 @@ from ingest.reasons import Reason
 from metering.errors import Unavailable
 
 CONNECT_S, ANSWER_S = 10.0, 10.0
-"""How long a connection, and an answer on it, is waited for."""
+"""How long a connection, and an answer on it, is waited for while nothing comes."""
+BEHIND_S = 120.0
+"""How long an answer is waited for while messages come: a broker puts it behind all that it sends again, and
+sends all of that anew to whoever gives up and connects again."""
 _WHERE = "section mqtt of the settings"
 _HINTS = {
     Code.BAD_USER_OR_PASSWORD: f"Check user and password_file in {_WHERE}.",
@@ -123,3 +126,8 @@ def _known(code: int) -> Code:
         return Code(code)
     except ValueError:
         return Code.UNSPECIFIED
+
+
+def unanswered(now_s: float, asked_s: float, heard_s: float) -> bool:
+    """Whether to wait no longer for an answer: nothing has come for long, or other things for very long."""
+    return now_s - heard_s >= ANSWER_S or now_s - asked_s >= BEHIND_S

@@ -25,7 +25,16 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from ingest.broker_settings import Broker
-from ingest.collector_link import ANSWER_S, CONNECT_S, Taker, check_welcome, no_connection, refusal, words
+from ingest.collector_link import (
+    ANSWER_S,
+    CONNECT_S,
+    Taker,
+    check_welcome,
+    no_connection,
+    refusal,
+    unanswered,
+    words,
+)
 from ingest.mqtt_events import V5, BadTopic, Code, Publishes, Welcome
 from ingest.mqtt_fields import QOS_MAX, SESSION_EXPIRY
 from ingest.mqtt_topics import TopicNames, printable_topic, valid_topic
@@ -54,6 +63,7 @@ class PahoLink:
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._held = self._leaving = False
+        self._heard_s = self._loop.time()
         self._why: Unavailable | None = None
         self._known: set[str] = set()
         self._run = Publishes()
@@ -113,12 +123,13 @@ class PahoLink:
                 self._answers[number] = answer
 
         self._order(ask)
+        asked_s = self._loop.time()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(ANSWER_S):
                     found: tuple[int, ...] = await self._or_end(answer)
                     return found
-            if not self._held:
+            if not self._held and unanswered(self._loop.time(), asked_s, self._heard_s):
                 raise Unavailable("the broker does not answer a subscription", where=self._broker.url)
 
     async def _or_end(self, waited: asyncio.Future[Any]) -> Any:
@@ -229,6 +240,7 @@ class PahoLink:
 
     def _read(self, client: mqtt.Client, sock: Any) -> None:
         """Reads until nothing more is there, and hands it over in one call."""
+        self._heard_s = self._loop.time()
         before = -1
         while before < len(self._run.ids) < _RUN_MAX and client.socket() is sock:
             before = len(self._run.ids)

@@ -45,6 +45,8 @@ class Columns:
         return Columns(*arrays, *texts)
 
 
+_CLOSE = 8
+"""Points are close together when a place for each between them is not more than so many for each reading."""
 _ARRAYS = tuple(Columns.__dataclass_fields__)[:-3]
 _TEXTS = ("unit", "serial", "product")
 
@@ -102,14 +104,15 @@ def by_plant(directory: Directory, columns: Columns, received: NDArray[np.int64]
     plants = directory.plant_of[columns.point]
     if plants.min() == plants.max():
         return [_readings(directory, columns, received)]
-    rows = np.argsort(plants, kind="stable")
+    few = len(directory.plant_ids) <= np.iinfo(np.int16).max
+    rows = np.argsort(plants.astype(np.int16) if few else plants, kind="stable")  # counted, not compared
     cuts = np.flatnonzero(np.diff(plants[rows])) + 1
     return [_readings(directory, columns.pick(part), received) for part in np.split(rows, cuts)]
 
 
 def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> Readings:
     n = len(columns)
-    points, codes = np.unique(columns.point, return_inverse=True)
+    points, codes = _numbered(columns.point)
     words = tuple(directory.points[i].id for i in points.tolist())
     return Readings(
         plant=directory.plant_ids[directory.points[int(points[0])].plant],
@@ -127,6 +130,16 @@ def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64
         flags=columns.flags,
         received=received[columns.order],
     )
+
+
+def _numbered(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different ones in order, and of each which it is: a plant's points lie close together."""
+    first, last = int(points.min()), int(points.max())
+    if last - first > _CLOSE * len(points):
+        return np.unique(points, return_inverse=True)
+    there = np.zeros(last - first + 1, np.bool_)
+    there[points - first] = True
+    return np.flatnonzero(there) + first, (np.cumsum(there) - 1)[points - first]
 
 
 def _dictionary(texts: Texts, n: int) -> Dictionary:

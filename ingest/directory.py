@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.numbers import Fault, shown
 from ingest.reasons import Reason
@@ -46,6 +47,7 @@ class Directory:
         } | {f"{PREFIX}{plant}": -2 - index for index, plant in enumerate(self.plant_ids)}
         self._owners = {point: plant for plant, points in roster.names.items() for point in points}
         self._units: dict[tuple[str, int], Reason | None] = {}
+        self._takers: dict[str, NDArray[np.bool_]] = {}
 
     def route(self, topic: str) -> Route | Fault:
         """Where any topic leads; the caller's right to publish there is checked elsewhere."""
@@ -85,6 +87,15 @@ class Directory:
             fits = convertible(UNITS[unit], self.points[index].unit)
             self._units[key] = None if fits else Reason.UNIT_NOT_CONVERTIBLE
         return self._units[key]
+
+    def takers(self, unit: str) -> NDArray[np.bool_]:
+        """Which points take a unit; none take an unknown one."""
+        if unit not in UNITS:
+            return np.zeros(len(self.points), np.bool_)
+        if unit not in self._takers:
+            fits = {own: convertible(UNITS[unit], own) for own in {point.unit for point in self.points}}
+            self._takers[unit] = np.array([fits[point.unit] for point in self.points], np.bool_)
+        return self._takers[unit]
 
     def plant_of_code(self, code: int) -> str:
         """The plant that a code other than ``UNKNOWN`` leads to."""

@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import ssl
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
 
 from bus.log import Log
+from ingest.clock import wall_clock_ms
 from ingest.connection import Connection, taken_over
-from ingest.counters import Counters
 from ingest.decode import Decoder
-from ingest.intake import Intake
 from ingest.mqtt_events import Code, Limits
 from ingest.mqtt_topics import TopicNames
 from ingest.users import Users
+from ingest.way import Way
 from metering.errors import UsageError
 from metering.roster import Roster
 
@@ -33,13 +32,10 @@ _FINISH_S, _FAREWELL_S = 2.4, 0.4
 _HASHES_AT_ONCE = 2
 
 
-def wall_clock_ms() -> int:
-    """UTC milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-class Endpoint:
+class Endpoint(Way):
     """Runs in one event loop. ``roster`` may be assigned at any time: the next batch sees it."""
+
+    title = "the endpoint"
 
     def __init__(
         self,
@@ -54,29 +50,17 @@ class Endpoint:
         limits: Limits | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.counters = Counters()
+        super().__init__(log, Decoder(roster), clock_ms, self.limits.gathered_bytes, self._hold)
         self.names = TopicNames()
         self.users = users
-        self.decoder = Decoder(roster)
-        gathered_bytes_max = self.limits.gathered_bytes
-        self.intake = Intake(log, self.decoder, self.counters, clock_ms, gathered_bytes_max, self._hold)
         self._host, self._port, self._tls = host, port, tls
         self._server: asyncio.Server | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._connections: set[Connection] = set()
         self._clients: dict[tuple[str | None, str], Connection] = {}
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
         self._stopping = False
         self._deserted = asyncio.Event()
         self._deserted.set()
-
-    @property
-    def roster(self) -> Roster:
-        return self.decoder.roster
-
-    @roster.setter
-    def roster(self, roster: Roster) -> None:
-        self.decoder.roster = roster
 
     @property
     def port(self) -> int:
@@ -98,9 +82,7 @@ class Endpoint:
         except OSError as error:
             raise self._no_address(error) from error
         self._port = self._server.sockets[0].getsockname()[1]
-        self._tasks = [loop.create_task(self.intake.run()), loop.create_task(self._sweep())]
-        for task in self._tasks:
-            task.add_done_callback(_report)
+        self._begin(self._sweep())
 
     async def stop(self) -> None:
         """Takes nothing more, finishes and acknowledges what it has, says goodbye; 3 s at most.
@@ -116,16 +98,7 @@ class Endpoint:
         for connection in list(self._connections):
             connection.end_for(Code.SERVER_SHUTTING_DOWN, "the endpoint is stopping", with_will=False)
         await self._farewell()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def watch(self) -> None:
-        """Waits until the endpoint is stopped; raises what ended one of its tasks before."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            if not task.cancelled():
-                task.result()
+        await self._end()
 
     async def _farewell(self) -> None:
         with suppress(TimeoutError):
@@ -203,9 +176,3 @@ class Endpoint:
 
     def _key(self, connection: Connection) -> tuple[str | None, str]:
         return (connection.user if self.users is not None else None), connection.client_id
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    """A task of the endpoint ends only when it is cancelled; anything else must be seen."""
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("the endpoint has failed and takes nothing more", exc_info=task.exception())

@@ -154,13 +154,9 @@ def unit_mask(directory: Directory, units: Dictionary, points: Longs) -> Mask:
     if len(units.words) > _UNITS_AT_ONCE_MAX:
         pairs = zip(units.codes.tolist(), points.tolist(), strict=True)
         return np.array([not _takes(directory, units, code, point) for code, point in pairs], np.bool_)
-    kinds = points * (len(units.words) + 1) + units.codes + 1
-    wrong = np.zeros(len(directory.points) * (len(units.words) + 1), np.bool_)
-    wrong[kinds] = True  # the pairs there are; then those of them that are wrong
-    for kind in np.flatnonzero(wrong).tolist():
-        point, code = divmod(kind, len(units.words) + 1)
-        wrong[kind] = not _takes(directory, units, code - 1, point)
-    return wrong[kinds] if wrong.any() else None
+    anybody = np.ones(len(directory.points), np.bool_)  # takes a reading without a unit: NO_CODE, the last
+    wrong = ~np.stack([*map(directory.takers, units.words), anybody])[units.codes, points]
+    return wrong if wrong.any() else None
 
 
 def _takes(directory: Directory, units: Dictionary, code: int, point: int) -> bool:

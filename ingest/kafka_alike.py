@@ -10,6 +10,7 @@ from ingest.directory import Directory
 from ingest.fast_fields import unit_mask
 from ingest.kafka_fields import JsonFields
 from ingest.kafka_layout import Layout, NotAlike, Words, words_of
+from ingest.kafka_values import Values
 from metering.readings import FUTURE_MAX_MS, NO_CODE, NO_SEQ, NO_TIME, TIME_FIRST_MS, Dictionary
 
 Ints = NDArray[np.int64]
@@ -39,14 +40,14 @@ class Alike:
         self._mixed, self._keys = mixed[order], columns[:, order]
         self._index = np.array([key[4] for key in keys], np.int64)[order]
 
-    def columns(self, values: list[bytes], received: Ints) -> tuple[Columns, NDArray[np.bool_]]:
+    def columns(self, values: Values, received: Ints) -> tuple[Columns, NDArray[np.bool_]]:
         """One reading a value, and which of them are not plain; those hold nonsense.
 
         Raises NotAlike where the values are to be read by a parser.
         """
-        if not values:
+        if not len(values):
             raise NotAlike
-        layout = Layout(values)
+        layout = Layout(values.all())
         self._check_fields(layout)
         time, behind = layout.numbers(self._names["time"])
         mantissa, decimals = layout.numbers(self._names["value"])

@@ -2,7 +2,8 @@
 
 Four ways, each for what the one before it does not take:
 
-1. records that are laid out alike, as one writer's mostly are, are read as columns (kafka_alike.py);
+1. plain readings of the usual fields are read by a compiled loop (kafka_plain.py); where it was not built,
+   records that are laid out alike, as one writer's mostly are, are read as columns (kafka_alike.py);
 2. one reading of the usual fields a record: all are parsed at once, as lines of one text;
 3. anything plain (arrays, more fields, other plants' habits): parsed value by value;
 4. the rest is read exactly, and what is wrong gets its reason (kafka_exact.py).
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
 
@@ -43,12 +45,15 @@ from ingest.kafka_alike import Alike
 from ingest.kafka_exact import Refused, read_value
 from ingest.kafka_fields import JsonFields
 from ingest.kafka_layout import NotAlike
+from ingest.kafka_plain import COMPILED, Plain
+from ingest.kafka_values import Values
 from ingest.numbers import Fault
 from ingest.reasons import Reason
 from metering.readings import Readings
 from metering.roster import Roster
 
 _log = logging.getLogger(__name__)
+Longs = NDArray[np.int64]
 _QUOTE = ord('"')
 _LEAN = ("time", "value", "unit", "point")
 _FRAME_READINGS_MAX = 20_000
@@ -70,16 +75,19 @@ class _Exact:
 
     taken: list[Reading] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
-    refused: list[tuple[int, Refused]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
 
 class TopicDecoder(Decoder):
-    """Decodes values of one topic; a delivery's ``topics`` are the topic's name again and again."""
+    """Decodes values of one topic; a delivery's ``topics`` hold the topic's name, once or more.
 
-    def __init__(self, roster: Roster, names: JsonFields) -> None:
+    ``by_loop``: whether plain readings are read by the compiled loop.
+    """
+
+    def __init__(self, roster: Roster, names: JsonFields, *, by_loop: bool = COMPILED) -> None:
         super().__init__(roster)
-        self._names = names
-        self._made = self._directory, Alike(self._directory, names)
+        self._names, self._kind = names, Plain if by_loop else Alike
+        self._made = self._directory, self._kind(self._directory, names)
         self._ignored = [attrgetter(f"ignored_{i}") for i in range(len(names.ignored))]
         lean = _structure(names, _LEAN)
         self._lines: Callable[[bytes], list[Any]] = msgspec.json.Decoder(lean).decode_lines
@@ -89,31 +97,37 @@ class TopicDecoder(Decoder):
 
     def decode(self, deliveries: Sequence[Delivery]) -> Decoded:
         """Takes what can be taken; rejections are in the order of receipt."""
-        values = [value for delivery in deliveries for value in delivery.payloads]
-        received = np.repeat(
-            np.array([delivery.received_ms for delivery in deliveries], np.int64),
-            [len(delivery.payloads) for delivery in deliveries],
-        )
+        parts = [self._decoded(delivery) for delivery in deliveries]
+        if len(parts) == 1:
+            return parts[0]
+        readings = [one for part in parts for one in part.readings]
+        rejected = [one for part in parts for one in part.rejected]
+        return Decoded(readings, rejected, sum(part.received for part in parts))
+
+    def _decoded(self, delivery: Delivery) -> Decoded:
+        given = delivery.payloads
+        values = given if isinstance(given, Values) else Values.of(given)
+        received = np.full(len(values), delivery.received_ms, np.int64)
         columns, others = self._guarded(values, received)
         rejected: list[Rejected] = []
         if others:
-            topics = [topic for delivery in deliveries for topic in delivery.topics]
-            exact = self._one_by_one(values, others, received)
+            exact = self._one_by_one(values, others, delivery.received_ms)
             columns = joined(columns, from_readings(exact.taken, exact.order))
-            rejected = [_rejected(topics[i], int(received[i]), one) for i, one in exact.refused]
+            topic, received_ms = delivery.topics[0], delivery.received_ms
+            rejected = [_rejected(topic, received_ms, one) for one in exact.refused]
         readings = [part for one in by_plant(self._directory, columns, received) for part in _parts(one)]
         return Decoded(readings, rejected, len(columns) + len(rejected))
 
     @property
-    def _alike(self) -> Alike:
-        """What reads batches that are laid out alike, for the roster as it is now."""
+    def _first(self) -> Plain | Alike:
+        """What reads plain readings, for the roster as it is now."""
         if self._made[0] is not self._directory:
-            self._made = self._directory, Alike(self._directory, self._names)
+            self._made = self._directory, self._kind(self._directory, self._names)
         return self._made[1]
 
     # -- in bulk ----------------------------------------------------------------------------------
 
-    def _guarded(self, values: list[bytes], received: NDArray[np.int64]) -> tuple[Columns, Sequence[int]]:
+    def _guarded(self, values: Values, received: Longs) -> tuple[Columns, Sequence[int]]:
         """The quick way; should it fail by a mistake of ours, there is the other one."""
         try:
             return self.in_bulk(values, received)
@@ -121,28 +135,24 @@ class TopicDecoder(Decoder):
             _log.exception("a batch of %d values could not be decoded at once", len(values))
             return from_readings((), ()), range(len(values))
 
-    def in_bulk(self, values: list[bytes], received: NDArray[np.int64]) -> tuple[Columns, list[int]]:
+    def in_bulk(self, values: Values, received: Longs) -> tuple[Columns, list[int]]:
         """What is plain, and the numbers of the values that are not. ``received``: UTC ms of each."""
-        try:
-            columns, bad = self._alike.columns(values, received)
-            others = set[int]()
-        except NotAlike:
-            columns, bad, others = self._parsed(values, received)
-        others.update(columns.order[bad].tolist())
-        if others:
-            keep = ~np.isin(columns.order, np.array(sorted(others), np.int64))
-            columns = columns.pick(np.flatnonzero(keep))
-        return columns, sorted(others)
+        columns, left = from_readings((), ()), list(range(len(values)))
+        with suppress(NotAlike):
+            columns, left = _without(*self._first.columns(values, received), set())
+        if not left:
+            return columns, left
+        more, others = self._parsed(values.some(left), received[left])
+        numbers = np.array(left, np.int64)
+        return joined(columns, replace(more, order=numbers[more.order])), numbers[others].tolist()
 
-    def _parsed(
-        self, values: list[bytes], received: NDArray[np.int64]
-    ) -> tuple[Columns, NDArray[np.bool_], set[int]]:
+    def _parsed(self, values: list[bytes], received: Longs) -> tuple[Columns, list[int]]:
         try:
             pool, others = self.as_lines(values), set[int]()
         except (*NOT_PLAIN, NotPlain, KeyError):
             pool, others = self._value_by_value(values)
         columns, bad = columns_of(self._directory, pool.owners, pool.points, pool.fields, received)
-        return columns, bad, others
+        return _without(columns, bad, others)
 
     def as_lines(self, values: list[bytes]) -> Pool:
         """All values as lines of one text.
@@ -215,13 +225,13 @@ class TopicDecoder(Decoder):
 
     # -- one by one -------------------------------------------------------------------------------
 
-    def _one_by_one(self, values: list[bytes], numbers: Sequence[int], received: NDArray[np.int64]) -> _Exact:
+    def _one_by_one(self, values: Values, numbers: Sequence[int], received_ms: int) -> _Exact:
         exact = _Exact()
-        for i in numbers:
-            taken, refused = self._read_one(values[i], int(received[i]))
+        for i, value in zip(numbers, values.some(numbers), strict=True):
+            taken, refused = self._read_one(value, received_ms)
             exact.taken += taken
             exact.order += [i] * len(taken)
-            exact.refused += [(i, one) for one in refused]
+            exact.refused += refused
         return exact
 
     def _read_one(self, value: bytes, received_ms: int) -> tuple[list[Reading], list[Refused]]:
@@ -246,6 +256,15 @@ def _structure(names: JsonFields, wanted: Sequence[str]) -> type:
     columns += [(f"ignored_{i}", Raw | UnsetType, UNSET) for i in range(len(names.ignored))]
     rename = names.names | {f"ignored_{i}": name for i, name in enumerate(names.ignored)}
     return msgspec.defstruct("Element", columns, rename=rename, gc=False)
+
+
+def _without(columns: Columns, bad: NDArray[np.bool_], others: set[int]) -> tuple[Columns, list[int]]:
+    """The columns of the values that are plain as a whole, and the numbers of all others."""
+    if not bad.any() and not others:
+        return columns, []
+    left = sorted(others.union(columns.order[bad].tolist()))
+    keep = ~np.isin(columns.order, np.array(left, np.int64))
+    return columns.pick(np.flatnonzero(keep)), left
 
 
 def _quotes(text: bytes) -> int:

@@ -1,7 +1,7 @@
 """Readings from a Kafka topic of JSON that others write: one reading a record, or an array of them.
 
-    topic ── values, thousands at once ──> intake ──> log
-    group's positions <── when the log has them ──┘
+    topic ── fetch ── values, thousands at once ──> intake ──> log
+                 group's positions <── when the log has them ──┘
 
 A position is kept only when everything before it is on the log, so that a kill at any moment loses
 nothing; what is read again then is a duplicate on the log, which the processors count once. Several
@@ -17,23 +17,24 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from bus.kafka_connection import Connection
+from bus.kafka_reader import Lanes
 from bus.log_kafka import KafkaLog
-from ingest.counters import Counters
+from ingest.clock import wall_clock_ms
 from ingest.decode import Delivery
-from ingest.endpoint import wall_clock_ms
-from ingest.intake import Intake, Parcel
+from ingest.intake import Parcel
 from ingest.kafka_decode import TopicDecoder
+from ingest.kafka_fetch import Fetcher, Part
 from ingest.kafka_fields import JsonFields
 from ingest.kafka_member import SESSION_MS, Member, joined
+from ingest.way import Way
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 
 _log = structlog.get_logger(__name__)
-VALUES_MAX = 8_000
-"""Of one partition in one batch."""
-WAIT_S, RETRY_S, COMMIT_S, FINISH_S = 1.0, 0.5, 1.0, 2.0
+RETRY_S, COMMIT_S, FINISH_S, LEAVE_S = 0.5, 1.0, 2.0, 2.0
 _GATHERED_BYTES = 64 << 20
-"""Never reached: each partition has one parcel under way."""
+"""Never reached: each partition has one parcel under way, and all of them come of one fetch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,9 @@ class _Flow:
         self.position = self.kept = position
         """Everything before ``position`` is on the log; before ``kept``, in the group's memory, too."""
         self.caught_up = False
+        self.error = ""
         self.durable = asyncio.Event()
+        self.durable.set()
 
     def acknowledge(self, ids: Sequence[bytes], parcels: int) -> None:
         """The parcel is durable."""
@@ -60,11 +63,14 @@ class _Flow:
         self.durable.set()
 
 
-class KafkaJson:
+class KafkaJson(Way):
     """Runs in one event loop. ``roster`` may be assigned at any time: the next batch sees it.
 
-    ``error``: why nothing can be read now, empty while all is well.
+    What is wrong with Kafka is told by ``error`` and tried again for ever; a mistake of ours ends the source
+    (``watch`` raises it).
     """
+
+    title = "the JSON topic"
 
     def __init__(
         self,
@@ -75,26 +81,20 @@ class KafkaJson:
         clock_ms: Callable[[], int] = wall_clock_ms,
         session_ms: int = SESSION_MS,
     ) -> None:
+        super().__init__(log, TopicDecoder(roster, topic.fields), clock_ms, _GATHERED_BYTES, lambda _: None)
         self.topic = topic
         self._session_ms = session_ms
-        self.error = ""
-        self.counters = Counters()
-        self.decoder = TopicDecoder(roster, topic.fields)
-        self.intake = Intake(log, self.decoder, self.counters, clock_ms, _GATHERED_BYTES, lambda _: None)
+        self._error = ""
         self._log = log
         self._flows: dict[int, _Flow] = {}
-        self._pumps: list[asyncio.Task[None]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._pump: asyncio.Task[None] | None = None
         self._member: Member | None = None
         self._stopping = asyncio.Event()
 
     @property
-    def roster(self) -> Roster:
-        return self.decoder.roster
-
-    @roster.setter
-    def roster(self, roster: Roster) -> None:
-        self.decoder.roster = roster
+    def error(self) -> str:
+        """Why readings cannot be taken now, or not all of them; empty while all is well."""
+        return self._error or next((flow.error for flow in self._flows.values() if flow.error), "")
 
     @property
     def listening(self) -> bool:
@@ -104,43 +104,43 @@ class KafkaJson:
 
     async def start(self) -> None:
         """Begins to join the group; a Kafka that is away is for ``error`` to tell."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.intake.run()), loop.create_task(self._run())]
+        self._connection, self._lanes = Connection(self._log.settings, "meterflow-ingest"), Lanes()
+        self._running = self._begin(self._run())
 
     async def stop(self) -> None:
         """Takes nothing more, finishes what it has, keeps its positions and leaves the group."""
         self._stopping.set()
-        intake, member = self._tasks
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(member), FINISH_S + 2 * WAIT_S)
-        for task in (member, intake):
-            task.cancel()
-        await asyncio.gather(member, intake, return_exceptions=True)
-
-    async def watch(self) -> None:
-        """Waits until the source is stopped; raises what ended one of its tasks before."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            if not task.cancelled():
-                task.result()
+            await asyncio.wait_for(asyncio.wait([self._running]), FINISH_S + LEAVE_S)
+        await self._end()
+        await self._connection.close()
 
     # -- membership -------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         """A member of the group, until stopped; joins again for ever."""
         settings, topic, group = self._log.settings, self.topic.topic, self.topic.group
-        while not self._stopping.is_set():
-            try:
-                async with joined(settings, topic, group, self._shared, self._session_ms) as member:
-                    self._member = member
-                    await self._keep_positions(member)
-            except MeterflowError as error:
-                self._failed(error)
-                await self._rest(RETRY_S)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    async with joined(settings, topic, group, self._shared, self._session_ms) as member:
+                        self._member, self._error = member, ""
+                        await self._keep_positions(member)
+                except MeterflowError as error:
+                    self._error = self._told(error, self._error)
+                    await self._rest(RETRY_S)
+        except Exception as error:
+            self._error = f"reading has failed: {str(error) or type(error).__name__}"
+            raise
 
     async def _keep_positions(self, member: Member) -> None:
+        """Until stopped; raises what has ended the reading, or the sharing of partitions."""
         while not self._stopping.is_set():
             await self._rest(COMMIT_S)
+            if member.failed is not None:
+                raise member.failed
+            if self._pump is not None and self._pump.done():
+                self._pump.result()
             with suppress(Unavailable):  # the next time, then
                 await self._keep(member)
         await self._shared({})
@@ -148,25 +148,26 @@ class KafkaJson:
     async def _shared(self, positions: Mapping[int, int]) -> None:
         """Our share is these partitions now: what is under way is finished first."""
         await self._finish()
-        if self._stopping.is_set():
+        if self._stopping.is_set() or not positions:
             return
         self._flows = {partition: _Flow(position) for partition, position in positions.items()}
-        loop = asyncio.get_running_loop()
-        self._pumps = [loop.create_task(self._pump(p, flow)) for p, flow in self._flows.items()]
-        if positions:
-            _log.info("readings are taken", topic=self.topic.topic, partitions=sorted(positions))
+        fetcher = Fetcher(self._connection, self._lanes, self.topic.topic, positions)
+        self._pump = asyncio.get_running_loop().create_task(self._read(fetcher))
+        _log.info("readings are taken", topic=self.topic.topic, partitions=sorted(positions))
 
     async def _finish(self) -> None:
-        for pump in self._pumps:
+        pump, self._pump = self._pump, None
+        if pump is not None:
             pump.cancel()
-        await asyncio.gather(*self._pumps, return_exceptions=True)
-        self._pumps = []
+            await asyncio.wait([pump])
         with suppress(TimeoutError):
             await asyncio.wait_for(self.intake.idle(), FINISH_S)
         if self._member is not None and not self.intake.busy:
             with suppress(Unavailable):
                 await self._keep(self._member)
         self._flows = {}
+        if pump is not None and not pump.cancelled():
+            pump.result()
 
     async def _keep(self, member: Member) -> None:
         """What the log has need not be read again."""
@@ -178,46 +179,54 @@ class KafkaJson:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def _pump(self, partition: int, flow: _Flow) -> None:
-        """Reads a partition on and on; the next values only when the log has these."""
-        while True:
-            try:
-                await self._take(partition, flow)
-                self.error = ""
-            except MeterflowError as error:
-                self._failed(error)
-                await asyncio.sleep(RETRY_S)
-
-    async def _take(self, partition: int, flow: _Flow) -> None:
-        topic = self.topic.topic
-        got = await self._log.read_values(topic, flow.position, partition=partition, records_max=VALUES_MAX)
-        if not got.values:
-            flow.caught_up, flow.position = True, got.next_offset
-            await self._log.wait_values(topic, flow.position, WAIT_S, partition)
-            return
-        flow.caught_up = False
-        count, size = len(got.values), sum(map(len, got.values))
-        self.counters.messages += count
-        self.counters.bytes += size
-        flow.durable.clear()
-        delivery = Delivery([topic] * count, got.values, self.intake.now_ms())
-        self.intake.gather(Parcel(flow, delivery, ()), size)
+    async def _read(self, fetcher: Fetcher) -> None:
+        """Reads our partitions on and on; what comes next is taken only when the log has this."""
         try:
-            await flow.durable.wait()
+            while True:
+                parts = await fetcher.next()
+                await self._take(parts)
+                if any(part.error is not None for part in parts.values()):
+                    await asyncio.sleep(RETRY_S)
+        finally:
+            await fetcher.close()
+
+    async def _take(self, parts: Mapping[int, Part]) -> None:
+        """Returns when the log has all of them. Cut short, it waits for those under way."""
+        for partition, part in parts.items():
+            self._gather(self._flows[partition], part)
+        flows = {self._flows[partition]: part for partition, part in parts.items()}
+        try:
+            for flow in flows:
+                await flow.durable.wait()
         except asyncio.CancelledError:  # what is under way may still get there: the position then counts it
             with suppress(TimeoutError):
-                await asyncio.wait_for(flow.durable.wait(), FINISH_S)
+                await asyncio.wait_for(self.intake.idle(), FINISH_S)
             raise
         finally:
-            if flow.durable.is_set():
-                flow.position = got.next_offset
+            for flow, part in flows.items():
+                if flow.durable.is_set():
+                    flow.position, flow.caught_up = part.next_offset, part.at_end
+
+    def _gather(self, flow: _Flow, part: Part) -> None:
+        flow.error = "" if part.error is None else self._told(part.error, flow.error)
+        count = len(part.values)
+        if not count:
+            return
+        flow.caught_up = False
+        flow.durable.clear()
+        size = part.values.size_bytes
+        self.counters.messages += count
+        self.counters.bytes += size
+        delivery = Delivery((self.topic.topic,), part.values, self.intake.now_ms())
+        self.intake.gather(Parcel(flow, delivery, ()), size)
 
     # -- small things -----------------------------------------------------------------------------
 
-    def _failed(self, error: MeterflowError) -> None:
-        if str(error) != self.error:
+    def _told(self, error: MeterflowError, before: str) -> str:
+        """The error's text, logged once for each cause."""
+        if str(error) != before:
             _log.error("readings cannot be taken from Kafka now", cause=str(error), topic=self.topic.topic)
-        self.error = str(error)
+        return str(error)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -6,8 +6,8 @@ thousands of values at a time. So its partitions are always paused.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -33,17 +33,32 @@ class Member(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str, changed: Changed) -> None:
         self._consumer, self._topic, self._changed = consumer, topic, changed
+        self.failed: Exception | None = None
+        """What has gone wrong while the group shared its partitions. aiokafka would only log it."""
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Called before the group shares anew."""
         del revoked
-        await self._changed({})
+        with self._watched():
+            await self._changed({})
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called with the new share; what nobody has read yet is read from its beginning."""
-        self._consumer.pause(*assigned)
-        kept = {place: await self._consumer.committed(place) for place in assigned}
-        await self._changed({place.partition: position or 0 for place, position in kept.items()})
+        with self._watched():
+            self._consumer.pause(*assigned)
+            kept = {place: await self._consumer.committed(place) for place in assigned}
+            await self._changed({place.partition: position or 0 for place, position in kept.items()})
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Notes what goes wrong, for whoever has joined; errors of Kafka's become ours."""
+        try:
+            yield
+        except KafkaError as error:
+            what = f"the share of the topic's partitions cannot be learnt: {error}"
+            self.failed = Unavailable(what, where=self._topic)
+        except Exception as error:  # noqa: BLE001 it is raised where it is seen
+            self.failed = error
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Keeps positions in the group. Raises Unavailable; a partition that is no longer ours is let go."""

@@ -44,8 +44,8 @@ from ingest.mqtt_topics import TopicNames
 
 CONNACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 0x2, 0x9, 0xB, 0xD, 0xE
 _EXPECTED = frozenset((CONNACK, SUBACK, UNSUBACK, PINGRESP, DISCONNECT))
-_USER, _PASSWORD = 0x80, 0x40
-_QOS1, _RETAINED_ONCE = 0x01, 0x10
+_USER, _PASSWORD, _CLEAN = 0x80, 0x40, 0x02
+_QOS1, _RETAINED_ONCE, _RETAINED_NEVER = 0x01, 0x10, 0x20
 PINGREQ = b"\xc0\x00"
 BAD_CODES = 0x80
 """Reason codes from here on are refusals (MQTT 5, 2.4)."""
@@ -119,25 +119,30 @@ class Arrivals(Packets):
         return disconnect(self._version, violation.code)
 
 
-def connect(broker: Broker) -> bytes:
-    """The CONNECT that takes up the session, or begins one."""
+def connect(broker: Broker, *, once_as: str = "") -> bytes:
+    """The CONNECT that takes up the session, or begins one.
+
+    ``once_as``: a client id for a session that is new and ends with the connection.
+    """
     flags = (_USER if broker.user else 0) | (_PASSWORD if broker.password else 0)
+    flags |= _CLEAN if once_as else 0
     head = text("MQTT") + bytes((broker.protocol, flags)) + broker.keep_alive_s.to_bytes(2, "big")
-    fields = [text(broker.client_id)]
+    fields = [text(once_as or broker.client_id)]
     if broker.user:
         fields.append(text(broker.user))
     if broker.password:
         raw = broker.password.encode()
         fields.append(len(raw).to_bytes(2, "big") + raw)
-    return packet(0x10, head + _asked(broker) + b"".join(fields))
+    asked = _asked(broker, 0 if once_as else broker.session_expiry_s)
+    return packet(0x10, head + asked + b"".join(fields))
 
 
-def _asked(broker: Broker) -> bytes:
+def _asked(broker: Broker, session_expiry_s: int) -> bytes:
     if broker.protocol != V5:
         return b""
     asked = b"".join(
         (
-            bytes((SESSION_EXPIRY,)) + broker.session_expiry_s.to_bytes(4, "big"),
+            bytes((SESSION_EXPIRY,)) + session_expiry_s.to_bytes(4, "big"),
             bytes((RECEIVE_MAXIMUM,)) + broker.receive_maximum.to_bytes(2, "big"),
             bytes((PACKET_BYTES_MAX,)) + broker.packet_bytes.to_bytes(4, "big"),
         )
@@ -154,6 +159,13 @@ def subscribe(version: int, packet_id: bytes, filters: Iterable[str]) -> bytes:
     readings = _QOS1 | (_RETAINED_ONCE if version == V5 else 0)
     asked = (text(f) + bytes((0 if f.startswith("$SYS/") else readings,)) for f in filters)
     return packet(0x82, head + b"".join(asked))
+
+
+def look_at(version: int, packet_id: bytes, filters: Iterable[str]) -> bytes:
+    """Subscribes at QoS 0 and without retained messages where that can be said: to see whether one may."""
+    head = packet_id + (b"\x00" if version == V5 else b"")
+    flags = bytes((_RETAINED_NEVER if version == V5 else 0,))
+    return packet(0x82, head + b"".join(text(topic_filter) + flags for topic_filter in filters))
 
 
 def unsubscribe(version: int, packet_id: bytes, filters: Iterable[str]) -> bytes:

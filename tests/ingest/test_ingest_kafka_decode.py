@@ -19,9 +19,13 @@ from ingest.kafka_decode import TopicDecoder
 from ingest.kafka_exact import read_value
 from ingest.kafka_fields import JsonFields
 from ingest.kafka_layout import NotAlike
+from ingest.kafka_plain import COMPILED
+from ingest.kafka_values import Values
 from metering.errors import UsageError
 from tests.ingest.ingest_builders import NOW_MS, reasons, roster, rows
 
+WAYS = sorted({False, COMPILED})
+"""Whether plain readings are read by the compiled loop: it may not be built here."""
 THEIRS = JsonFields(point="meter", time="ts", ignored=("kind",))
 KEYS = st.sampled_from(
     "plant meter ts value unit kind start serial seq revision quality point x v\\u0061lue".split()
@@ -101,9 +105,9 @@ def value(**fields: Any) -> bytes:
     return json.dumps({name: given for name, given in fields.items() if given is not ...}).encode()
 
 
-def decode(*values: bytes, names: JsonFields = THEIRS) -> Decoded:
+def decode(*values: bytes, names: JsonFields = THEIRS, by_loop: bool = COMPILED) -> Decoded:
     """Values of one topic, received at NOW."""
-    return TopicDecoder(roster(), names).decode([Delivery(["t"] * len(values), values, NOW_MS)])
+    return TopicDecoder(roster(), names, by_loop=by_loop).decode([Delivery(["t"], values, NOW_MS)])
 
 
 def times(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -111,11 +115,11 @@ def times(count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.full(count, NOW_MS, np.int64)
 
 
-@given(st.lists(VALUES, max_size=5) | ALIKE | PLAINLY_ALIKE)
+@given(st.lists(VALUES, max_size=5) | ALIKE | PLAINLY_ALIKE, st.sampled_from(WAYS))
 @settings(max_examples=300, deadline=None)
-def test_a_batch_is_what_its_values_are_alone(values: list[bytes]) -> None:
+def test_a_batch_is_what_its_values_are_alone(values: list[bytes], by_loop: bool) -> None:
     """Everything is accounted for, nothing crashes, and no value is read with its neighbour."""
-    whole, alone = decode(*values), [decode(one) for one in values]
+    whole, alone = decode(*values, by_loop=by_loop), [decode(one, by_loop=False) for one in values]
     assert whole.received == sum(map(len, whole.readings)) + len(whole.rejected)
     assert all(one.received >= 1 for one in alone)
     assert "not_decoded" not in reasons(whole)
@@ -124,12 +128,12 @@ def test_a_batch_is_what_its_values_are_alone(values: list[bytes]) -> None:
     assert rows(whole) == sorted(by_value, key=lambda row: row["plant"] == "paper")
 
 
-@given(st.lists(TEXTS.map(str.encode), min_size=1, max_size=4) | ALIKE | PLAINLY_ALIKE)
+@given(st.lists(TEXTS.map(str.encode), min_size=1, max_size=4) | ALIKE | PLAINLY_ALIKE, st.sampled_from(WAYS))
 @settings(max_examples=300, deadline=None)
-def test_bulk_takes_exactly_what_the_exact_way_takes(values: list[bytes]) -> None:
+def test_bulk_takes_exactly_what_the_exact_way_takes(values: list[bytes], by_loop: bool) -> None:
     """Whatever is taken at once is taken one by one, wholly and as the same readings."""
-    directory, decoder = Directory(roster()), TopicDecoder(roster(), THEIRS)
-    columns, others = decoder.in_bulk(values, times(len(values)))
+    directory, decoder = Directory(roster()), TopicDecoder(roster(), THEIRS, by_loop=by_loop)
+    columns, others = decoder.in_bulk(Values.of(values), times(len(values)))
     taken: list[Reading] = []
     order: list[int] = []
     for i in sorted(set(range(len(values))) - set(others)):
@@ -161,7 +165,7 @@ def test_readings_laid_out_alike_are_read_without_a_parser() -> None:
         value(plant="steel", meter="intake", value=7, unit="m3", kind=""),
         value(plant="glass", unit="kWh", kind="x"),
     ]
-    columns, bad = Alike(Directory(roster()), THEIRS).columns(some, times(4))
+    columns, bad = Alike(Directory(roster()), THEIRS).columns(Values.of(some), times(4))
     assert bad.tolist() == [False, False, False, True]
     assert columns.point.tolist()[:3] == [0, 4, 1]
     assert list(zip(columns.mantissa.tolist(), columns.exponent.tolist(), strict=True))[:3] == [
@@ -177,7 +181,7 @@ def test_readings_laid_out_alike_are_read_without_a_parser() -> None:
 def test_what_is_not_of_the_usual_kind_is_left_to_the_parser(more: dict[str, Any]) -> None:
     """And taken by it."""
     with pytest.raises(NotAlike):
-        Alike(Directory(roster()), THEIRS).columns([value(**more)], times(1))
+        Alike(Directory(roster()), THEIRS).columns(Values.of([value(**more)]), times(1))
     assert len(rows(decode(value(**more)))) == 1
 
 
@@ -192,12 +196,13 @@ def test_what_is_not_of_the_usual_kind_is_left_to_the_parser(more: dict[str, Any
         ('"steel"', '"glass"'),
     ],
 )  # fmt: skip
-def test_one_record_that_differs_is_not_read_as_the_others_are(old: str, new: str) -> None:
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_one_record_that_differs_is_not_read_as_the_others_are(old: str, new: str, by_loop: bool) -> None:
     """Alike but for one byte or some, it is taken, or refused, as if it were alone; so are its neighbours."""
     text = f'{{"plant":"steel","meter":"main","ts":{NOW_MS},"value":1.5,"unit":"kWh"}}'
     assert old in text
     values = [text.encode(), text.replace(old, new, 1).encode(), text.replace("1.5", "2.5").encode()]
-    whole, alone = decode(*values), [decode(one) for one in values]
+    whole, alone = decode(*values, by_loop=by_loop), [decode(one, by_loop=by_loop) for one in values]
     assert rows(whole) == [row for one in alone for row in rows(one)]
     assert whole.rejected == alone[1].rejected
     exact, refused = read_value(Directory(roster()), THEIRS, values[1], NOW_MS)
@@ -207,7 +212,7 @@ def test_one_record_that_differs_is_not_read_as_the_others_are(old: str, new: st
 def test_arrays_and_readings_with_more_fields_are_taken_in_bulk_too() -> None:
     """One array, one reading with a serial number, one with a field nobody knows."""
     some = [b"[" + value() + b"," + value(ts=NOW_MS - 1) + b"]", value(serial="A"), value(colour="red")]
-    columns, others = TopicDecoder(roster(), THEIRS).in_bulk(some, times(3))
+    columns, others = TopicDecoder(roster(), THEIRS).in_bulk(Values.of(some), times(3))
     assert (len(columns), others) == (4, [])
 
 
@@ -248,9 +253,12 @@ def test_our_own_names_are_the_defaults() -> None:
         ([value(kind="a")[:-1] + b',"kind":"b"}'], "duplicate_key"),
     ],
 )  # fmt: skip
-def test_what_is_no_reading_is_refused_with_its_reason(values: list[bytes], reason: str) -> None:
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_what_is_no_reading_is_refused_with_its_reason(
+    values: list[bytes], reason: str, by_loop: bool
+) -> None:
     """Among plain ones, which are taken."""
-    decoded = decode(value(), *values, value(ts=NOW_MS - 1))
+    decoded = decode(value(), *values, value(ts=NOW_MS - 1), by_loop=by_loop)
     assert reasons(decoded) == [reason]
     assert [row["time"] for row in rows(decoded)] == [NOW_MS, NOW_MS - 1]
     assert decoded.rejected[0].row["topic"] == "t"

@@ -12,20 +12,27 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError
 
 from bus.frames import decode_readings, decode_table
+from bus.kafka_connection import Connection
+from bus.kafka_reader import Lanes
 from bus.kafka_settings import KafkaSettings
 from bus.log import READINGS, REJECTED
 from bus.log_kafka import KafkaLog, open_kafka
 from bus.partition import partition_of
 from ingest.decode import Decoded
+from ingest.kafka_fetch import Fetcher
 from ingest.kafka_json import JsonTopic, KafkaJson
+from ingest.kafka_member import joined
+from metering.errors import Unavailable
 from tests.ingest.ingest_builders import NOW_MS, roster, rows
 from tests.ingest.kafka_json_child import SESSION_MS
 from tests.real.kafka import KafkaServer
@@ -53,9 +60,11 @@ async def topic_of(kafka: str, readings: Sequence[tuple[bytes, bytes]]) -> str:
     return name
 
 
-async def write(kafka: str, topic: str, readings: Sequence[tuple[bytes, bytes]]) -> None:
+async def write(
+    kafka: str, topic: str, readings: Sequence[tuple[bytes, bytes]], codec: str | None = None
+) -> None:
     """More records, by key."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=5, compression_type=codec)
     await producer.start()
     for sent in [await producer.send(topic, value, key=key) for key, value in readings]:
         await sent
@@ -141,6 +150,19 @@ async def test_what_is_no_reading_is_on_rejected(kafka: str) -> None:
     assert reasons == ["empty", "not_json", "wrong_shape"]
 
 
+async def test_compressed_records_are_taken_as_others_are(kafka: str) -> None:
+    """Of every codec that Kafka knows, one after the other."""
+    codecs = (None, "gzip", "snappy", "lz4", "zstd")
+    topic = await topic_of(kafka, [])
+    for number, codec in enumerate(codecs):
+        await write(kafka, topic, [reading(1000 * number + i) for i in range(1000)], codec)
+    async with opened(kafka) as log:
+        async with taking(log, topic) as source:
+            await until(lambda: source.counters.accepted == 1000 * len(codecs), "all readings")
+        found = [NOW_MS - row["time"] for _, row in await on_log(log)]
+    assert found == list(range(1000 * len(codecs)))
+
+
 async def test_it_listens_only_at_the_end_of_its_partitions(kafka: str) -> None:
     """Only then does silence say something about the meters; what comes later is taken at once."""
     topic = await topic_of(kafka, [reading(0)])
@@ -210,3 +232,60 @@ def _begun(child: subprocess.Popen[str]) -> bool:
     """Whether it has put anything on the log; nothing is left to be read when it has not for a while."""
     assert child.stdout is not None
     return bool(select.select([child.stdout], [], [], 2 * SESSION_MS / 1000)[0])
+
+
+async def test_a_mistake_of_ours_ends_the_source_and_is_seen(kafka: str) -> None:
+    """It is no state of Kafka's that goes by: ``watch`` raises it, ``error`` tells of it."""
+    topic = await topic_of(kafka, [reading(0)])
+
+    def clock_ms() -> int:
+        raise ZeroDivisionError("no clock")
+
+    async with opened(kafka) as log:
+        source = KafkaJson(log, roster(), JsonTopic(topic, log.settings.prefix), clock_ms=clock_ms)
+        await source.start()
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(source.watch(), PATIENCE_S)
+        assert (source.error, source.listening) == ("reading has failed: no clock", False)
+        await source.stop()
+        assert await on_log(log) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(KeyError("ours"), KeyError), (KafkaConnectionError("theirs"), Unavailable)]
+)
+async def test_what_goes_wrong_while_partitions_are_shared_is_not_only_logged(
+    kafka: str, error: Exception, told: type[Exception]
+) -> None:
+    """aiokafka does no more than that; whoever has joined is told, so that it does not wait for ever."""
+    topic = await topic_of(kafka, [])
+
+    async def changed(positions: Mapping[int, int]) -> None:
+        del positions
+        raise error
+
+    async with joined(KafkaSettings(kafka), topic, topic, changed) as member:
+        await until(lambda: member.failed is not None, "the error")
+        assert isinstance(member.failed, told)
+
+
+async def test_a_position_that_is_no_more_does_not_hold_up_other_partitions(kafka: str) -> None:
+    """It goes to the nearest there is, as after a topic was made anew; the others go on."""
+    topic = await topic_of(kafka, [(b"", b"%d" % i) for i in range(20)])
+    connection = Connection(KafkaSettings(kafka), "test")
+    fetcher = Fetcher(connection, Lanes(), topic, {0: 10_000, 1: 0})
+    found: dict[int, list[bytes]] = {0: [], 1: []}
+    ends: dict[int, bool] = {}
+    while not all(ends.get(partition) for partition in found):
+        for partition, part in (await fetcher.next()).items():
+            assert part.error is None
+            found[partition] += part.values.all()
+            ends[partition] = part.at_end
+    await write(kafka, topic, [(b"%d" % i, b"new") for i in range(20)])
+    while b"new" not in found[0] or b"new" not in found[1]:
+        for partition, part in (await fetcher.next()).items():
+            found[partition] += part.values.all()
+    await fetcher.close()
+    await connection.close()
+    assert set(found[0]) == {b"new"}
+    assert len(found[1]) > found[1].count(b"new") > 0

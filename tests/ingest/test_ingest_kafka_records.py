@@ -1,0 +1,117 @@
+"""Values taken out of Kafka's batches: by the compiled loop as by aiokafka, and nothing else."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.kafka_records import COMPILED, values_of
+from metering.errors import MeterflowError
+
+WAYS = sorted({False, COMPILED})
+Record = tuple[int, bytes | None, bytes | None]
+"""Number in its batch, key, value."""
+RECORDS = st.lists(
+    st.tuples(st.integers(1, 300), st.none() | st.binary(max_size=9), st.none() | st.binary(max_size=200)),
+    min_size=1,
+    max_size=6,
+)
+CODECS = st.integers(0, 4)
+COMMITTED, ABORTED = struct.pack(">HH", 0, 1), struct.pack(">HH", 0, 0)
+
+
+def batch(
+    base: int, records: Sequence[Record], codec: int = 0, producer: int = -1, mark: bytes | None = None
+) -> bytes:
+    """A batch from offset ``base``, in a transaction where a producer is given; a mark ends one."""
+    builder = DefaultRecordBatchBuilder(2, codec, int(producer >= 0), producer, 0, 0, 1 << 20)
+    for number, key, value in records if mark is None else [(0, mark, b"")]:
+        assert builder.append(number, 1_795_334_400_000 + 7 * number, key, value, [("h", b"x")]) is not None
+    return sealed(struct.pack(">q", base) + bytes(builder.build())[8:], 0x20 if mark is not None else 0)
+
+
+def sealed(raw: bytes, more: int = 0) -> bytes:
+    """With these attributes, too, and its checksum put right."""
+    (attributes,) = struct.unpack_from(">h", raw, 21)
+    body = struct.pack(">h", attributes | more) + raw[23:]
+    return raw[:17] + struct.pack(">I", calc_crc32c(body)) + body
+
+
+def plain(*values: bytes) -> list[Record]:
+    """Records numbered one by one."""
+    return [(number, b"key", value) for number, value in enumerate(values)]
+
+
+def taken(
+    content: bytes, offset: int = 0, aborted: Sequence[tuple[int, int]] = (), by_loop: bool = COMPILED
+) -> tuple[list[bytes], int]:
+    """The values, and where to read on."""
+    values, behind = values_of(content, offset, aborted, "topic 0", by_loop=by_loop)
+    return values.all(), behind
+
+
+@given(st.lists(st.tuples(RECORDS, CODECS), max_size=4), st.integers(0, 1000), st.integers(0, 60))
+@settings(max_examples=150, deadline=None)
+def test_every_value_from_an_offset_on_is_taken(
+    given_batches: list[tuple[list[Record], int]], offset: int, cut: int
+) -> None:
+    """However batches are compressed, with gaps between offsets; a batch that is cut off waits."""
+    content, base, wanted, behind = b"", 0, list[bytes](), offset
+    for records, codec in given_batches:
+        numbers = [sum(record[0] for record in records[: i + 1]) - 1 for i in range(len(records))]
+        content += batch(
+            base, [(n, key, value) for n, (_, key, value) in zip(numbers, records, strict=True)], codec
+        )
+        wanted += [
+            value or b"" for n, (*_, value) in zip(numbers, records, strict=True) if base + n >= offset
+        ]
+        base += numbers[-1] + 1
+        behind = max(offset, base)
+    torn = batch(base, plain(b"torn"))[: cut or None][:-1]
+    for by_loop in WAYS:
+        assert taken(content + torn, offset, by_loop=by_loop) == (wanted, behind)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_what_does_not_count_is_left_out(by_loop: bool) -> None:
+    """An aborted transaction among a committed one and records of nobody, and the marks of both."""
+    content = batch(0, plain(b"a")) + batch(1, plain(b"gone"), producer=7) + batch(2, plain(b"b"), producer=8)
+    content += batch(3, [], producer=7, mark=ABORTED) + batch(4, plain(b"c"), producer=7)
+    content += batch(5, [], producer=8, mark=COMMITTED) + batch(6, [], producer=7, mark=COMMITTED)
+    assert taken(content, 0, [(7, 1)], by_loop) == ([b"a", b"b", b"c"], 7)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_a_damaged_batch_is_told_when_its_turn_has_come(by_loop: bool) -> None:
+    """What stands before it comes first; then it is an error with its offset, every time."""
+    second = bytearray(batch(2, plain(b"c", b"d")))
+    second[-3] ^= 1
+    content = batch(0, plain(b"a", b"b")) + bytes(second)
+    assert taken(content, by_loop=by_loop) == ([b"a", b"b"], 2)
+    with pytest.raises(MeterflowError, match=r"damaged \(offset 2\)"):
+        taken(bytes(second), 2, by_loop=by_loop)
+
+
+@pytest.mark.skipif(not COMPILED, reason="make setup found no C compiler, or loops are off")
+@given(RECORDS, st.data())
+@settings(max_examples=300, deadline=None)
+def test_wrong_lengths_are_damage_or_values_within_the_batch(
+    records: list[Record], data: st.DataObject
+) -> None:
+    """A checksum that is right over wrong lengths leads nowhere outside."""
+    content = bytearray(batch(0, [(i, key, value) for i, (_, key, value) in enumerate(records)]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(57, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        values, _ = values_of(sealed(bytes(content)), 0, (), "topic 0", by_loop=True)
+    except MeterflowError:
+        return
+    assert all(
+        61 <= start <= end <= len(content) for start, end in zip(values.starts, values.ends, strict=True)
+    )
