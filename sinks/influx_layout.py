@@ -145,12 +145,12 @@ class Measurement:
         """Fields that may be absent: all but texts and ``position``."""
         return tuple(c.name for c in self.columns if c.kind is not Kind.TEXT)
 
-    @property
+    @cached_property
     def fills(self) -> bool:
         """Whether rows may be ``open``; those leave no history."""
         return "state" in self.table.names
 
-    @property
+    @cached_property
     def revised(self) -> bool:
         """Whether there is a history."""
         return self.table.restated and "revision" in self.table.names

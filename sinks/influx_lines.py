@@ -6,6 +6,7 @@ influx_layout.py for what is a tag, a field, the time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from metering.tables import POSITION, Kind
 from sinks.influx_layout import BLANK, Measurement, field_name
-from sinks.influx_points import Points, prefix
+from sinks.influx_points import Points, prefix, series
 
 _COMBINED_MAX = 1 << 12
 _EXACT_MAX = 1 << 53
@@ -46,11 +47,21 @@ class Lines:
         sizes = np.fromiter(map(len, lines), np.int64, len(lines))
         return cls(memoryview(b"".join(lines)), np.concatenate([[0], np.cumsum(sizes)]))
 
+    @classmethod
+    def together(cls, parts: Sequence[Lines]) -> Lines:
+        """The lines of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+        data = b"".join(part.data[part.offsets[0] : part.offsets[-1]] for part in parts)
+        return cls(memoryview(data), np.concatenate([[0], np.cumsum(sizes)]))
+
 
 def lines(layout: Measurement, rows: pa.Table, points: Points, *, history: bool = False) -> Lines:
     """A line for each row, which must be storable; rows have the columns of ``bus.frames.schema``."""
     name = layout.history if history else layout.name
-    beginnings = pa.array([f"{prefix(name, tags)} {POSITION}=" for tags in points.tags], pa.utf8())
+    head = prefix(name, ())
+    beginnings = pa.array([f"{head}{series(tags)} {POSITION}=" for tags in points.tags], pa.utf8())
     pieces: list[Any] = [
         beginnings.take(pa.array(points.series)),
         _plain(rows[POSITION].cast(pa.int64())),

@@ -28,7 +28,7 @@ from bus.frames import schema
 from metering.tables import POSITION
 from sinks.influx_layout import TIME_MIN_NS, Measurement
 from sinks.influx_lines import known
-from sinks.influx_points import Points, Tags, prefix
+from sinks.influx_points import Points, Tags, series
 from sinks.influx_stored import Found, Key
 from sinks.store_layout import OPEN
 
@@ -117,7 +117,7 @@ class _Merge:
         self.layout, self.rows, self.points, self.memory = layout, rows, its, memory
         self.versions = versions(layout, rows)
         self.known = known(layout, rows)
-        self.names = [prefix("", tags) for tags in its.tags]
+        self.names = [series(tags) for tags in its.tags]
         self.newest: list[int] = []
         self.cleared: list[tuple[Tags, int]] = []
         self.learnt: list[tuple[Key, Standing | None]] = []
@@ -129,7 +129,8 @@ class _Merge:
         lasts = order[starts + sizes - 1]
         fresh = self._is_fresh(lasts)
         plain = fresh & (sizes == 1) & ~self.versions.gone[lasts]
-        others = np.flatnonzero(~plain).tolist()
+        refilled = self._refilled(lasts, ~fresh & (sizes == 1) & ~self.versions.gone[lasts])
+        others = np.flatnonzero(~plain & ~refilled).tolist()
         keys = {int(lasts[g]): self._key(int(lasts[g])) for g in others}
         found = self._found(find, [int(lasts[g]) for g in others if not fresh[g]], keys)
         for g in others:
@@ -161,6 +162,29 @@ class _Merge:
         known_ns = np.array([self.memory.last.get(name, TIME_MIN_NS) for name in self.names], np.int64)
         fresh: NDArray[np.bool_] = self.points.times[lasts] > known_ns[self.points.series[lasts]]
         return fresh
+
+    def _refilled(self, lasts: Ints, alone: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Settles rows that take the place of one that this process wrote as open: most of every batch.
+
+        As ``_settle`` does: what is remembered was never reported, so that it leaves no history.
+        """
+        done = np.zeros(len(lasts), bool)
+        its, by, unsettled = self.points, self.versions, self.memory.unsettled
+        where = np.flatnonzero(alone)
+        rows = lasts[where]
+        columns = (its.series, its.times, by.position, by.revision, by.reported, self.known)
+        for g, i, of, time, *version, has in zip(
+            where.tolist(), rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
+        ):
+            key = self.names[of], time
+            standing = unsettled.get(key)
+            if standing is None or standing.version > (now := tuple(version)) or standing.known & ~has:
+                continue
+            done[g] = True
+            self.newest.append(i)
+            settled = self.layout.revised and now[2]
+            self.learnt.append((key, None if settled else Standing(now, has)))
+        return done
 
     def _key(self, i: int) -> Key:
         return self.names[self.points.series[i]], int(self.points.times[i])

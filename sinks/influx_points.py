@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,8 @@ from sinks.influx_layout import (
 
 Ints = NDArray[np.int64]
 _CODES_MAX = 1 << 40
+_SERIES_KEPT = 1 << 14
+"""What is worked out of a series is kept, some 600 bytes: rows that are still open come with every batch."""
 _SECOND_MS, _THOUSAND = 1000, 1000
 _ESCAPED = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 
@@ -68,18 +71,22 @@ def points(
     if history:
         marks, beneath = _versions(rows, beneath)
         tagged += marks
-    series, tags = _combined(len(rows), tagged)
-    fit = np.array([all(_fits(value) for _, value in its) for its in tags], bool)
+    numbers, tags = _combined(len(rows), tagged)
+    fit = np.array([_fit(its) for its in tags], bool)
     inside = known & (milliseconds > TIME_MIN_NS // MS_NS + 1) & (milliseconds < TIME_MAX_NS // MS_NS - 1)
     times = np.where(inside, milliseconds, 0) * MS_NS + beneath
-    return Points(series, tags, times, inside & fit[series])
+    return Points(numbers, tags, times, inside & fit[numbers])
 
 
 def prefix(name: str, tags: Tags) -> str:
     """Measurement and tags as a line begins."""
-    return "".join(
-        (name.translate(_ESCAPED), *(f",{key}={value.translate(_ESCAPED)}" for key, value in tags))
-    )
+    return name.translate(_ESCAPED) + series(tags)
+
+
+@lru_cache(maxsize=_SERIES_KEPT)
+def series(tags: Tags) -> str:
+    """Tags as they stand in a line."""
+    return "".join([f",{key}={value.translate(_ESCAPED)}" for key, value in tags])
 
 
 def _instants(layout: Measurement, rows: pa.Table) -> tuple[Ints, NDArray[np.bool_]]:
@@ -147,20 +154,27 @@ def _combined(rows: int, tagged: Sequence[tuple[str, Ints, Sequence[str]]]) -> t
             distinct, code = np.unique(code, return_inverse=True)
             size = len(distinct)
         code, size = code * len(words) + codes, size * len(words)
-    _, firsts, series = np.unique(code, return_index=True, return_inverse=True)
-    texts = [(name, [words[i] for i in codes[firsts].tolist()]) for name, codes, words in tagged]
-    return series.astype(np.int64), tuple(
-        _tags([(name, its[i]) for name, its in texts]) for i in range(len(firsts))
-    )
+    _, firsts, numbers = np.unique(code, return_index=True, return_inverse=True)
+    names = tuple(name for name, _, _ in tagged)
+    texts = [[words[i] for i in codes[firsts].tolist()] for _, codes, words in tagged]
+    values = zip(*texts, strict=True) if texts else [()] * len(firsts)
+    return numbers.astype(np.int64), tuple(_tags(names, its) for its in values)
 
 
 _MARKS = frozenset((LENGTH, TOPIC, PARTITION, ROW_THOUSANDS, REVISION_THOUSANDS, GONE))
 
 
-def _tags(pairs: Sequence[tuple[str, str]]) -> Tags:
+@lru_cache(maxsize=_SERIES_KEPT)
+def _tags(names: tuple[str, ...], values: tuple[str, ...]) -> Tags:
+    pairs = list(zip(names, values, strict=True))
     missing = "+".join(name for name, value in pairs if not value and name not in _MARKS)
     there = [(name, value) for name, value in pairs if value]
     return tuple(sorted([*there, (WITHOUT, missing)] if missing else there))
+
+
+@lru_cache(maxsize=_SERIES_KEPT)
+def _fit(tags: Tags) -> bool:
+    return all(_fits(value) for _, value in tags)
 
 
 def _fits(value: str) -> bool:

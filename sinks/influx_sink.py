@@ -2,7 +2,8 @@
 
 The position on the log moves only when InfluxDB has said 204 to everything before it, together with the
 rows of ``rejected`` for what it refused. A process that is killed in between stores the same rows again,
-as the same points: ``influx_merge.py`` sees to it that no older row stays as the last word.
+as the same points: ``influx_merge.py`` sees to it that no older row stays as the last word. What the bucket
+itself says of how far it is filled (``influx_runs.py``) goes before the position: it may have been emptied.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Any
 
 from bus.frames import decode_table, encode_rows
 from bus.log import REJECTED, RESULTS, Entry, Log, Record
-from metering.errors import Unavailable
+from metering.errors import NotOwner, Unavailable
 from sinks.influx_client import InfluxSettings
 from sinks.influx_layout import measurement
+from sinks.influx_runs import Offsets, Runs
 from sinks.influx_store import REJECTED_LOG, RESULTS_LOG, InfluxStore, Turned
 from sinks.influx_writer import Stopped
 from sinks.waits import placed, rest, until_a_record
@@ -31,11 +33,18 @@ CONSUMER, REJECTED_CONSUMER = "sink", "sink-rejected"
 BATCH_BYTES_MAX = 512 << 10
 """Of encoded records at once; a quarter of the embedded store's, so that an outage costs no memory."""
 REST_RATIO, REST_S_MAX = 1, 0.1
+"""Having caught up, it rests as long as it has computed: a trickle costs half a core at most. Waiting for
+InfluxDB is rest enough.
+"""
 RETRY_S = 0.5
 CONFIRM_S = 1.0
 """How long a sink may write to InfluxDB, which cannot refuse it, on the word that the partition is its own.
 A copy is taken for dead after ten seconds; one that was frozen so long asks again before it goes on."""
+CHECK_S = 5.0
+"""How often the bucket is asked whether it still has what was stored."""
 _MEASURE_S = 1.0
+_GAP = 1
+"""Between two records that follow each other Kafka may have put a mark of its own."""
 
 
 class InfluxSink:
@@ -59,8 +68,12 @@ class InfluxSink:
         self._log = source
         self._loop = asyncio.get_running_loop()
         self._store = InfluxStore(settings, partition=partition, guard=self._guard)
+        self._runs = Runs(settings, partition, self._store.writer)
         self._confirmed_s = -CONFIRM_S
+        self._checked_s = 0.0
         self._positions = {CONSUMER: 0, REJECTED_CONSUMER: 0}
+        self._had = 0
+        self._computed_s = 0.0
         self._log_error = ""
         self._said: set[str] = set()
         self._stopping = asyncio.Event()
@@ -75,8 +88,8 @@ class InfluxSink:
 
     @property
     def reason(self) -> str:
-        """Why it is stalled, and what to do about it; else empty."""
-        return self._store.writer.reason or self._log_error
+        """Why it is stalled, or the bucket not whole, and what to do about it; else empty."""
+        return self._store.writer.reason or self._log_error or self._lacking()
 
     @property
     def person(self) -> bool:
@@ -109,6 +122,10 @@ class InfluxSink:
                 pass
             while not self._stopping.is_set():
                 await self._persist(self._step)
+            await asyncio.to_thread(self._runs.end, self._offsets())
+        except NotOwner:
+            await asyncio.to_thread(self._runs.confess)
+            raise
         finally:
             self._stopped.set()
 
@@ -121,6 +138,7 @@ class InfluxSink:
     async def close(self) -> None:
         """Lets go of the connections; ``run`` must have ended."""
         await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._runs.close)
 
     async def caught_up(self) -> None:
         """Waits until everything that is on the log now is stored."""
@@ -133,6 +151,8 @@ class InfluxSink:
         """One step, true; what the log cannot give or take now is tried again later."""
         try:
             await step()
+        except Stopped:
+            return False
         except Unavailable as error:
             if not self._log_error:
                 log.error("the log does not answer; what is to be stored waits there: %s", error)
@@ -146,15 +166,48 @@ class InfluxSink:
         for name in self._positions:
             snapshot = await self._log.load(name, self.partition)
             self._positions[name] = max(snapshot.done, snapshot.offset)
+        ends = Offsets(*(await self._ends()).values())
+        self._go_on(await asyncio.to_thread(self._runs.begin, self._offsets(), ends))
+
+    async def _check(self) -> None:
+        """Goes back where the bucket has less, or older, rows than were stored."""
+        if time.monotonic() - self._checked_s > CHECK_S:
+            self._go_on(await asyncio.to_thread(self._runs.check, self._offsets()))
+
+    def _go_on(self, offsets: Offsets) -> None:
+        self._checked_s = time.monotonic()
+        if offsets != self._offsets():
+            self._store.forget()
+            self._had = max(self._had, self.position())
+        self._positions[CONSUMER], self._positions[REJECTED_CONSUMER] = offsets
+
+    def _offsets(self) -> Offsets:
+        return Offsets(self.position(), self.rejected_position())
+
+    def _lacking(self) -> str:
+        """What the bucket has not that it should have."""
+        if self._runs.lost:
+            return (
+                f"InfluxDB lacks {self._runs.lost} records of results of partition {self.partition} that the "
+                "log has let go of\n  Give kafka.results another name and influxdb.bucket an empty bucket: "
+                "the processors work everything out again from the readings."
+            )
+        if self.position() < self._had:
+            return (
+                f"InfluxDB lacks results that it had (a bucket emptied or restored, a copy that was killed): "
+                f"they are stored again from the log, {self._had - self.position()} records to go"
+            )
+        return ""
 
     async def _step(self) -> None:
+        await self._check()
         started = time.perf_counter()
         moved = await self._advance(RESULTS, CONSUMER, RESULTS_LOG)
         moved |= await self._advance(REJECTED, REJECTED_CONSUMER, REJECTED_LOG)
         await self._measure()
         if moved:
             self._taken(time.perf_counter() - started)
-            await self._sleep(0.0 if self.lag else min(self.flush_s * REST_RATIO, REST_S_MAX))
+            await self._sleep(0.0 if self.lag else min(self._computed_s * REST_RATIO, REST_S_MAX))
         elif not self._stopping.is_set():
             if self.lag:  # the log has let go of it, or has not fetched it yet
                 await self._sleep(REST_S_MAX)
@@ -168,13 +221,21 @@ class InfluxSink:
         records = await self._log.read(topic, position, partition=self.partition, bytes_max=BATCH_BYTES_MAX)
         if not records:
             return False
-        try:
-            turned = await self._watched(asyncio.to_thread(self._write, records, name))
-        except Stopped:
-            return False
+        if topic == RESULTS and records[0].offset > position + _GAP:
+            await self._passed_over(position, records[0].offset)
+        turned = await self._watched(asyncio.to_thread(self._write, records, name))
         entries = self._rejections(turned, name, records[-1].stamp_ms)
         await self._commit(consumer, records[-1].offset + 1, entries)
         return True
+
+    async def _passed_over(self, position: int, offset: int) -> None:
+        """Notes what the log had let go of between these two, before the position moves behind it."""
+        first = await self._log.first(RESULTS, self.partition)
+        lost = min(first, offset) - position
+        if lost > _GAP:
+            self._runs.lost += lost
+            log.error("%s", self._lacking())
+            await asyncio.to_thread(self._runs.note, self._offsets())
 
     def _guard(self) -> None:
         """Before each request, in the writer's thread: raises NotOwner when the partition is another's."""
@@ -195,12 +256,15 @@ class InfluxSink:
         return task.result()
 
     def _write(self, records: Sequence[Record], name: str) -> list[Turned]:
+        started_s = time.thread_time()
+        self._runs.carry(self.position())
         frames = [decode_table(record.value) if name == RESULTS_LOG else placed(record) for record in records]
         turned = self._store.store(frames, name)
         for table, rows in frames:
             self.rows[table] += len(rows)
         for each in turned:
             self.rows[each.table] -= 1
+        self._computed_s = time.thread_time() - started_s
         return turned
 
     def _rejections(self, turned: Sequence[Turned], name: str, stamp_ms: int) -> list[Entry]:
@@ -267,7 +331,8 @@ class InfluxSink:
 
     async def _ends(self) -> dict[str, int]:
         topics = {CONSUMER: RESULTS, REJECTED_CONSUMER: REJECTED}
-        return {name: await self._log.end(topic, self.partition) for name, topic in topics.items()}
+        ends = await asyncio.gather(*(self._log.end(topic, self.partition) for topic in topics.values()))
+        return dict(zip(topics, ends, strict=True))
 
     async def _wait(self) -> None:
         """Until a record comes, or the stop."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -18,6 +16,7 @@ from sinks.influx_client import InfluxClient, InfluxSettings
 from sinks.influx_layout import Measurement, measurement
 from sinks.influx_lines import lines
 from sinks.influx_merge import Change, Memory, change
+from sinks.influx_outbox import Outbox
 from sinks.influx_points import Points, points
 from sinks.influx_stored import Found, Lookup
 from sinks.influx_writer import InfluxWriter, Refused
@@ -28,8 +27,6 @@ RESULTS_LOG, REJECTED_LOG = "results", "rejected"
 ROWS_MAX = 20_000
 """So many rows are worked on at once: some 20 MB."""
 _TOGETHER_ROWS = 50_000
-PENDING_MAX = 2
-"""Requests that wait for their turn, with their lines."""
 PAYLOAD_CHARACTERS_MAX = 4096
 
 
@@ -59,8 +56,7 @@ class InfluxStore:
         self._client, self._lookup = client, Lookup(settings)
         self._partition = partition
         self._memories: dict[str, Memory] = {}
-        self._pool = ThreadPoolExecutor(1, "influxdb")
-        self._pending: deque[tuple[Callable[[Any], list[Turned]], Future[Any]]] = deque()
+        self._outbox = Outbox(self.writer, settings.batch_lines)
         self._turned: list[Turned] = []
 
     def store(self, frames: Iterable[Frame], log: str = RESULTS_LOG) -> list[Turned]:
@@ -73,16 +69,21 @@ class InfluxStore:
             for table, rows in _by_table(frames):
                 for first in range(0, len(rows), ROWS_MAX):
                     self._part(measurement(table), rows.slice(first, ROWS_MAX), log)
-            self._drain()
+            self._outbox.drain()
         except BaseException:
-            self._forget()
+            self._outbox.forget()
+            self.forget()
             raise
         return self._turned
+
+    def forget(self) -> None:
+        """Takes nothing as known of what stands in the bucket: it is looked up again."""
+        self._memories.clear()
 
     def close(self) -> None:
         """Lets go of the connections."""
         self.writer.stop()
-        self._pool.shutdown()
+        self._outbox.close()
         self._client.close()
         self._lookup.close()
 
@@ -104,8 +105,10 @@ class InfluxStore:
         """History first: what is overwritten before it stands there is lost for ever."""
         older = what.superseded
         self._write(layout, older, points(layout, older, history=True), history=True)
+        if len(older):
+            self._outbox.cut()
         for tags, time in what.cleared:
-            self._submit(_none_turned, partial(self.writer.delete, layout.name, tags, time))
+            self._outbox.delete(layout.name, tags, time)
         if len(what.newest) < len(rows):
             rows = rows.take(pa.array(what.newest))
             its = Points(its.series[what.newest], its.tags, its.times[what.newest], its.storable[what.newest])
@@ -122,39 +125,24 @@ class InfluxStore:
             part = Points(its.series[some], its.tags, its.times[some], its.storable[some])
             piece = rows.slice(first, size)
             made = lines(layout, piece, part, history=history)
-            self._submit(partial(_all_turned, layout, piece), partial(self.writer.write, made))
+            self._outbox.put(made, partial(self._refused, layout, piece))
 
-    def _submit(self, turn: Callable[[Any], list[Turned]], call: Callable[[], Any]) -> None:
-        """One request after the other, in this order, while the next lines are made."""
-        self._pending.append((turn, self._pool.submit(call)))
-        if len(self._pending) > PENDING_MAX:
-            self._finish()
-
-    def _finish(self) -> None:
-        turn, request = self._pending.popleft()
-        if turned := turn(request.result()):
-            self._turned += turned
-            self._memories.pop(turned[0].table, None)  # what stands there is not what was meant to
-
-    def _drain(self) -> None:
-        while self._pending:
-            self._finish()
-
-    def _forget(self) -> None:
-        """After an exception nobody knows what stands there."""
-        wait([request for _, request in self._pending])
-        self._pending.clear()
-        self._memories.clear()
+    def _refused(self, layout: Measurement, rows: pa.Table, refused: Sequence[Refused]) -> None:
+        self._turned += [
+            _turned(layout, rows, each.index, each.reason, each.detail, each.line.decode(errors="replace"))
+            for each in refused
+        ]
+        self._memories.pop(layout.name, None)  # what stands there is not what was meant to
 
     def _memory(self, layout: Measurement) -> Memory:
         if layout.name not in self._memories:
-            self._drain()
+            self._outbox.drain()
             last = self.writer.until_done(partial(self._lookup.last_times, layout))
             self._memories[layout.name] = Memory(last)
         return self._memories[layout.name]
 
     def _find(self, layout: Measurement, keys: Sequence[Any]) -> Found:
-        self._drain()
+        self._outbox.drain()
         return self.writer.until_done(partial(self._lookup.find, layout, keys))
 
 
@@ -192,17 +180,6 @@ def _by_table(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Frames of one table together: the order between tables says nothing."""
     for table, its in groupby(sorted(frames, key=lambda frame: frame[0]), key=lambda frame: frame[0]):
         yield table, pa.concat_tables([rows for _, rows in its])
-
-
-def _none_turned(_: object) -> list[Turned]:
-    return []
-
-
-def _all_turned(layout: Measurement, rows: pa.Table, refused: Sequence[Refused]) -> list[Turned]:
-    return [
-        _turned(layout, rows, each.index, each.reason, each.detail, each.line.decode(errors="replace"))
-        for each in refused
-    ]
 
 
 def _turned(

@@ -24,7 +24,11 @@ from sinks.store_influx_rows import rows as rows_of
 
 Key = tuple[str, int]
 """Series (its tags as they stand in a line) and time in nanoseconds."""
-_GAP_NS = 86_400 * 1_000_000_000
+_ROWS_BETWEEN = 200
+"""What else may stand between two keys that are asked for together: to read it costs as much as to ask."""
+_SPANS_S = {"15m": 900, "hour": 3600, "day": 86_400, "month": 31 * 86_400, "year": 366 * 86_400}
+_ROLLING_S, _RARE_S = 60, 600
+"""How far apart rows of a rolling window are at the least, and rows of tables that have no grain."""
 _KEYS_MAX = 2000
 _NAMED_MAX = 100
 _ANSWER_BYTES_MAX = 8 << 20
@@ -97,17 +101,28 @@ def _keys(its: Points) -> list[Key]:
 
 def _clusters(keys: Sequence[tuple[Tags, int]]) -> Iterable[list[tuple[Tags, int]]]:
     """Keys of one grain that are near in time: few enough other rows stand between them."""
-    grains: dict[tuple[str, ...], list[tuple[Tags, int]]] = {}
+    grains: dict[Tags, list[tuple[Tags, int]]] = {}
     for tags, time in keys:
-        grain = tuple(value for name, value in tags if name in _GRAINS)
+        grain = tuple(tag for tag in tags if tag[0] in _GRAINS)
         grains.setdefault(grain, []).append((tags, time))
-    for its in grains.values():
+    for grain, its in grains.items():
         its.sort(key=lambda key: key[1])
+        series = len({tags for tags, _ in its})
+        gap_ns = _step_s(grain) * max(_ROWS_BETWEEN // series, 1) * 1_000_000_000
         begin = 0
         for i in range(1, len(its) + 1):
-            if i == len(its) or its[i][1] - its[i - 1][1] > _GAP_NS or i - begin == _KEYS_MAX:
+            if i == len(its) or its[i][1] - its[i - 1][1] > gap_ns or i - begin == _KEYS_MAX:
                 yield its[begin:i]
                 begin = i
+
+
+def _step_s(grain: Tags) -> int:
+    """How far apart in time the rows of one series are."""
+    for name, value in grain:
+        if name == LENGTH:
+            return max(int(value), 1)
+        return _SPANS_S[value] if value in _SPANS_S and (name, value) != ("window", "15m") else _ROLLING_S
+    return _RARE_S
 
 
 def _narrowed(layout: Measurement, keys: Sequence[tuple[Tags, int]]) -> Query:

@@ -19,6 +19,7 @@ import random
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -56,6 +57,7 @@ class InfluxWriter:
     Plain counters: ``requests``; ``failures``: attempts that did not store; ``stalled``: true from a
     failed attempt to the next that succeeds; ``reason``: why, with what to do; ``person``: whether a
     person is needed. ``guard`` is called before every request; NotOwner that it raises ends the work.
+    ``trace``: a line that every request to store lines has, too (influx_runs.py says what for).
     """
 
     def __init__(self, client: InfluxClient, guard: Callable[[], None] = lambda: None) -> None:
@@ -64,6 +66,7 @@ class InfluxWriter:
         self.stalled = False
         self.person = False
         self.reason = ""
+        self.trace = b""
         self._client = client
         self._guard = guard
         self._stopping = threading.Event()
@@ -89,6 +92,11 @@ class InfluxWriter:
         """Removes one point."""
         self.until_done(lambda: self._client.delete(name, tags, time_ns))
 
+    def say_once(self, line: bytes) -> None:
+        """Stores a line if InfluxDB takes it at once, stopped or not, owner or not."""
+        with suppress(MeterflowError, BadLines, BodyTooLarge):
+            self._client.write(line)
+
     def until_done(self, call: Callable[[], _Answer]) -> _Answer:
         """Makes the call until it succeeds. BadLines and BodyTooLarge are answers, and are raised."""
         while not self._stopping.is_set():
@@ -109,13 +117,21 @@ class InfluxWriter:
         raise Stopped
 
     def _stored(self, lines: Lines, first: int, last: int) -> list[Refused]:
-        """By halves, in order; a stack, so that what was put off is not forgotten."""
+        """By halves, in order; a stack, so that what was put off is not forgotten.
+
+        After a first refusal without the trace, so that it cannot be what is refused.
+        """
         refused: list[Refused] = []
         todo = [(first, last)]
+        trace = self.trace
         while todo:
             begin, end = todo.pop()
-            bad = self._attempt(lines.body(begin, end))
+            bad = self._attempt(lines.body(begin, end) + trace)
             if bad is None:
+                continue
+            if trace:
+                trace = b""
+                todo.append((begin, end))
                 continue
             reason, detail, all_of_them = bad
             if end - begin == 1 or all_of_them == end - begin:

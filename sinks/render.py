@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -32,6 +33,8 @@ from sinks.store_layout import layout, listed, quoted, storable
 CHUNK_ROWS = 20_480
 """Rows of one chunk: ten of DuckDB's vectors, about 3 MB of CSV."""
 ROW_GROUP_ROWS = 122_880
+SORTED_ROWS = 50_000
+"""Rows that a store sorts at once: where more do not fit into DuckDB's memory, a sort may fail."""
 ENGINE: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,
     "python_enable_replacements": False,
@@ -39,6 +42,9 @@ ENGINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
 }
 """No SQL name may mean a Python variable or fetch something from the network."""
+
+
+_HOUR_MS = 3_600_000
 
 
 class Selection(NamedTuple):
@@ -109,6 +115,40 @@ def read(
     sql = f"SELECT {what} FROM ({rows.sql}) AS selected ORDER BY {rows.order}{limit}"
     batches: Iterator[Any] = connection.sql(sql, params=list(rows.parameters)).to_arrow_reader(rows_max)
     return batches
+
+
+def read_by_stretches(
+    connection: duckdb.DuckDBPyConnection, rows: Selection, what: str, rows_max: int = CHUNK_ROWS
+) -> Iterator[Any]:
+    """The same of however many rows; of one state when the connection is in a transaction."""
+    for within in _stretches(connection, rows):
+        some = rows._replace(sql=f"SELECT * FROM ({rows.sql}) WHERE {within}")
+        yield from read(connection, some, what, rows_max)
+
+
+def _stretches(connection: duckdb.DuckDBPyConnection, rows: Selection) -> Sequence[str]:
+    """Conditions that cut all rows into stretches of time, in their order, each of whole hours."""
+    if rows.limit is not None:
+        return ["true"]
+    time = quoted(rows.table.time)
+    hours = f"SELECT epoch_ms({time}) // {_HOUR_MS} AS hour FROM ({rows.sql})"
+    sql = f"SELECT hour, count(*) FROM ({hours}) GROUP BY hour ORDER BY hour"
+    counts = connection.execute(sql, list(rows.parameters)).fetchall()
+    cuts, size = list[int](), 0
+    for hour, count in counts:
+        if hour is not None and size and size + count > SORTED_ROWS:
+            cuts.append(hour * _HOUR_MS)
+            size = 0
+        size += count
+    if not cuts:
+        return ["true"]
+    within = [f"{time} >= {_at(a)} AND {time} < {_at(b)}" for a, b in pairwise(cuts)]
+    known = [f"{time} < {_at(cuts[0])}", *within, f"{time} >= {_at(cuts[-1])}", f"{time} IS NULL"]
+    return known[::-1] if " DESC" in rows.order else known
+
+
+def _at(ms: int) -> str:
+    return f"make_timestamp_ms({ms})::TIMESTAMP_MS"
 
 
 def amount_text(name: str) -> str:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pyarrow as pa
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.query import Format, Query
 from metering.tables import TABLES
-from sinks.render import ENGINE, chunks
+from sinks.render import ENGINE, read_by_stretches, rendered
 from sinks.store_layout import STORE, STORE_VERSION, create_store, layout, shape
 from sinks.store_merge import merge
 from sinks.store_query import row_sql, row_values, selection
@@ -101,7 +102,8 @@ class DuckStore:
         """See ``metering.query.Results``: one state of the store, however long the reading takes."""
         wanted = selection(query)
         with self._ours("read"), self._cursor() as cursor:
-            yield from chunks(cursor, wanted, format)
+            cursor.begin()
+            yield from rendered(wanted.table, partial(read_by_stretches, cursor, wanted), format)
 
     def position(self) -> int:
         """The results-log offset up to which everything is stored."""

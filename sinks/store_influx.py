@@ -25,7 +25,7 @@ from metering.tables import POSITION
 from sinks.influx_layout import Measurement, measurement
 from sinks.render import ENGINE, Selection, read, rendered
 from sinks.store_influx_ask import Influx, TooLarge
-from sinks.store_influx_flux import FIRST_MS, LAST_MS, count, edge, picks, stretch
+from sinks.store_influx_flux import FIRST_MS, LAST_MS, count, edge, narrowed, picks, stretch
 from sinks.store_influx_rows import first_instant, first_number, rows
 from sinks.store_influx_stride import BYTES_MAX, ROW_BYTES, ROWS_MAX, TARGET_BYTES, Stride
 from sinks.store_layout import OPEN, layout, quoted, storable
@@ -33,6 +33,9 @@ from sinks.store_query import row_sql, row_values, selection
 
 if TYPE_CHECKING:
     from sinks.influx_client import InfluxSettings
+
+
+NEAR_MS = 86_400_000
 
 
 class InfluxResults:
@@ -100,6 +103,28 @@ class InfluxResults:
         if its.time is None:  # how things stand now, all of it at one instant
             yield self._tables(its, query, FIRST_MS, LAST_MS, None)[0]
             return
+        for part in self._nearest_first(its, query):
+            yield from self._searched(its, part)
+
+    def _nearest_first(self, its: Measurement, query: Query) -> Iterator[Query]:
+        """Where a few rows of some text are asked for, the day with which the rows begin, then the others.
+
+        To say where in all of a long past such rows are, InfluxDB has to look at every row of it.
+        """
+        bounds, given = None, query.from_ms if query.newest_first else query.to_ms
+        if query.limit is not None and given is None and picks(its, query):
+            bounds = self._bounds(its, narrowed(its, query))
+        if bounds is None:
+            yield query
+        elif query.newest_first:
+            yield replace(query, from_ms=bounds[1] - NEAR_MS, to_ms=bounds[1])
+            yield replace(query, from_ms=bounds[0] - 1, to_ms=bounds[1] - NEAR_MS)
+        else:
+            yield replace(query, from_ms=bounds[0] - 1, to_ms=bounds[0] + NEAR_MS)
+            yield replace(query, from_ms=bounds[0] + NEAR_MS, to_ms=bounds[1])
+
+    def _searched(self, its: Measurement, query: Query) -> Iterator[dict[str, Any]]:
+        """The stored tables of one part of the time."""
         bounds = self._bounds(its, query)
         if bounds is None:
             return

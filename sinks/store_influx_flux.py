@@ -7,6 +7,8 @@ that come back.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from metering import flux
 from metering.query import Query
 from metering.tables import POSITION, TABLES, Kind
@@ -80,6 +82,12 @@ def count(bucket: str, layout: Measurement, name: str, query: Query, first_ms: i
             "  |> sum()",
         )
     )
+
+
+def narrowed(layout: Measurement, query: Query) -> Query:
+    """The query without what it asks of texts that are fields."""
+    fields = _asked_fields(layout, query)
+    return replace(query, equal={name: texts for name, texts in query.equal.items() if name not in fields})
 
 
 def picks(layout: Measurement, query: Query) -> bool:

@@ -1,4 +1,4 @@
-"""What the sinks do alike: wait for records or the stop, rest, and place rejected rows."""
+"""What the sinks do alike: look at the log, wait for records or the stop, rest, place rejected rows."""
 
 from __future__ import annotations
 

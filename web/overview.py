@@ -20,6 +20,8 @@ REJECTED_MAX = 20
 PAYLOAD_MAX = 240
 LOOK_AGAIN_S = 20.0
 """How long a figure found far back in the table is kept before it is looked up again."""
+OPEN_BACK_MS = 86_400_000
+"""How far before the newest complete window an open one is looked for, in one query for all."""
 
 Row = dict[str, Any]
 Key = tuple[str, str, str]
@@ -38,7 +40,8 @@ class Overview:
     def picture(self, status: Status, now_ms: int) -> dict[str, Any]:
         """Everything the page's first screen shows, as plain JSON values."""
         position = self._results.position()
-        complete, still_open = self._newest(COMPLETE), self._newest(OPEN)
+        complete = self._newest(COMPLETE)
+        still_open = self._newest(OPEN, _reported(complete))
         newest = [row for rows in (*complete.values(), *still_open.values()) for row in rows]
         reasons = not_ready(status)
         return {
@@ -83,21 +86,28 @@ class Overview:
             ],
         }
 
-    def _newest(self, states: tuple[str, ...]) -> dict[Key, list[Row]]:
+    def _newest(
+        self, states: tuple[str, ...], after_ms: Mapping[Key, int] | None = None
+    ) -> dict[Key, list[Row]]:
         """The newest row of each product by scope, intensity and window, in few queries.
 
         Live plants all have rows among the newest; those that do not are looked for one by one,
-        and not at every call.
+        and not at every call. ``after_ms``: where a key's rows end all the same, so that a table in
+        which there may be none is not searched to its beginning.
         """
         found: dict[Key, dict[str, Row]] = {}
         for windows in self._window_sets():
             keys = {key for key in self._wanted if key[2] in windows}
+            ends = {key: after_ms[key] for key in keys if key in after_ms} if after_ms else {}
+            from_ms = max(ends.values()) - OPEN_BACK_MS if ends else None
             limit = 8 * len(keys) + 16
             equal = {"window": windows, "state": states}
-            rows = self._results.rows(Query("intensity", equal=equal, newest_first=True, limit=limit))
+            query = Query("intensity", equal=equal, from_ms=from_ms, newest_first=True, limit=limit)
+            rows = self._results.rows(query)
             _keep_newest(found, keys, rows)
-            for key in keys - found.keys() if len(rows) == limit else ():
-                _keep_newest(found, keys, self._looked_up(key, states))
+            far = {key for key in keys if from_ms is not None and ends.get(key, from_ms) <= from_ms}
+            for key in (keys if len(rows) == limit else far) - found.keys():
+                _keep_newest(found, keys, self._looked_up(key, states, ends.get(key)))
         return {key: [rows[product] for product in sorted(rows)] for key, rows in found.items()}
 
     def _window_sets(self) -> list[tuple[str, ...]]:
@@ -106,13 +116,14 @@ class Overview:
         rolling = tuple(window for window in ROLLING if window in windows)
         return ([rolling] if rolling else []) + [(window,) for window in sorted(windows - set(ROLLING))]
 
-    def _looked_up(self, key: Key, states: tuple[str, ...]) -> list[Row]:
+    def _looked_up(self, key: Key, states: tuple[str, ...], after_ms: int | None) -> list[Row]:
         kept = self._far.get((key, states == OPEN))
         if kept is not None and time.monotonic() - kept[0] < LOOK_AGAIN_S:
             return kept[1]
         scope, intensity, window = key
         equal = {"scope": (scope,), "id": (intensity,), "window": (window,), "state": states}
-        rows = self._results.rows(Query("intensity", equal=equal, newest_first=True, limit=4))
+        query = Query("intensity", equal=equal, from_ms=after_ms, newest_first=True, limit=4)
+        rows = self._results.rows(query)
         self._far[key, states == OPEN] = (time.monotonic(), rows)
         return rows
 
@@ -164,6 +175,11 @@ def _keep_newest(found: dict[Key, dict[str, Row]], keys: set[Key], newest_first:
         key = (row["scope"], row["id"], row["window"])
         if key in keys:
             found.setdefault(key, {}).setdefault(row["product"] or "", row)
+
+
+def _reported(complete: Mapping[Key, list[Row]]) -> dict[Key, int]:
+    """Up to where each key's windows have been reported: only behind that can one be open."""
+    return {key: min(int(row["end"]) for row in rows) for key, rows in complete.items()}
 
 
 def _clipped(payload: str | None) -> str:

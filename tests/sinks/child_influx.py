@@ -1,6 +1,6 @@
 """A sink process to be killed: stores what an SQLite log holds, until the log is stored or it dies.
 
-Arguments: the log's folder, url, org, bucket, token.
+Arguments: the log's folder, url, org, bucket, token, and how many lines a request has (200).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from sinks.influx_sink import InfluxSink
 
 
 async def main() -> None:
-    folder, url, org, bucket, token = sys.argv[1:]
+    folder, url, org, bucket, token, *lines = sys.argv[1:]
+    batch_lines = int(lines[0]) if lines else 200
     log = await open_log(Path(folder))
-    sink = InfluxSink(log, InfluxSettings(url, org, bucket, token, batch_lines=200))
+    sink = InfluxSink(log, InfluxSettings(url, org, bucket, token, batch_lines=batch_lines))
     task = asyncio.create_task(sink.run())
     sys.stdout.write("begun\n")
     sys.stdout.flush()
