@@ -54,19 +54,10 @@ def of_fault(of: str, fault: Fault, file: Path | None) -> Finding:
 
 
 async def check_mqtt(settings: Settings) -> list[Finding]:
-    """The broker: whether it can be reached, and is trusted."""
-    from ingest.broker_settings import tls_context
+    """The broker: reachable and trusted, login, right to read each filter."""
+    from ingest.broker_check import check
 
-    broker = made.broker(settings)
-    try:
-        async with asyncio.timeout(_ANSWER_S):
-            _, writer = await asyncio.open_connection(broker.host, broker.port, ssl=tls_context(broker))
-        writer.close()
-    except OSError as error:  # a TimeoutError and an SSLError are such, too
-        why = str(error) or "no answer"
-        hint = "Is it running? Look at url, and with mqtts at ca_file, in section mqtt."
-        return [Finding("mqtt", "reachable", "bad", f"{broker.url}: {why}", hint)]
-    return [Finding("mqtt", "reachable", detail=broker.url)]
+    return await check(made.broker(settings))
 
 
 async def check_endpoint(settings: Settings) -> list[Finding]:
@@ -165,6 +156,17 @@ async def check_kafka(settings: Settings) -> list[Finding]:
     return await check(replace(made.kafka(settings), patience_ms=KAFKA_MS))
 
 
+async def check_json_topic(settings: Settings) -> list[Finding]:
+    """The topic of JSON readings that others write: there, readable, and by which group."""
+    from bus.kafka_others import check
+
+    if settings.values.kafka is None:
+        hint = "Say in section kafka where it is."
+        return [Finding("json_topic", "topic", "bad", "there is no section kafka", hint)]
+    its = made.json_topic(settings)
+    return await check(replace(made.kafka(settings), patience_ms=KAFKA_MS), its.topic, its.group)
+
+
 async def check_influxdb(settings: Settings) -> list[Finding]:
     """Reachable, version, token, bucket; whose results it holds; how far its clock is from ours."""
     return await asyncio.to_thread(_influxdb, settings)
@@ -202,6 +204,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("mqtt", check_mqtt),
     ("endpoint", check_endpoint),
     ("kafka", check_kafka),
+    ("json_topic", check_json_topic),
     ("influxdb", check_influxdb),
     ("http", check_http),
 )

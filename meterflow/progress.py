@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from ingest.counters import Counters
-from ingest.endpoint import wall_clock_ms
+from ingest.clock import wall_clock_ms
 from processors.engine import Engine
 from processors.worker import Worker
 from web.status import Hop, Progress
+
+if TYPE_CHECKING:
+    from ingest.counters import Counters
 
 
 def of_worker(worker: Worker) -> Progress:

@@ -10,7 +10,7 @@ import asyncio
 
 from bus.log import READINGS, Log
 from bus.partition import partition_of
-from bus.rows_json import as_records
+from bus.rows_json import JsonRows
 from meterflow import progress
 from meterflow.given import load_roster
 from meterflow.partitions import Partitions
@@ -58,9 +58,10 @@ class ProcessRole(Role):
         super().__init__(settings)
         self.roster: Roster = load_roster(settings.site)
         self.partitions = Partitions(self._work, self.fail)
+        self._saving = asyncio.Lock()
 
     async def begin(self) -> None:
-        self.log: Log = await self.open_log(as_records())
+        self.log: Log = await self.open_log(JsonRows())
         self._place = [partition_of(plant.id, self.log.partitions) for plant in self.roster.plants]
         await self.share(Plants.consumer, Plants.topic, self.partitions)
 
@@ -89,7 +90,7 @@ class ProcessRole(Role):
         stages: list[Operators] = [plants]
         if partition == 0 and self.log.partitions > 1 and self.roster.groups:
             stages.append(GroupsOfPlants(self.roster, self._place))
-        workers = [Worker(self.log, stage, partition=partition) for stage in stages]
+        workers = [Worker(self.log, stage, partition=partition, saving=self._saving) for stage in stages]
         for worker in workers:
             if not await worker.start():  # damaged, and forgotten: everything is worked out anew
                 return await self._prepared(partition)

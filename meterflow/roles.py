@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 from pathlib import Path
 
+from meterflow import memory
 from meterflow.settings import load_settings
 
 ROLES = {"ingest": "IngestRole", "process": "ProcessRole", "sink": "SinkRole", "web": "WebRole"}
@@ -19,6 +21,8 @@ NEEDS = {
 
 def run(name: str, file: Path | None) -> None:
     """Runs a role until SIGINT or SIGTERM. Raises MeterflowError when it fails."""
+    memory.spare()
+    gc.disable()  # what a start makes stays; ``run_role`` enables it again
     settings = load_settings(file, NEEDS[name])
     from meterflow.role import run_role
 

@@ -21,7 +21,8 @@ import structlog
 
 from bus.log import READINGS, RESULTS
 from bus.log_sqlite import SqliteLog, open_log
-from ingest.endpoint import Endpoint, wall_clock_ms
+from ingest.clock import wall_clock_ms
+from ingest.endpoint import Endpoint
 from ingest.ticker import Ticker
 from ingest.users import Users, load_users
 from meterflow import __version__, progress

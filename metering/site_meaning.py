@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import ceil
 
 from metering import site_models
@@ -53,6 +54,7 @@ def limit_per_hour(limit: Rate) -> int:
     return ceil(in_millionths(limit.amount, UNITS[name]) * HOUR_MS / per_ms)
 
 
+@lru_cache(maxsize=1024)  # a site's many points have few widths, decimals and limits
 def in_millionths(amount: Decimal, unit: Unit) -> Fraction:
     """Exact; whole for every unit that is a power of ten of the canonical one."""
     return Fraction(amount) * unit.factor * MICRO

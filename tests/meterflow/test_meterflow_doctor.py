@@ -111,7 +111,8 @@ def test_services_that_are_well_are_said_to_be(services: Services) -> None:
     assert [f for f in findings if f["verdict"] == "bad"] == []
     assert code == 0
     assert found(findings, "kafka", "reachable")["verdict"] == "good"
-    assert found(findings, "mqtt", "reachable")["verdict"] == "good"
+    assert {f["verdict"] for f in findings if f["of"] == "mqtt"} == {"good"}
+    assert found(findings, "mqtt", "subscription")["detail"]
     assert found(findings, "influxdb", "right to write")["verdict"] == "good"
     assert found(findings, "influxdb", "clocks")["verdict"] == "good"
     assert "none yet" in found(findings, "influxdb", "results")["detail"]
@@ -130,6 +131,13 @@ def test_services_that_are_away_are_said_to_be(services: Services) -> None:
     bad = [f for f in findings if f["verdict"] == "bad"]
     assert sorted(f["of"] for f in bad) == ["influxdb", "kafka", "mqtt"]
     assert all(f["hint"] for f in bad)
+
+
+def test_a_topic_of_json_readings_is_looked_at(services: Services) -> None:
+    """When the settings name one: another name than the writer's is a finding."""
+    code, findings = examined(services.settings, METERFLOW_JSON_TOPIC_TOPIC="nowhere")
+    assert code == 1
+    assert found(findings, "json_topic", "nowhere")["detail"] == "is not there"
 
 
 def test_a_bucket_without_rights_or_of_others_is_a_finding(services: Services) -> None:
