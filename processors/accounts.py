@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from metering.civil import QUARTER_MS, Zone, zone
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, GAUGE, Plant, Point, Roster
 from metering.units import CANONICAL
+from processors.kernels.shares import Owners
 
 Ints = NDArray[np.int64]
 MINUTE_MS = 60_000
@@ -120,6 +121,12 @@ class Accounts:
         ordinal = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = self._pair_first[point][row] + ordinal
         return row, self._pair_account[at], self._pair_sign[at]
+
+    def owners(self, wanted: NDArray[np.bool_], step_ms: Ints) -> Owners:
+        """The memberships of points in those accounts that are ``wanted``."""
+        mine = wanted[self._pair_account]
+        first = np.append(0, np.cumsum(mine))[self._pair_first]
+        return Owners(first, self._pair_account[mine], self._pair_sign[mine], step_ms)
 
     def frontier(self, of_points: Ints) -> Ints:
         """Up to where each account is final: the least of its members' frontiers."""

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.batch import Batch, distinct
+from processors.batch import Batch
 from processors.books import Books, as_run
 from processors.changes import Touches
 from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Places, Run, key_of, time_of
+from processors.kernels.memory import doubtful
+from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Places, Run, doubled, time_of
 from processors.reads import ReadRows, Reads
+from processors.scaling import distinct
 
 Ints = NDArray[np.int64]
 
@@ -56,24 +58,23 @@ class Admission:
 
     def __init__(self, books: Books, reads: Reads, is_read: NDArray[np.bool_]) -> None:
         self.books, self.reads = books, reads
-        self._is_read = is_read
+        self._is_read, self._any_read = is_read, bool(is_read.any())
         self.variants: dict[int, tuple[int, frozenset[Variant]]] = {}
         self._before = self._causes = np.empty(0, np.int64)
 
     def repeated(self, batch: Batch) -> NDArray[np.bool_]:
         """Exact repetitions, in a batch sorted by key and record: all copies but the first."""
-        key = key_of(batch.series, batch.time)
         same = np.zeros(len(batch), bool)
-        again = key[1:] == key[:-1]
-        if again.any():
-            at = np.flatnonzero(np.append(False, again) | np.append(again, False))
-            same[at] = self._repeated(batch.take(at), key[at])
-        for memory, mine in self._sides(batch):
-            where = memory.find(key[mine])
-            found = np.flatnonzero(where[0] >= 0)
+        for memory, side in self._sides(batch):
+            mine = side[doubtful(batch.key[side], memory.newest)]
+            key = batch.key[mine]
+            again, (runs, places) = np.flatnonzero(doubled(key)), memory.find(key)
+            if len(again):
+                same[mine[again]] = self._repeated(batch.take(mine[again]), key[again])
+            found = np.flatnonzero(runs >= 0)
             if len(found):
                 run = as_run(batch.take(mine[found]))
-                same[mine[found]] |= self._known(memory, (where[0][found], where[1][found]), run)
+                same[mine[found]] |= self._known(memory, (runs[found], places[found]), run)
         return same
 
     def _repeated(self, batch: Batch, key: Ints) -> NDArray[np.bool_]:
@@ -88,6 +89,8 @@ class Admission:
 
     def _sides(self, batch: Batch) -> list[tuple[Memory, Ints]]:
         """What is for the registers, and what for the interval reads."""
+        if not self._any_read:
+            return [(self.books.memory, np.arange(len(batch)))] if len(batch) else []
         reads = self._is_read[batch.point]
         sides = [(self.books.memory, np.flatnonzero(~reads)), (self.reads.memory, np.flatnonzero(reads))]
         return [(memory, mine) for memory, mine in sides if len(mine)]
@@ -122,13 +125,13 @@ class Admission:
 
     def _admit(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         key = run["key"]
-        hard = memory.find(key)[0] >= 0
-        again = key[1:] == key[:-1]
-        hard[1:] |= again
-        hard[:-1] |= again
-        if not hard.any():
+        rows = doubtful(key, memory.newest)
+        rows = rows[doubled(key[rows]) | (memory.find(key[rows])[0] >= 0)]
+        if len(rows) == 0:
             self._insert(memory, run, record, point, out)
             return
+        hard = np.zeros(len(key), bool)
+        hard[rows] = True
         easy = ~hard
         self._insert(memory, {n: c[easy] for n, c in run.items()}, record[easy], point[easy], out)
         for k in distinct(key[hard]).tolist():

@@ -6,9 +6,9 @@ flagged), and what the site file does not know becomes a refusal with its reason
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, Dictionary, MeterQuality, Readings
 from metering.roster import INTERVAL, Installation, Point, Roster
-from metering.units import MICRO, UNITS, Unit, convertible
-from processors.memory import ESTIMATED, ROUNDED
+from metering.units import UNITS
+from processors.kernels.columns import EXPONENTS, Facts, Raw, columns
+from processors.kernels.library import COMPILED
+from processors.memory import ESTIMATED, ROUNDED, key_of
+from processors.scaling import distinct, factor_of, ratio_of, scale
 
 Ints = NDArray[np.int64]
 
@@ -71,10 +74,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, mask: NDArray[Any]) -> Batch:
-        """The readings that ``mask`` or an index selects, of the same records."""
-        cut = {name: getattr(self, name)[mask] for name in _PER_READING}
-        return Batch(self.offset, self.stamp, **cut, refused=self.refused)
+    @cached_property
+    def key(self) -> Ints:
+        """The memory's key of each reading: series and time."""
+        return key_of(self.series, self.time)
+
+    def take(self, mask: NDArray[Any] | slice) -> Batch:
+        """The readings that ``mask`` or an index selects, of the same records; views for a slice."""
+        cut = {name: _selected(getattr(self, name), mask) for name in _PER_READING if name != "series"}
+        series = cut["point"] if self.series is self.point else _selected(self.series, mask)
+        return Batch(self.offset, self.stamp, **cut, series=series, refused=self.refused)
+
+
+def _selected(column: NDArray[Any], mask: NDArray[Any] | slice) -> NDArray[Any]:
+    """Some of a column; one that holds the same throughout costs nothing."""
+    if isinstance(mask, slice):
+        return column[mask]
+    if column.strides == (0,):
+        return column[: np.count_nonzero(mask) if mask.dtype == np.bool_ else len(mask)]
+    return column[mask] if mask.dtype == np.bool_ else column.take(mask)
 
 
 _PER_READING = ("point", "series", "time", "start", "value", "revision", "flags", "record")
@@ -97,12 +115,19 @@ class SeriesIndex:
         self.first = (np.cumsum(counts) - counts).astype(np.int64)
         self.single = counts == 1
         self.interval = np.array([point.reads == INTERVAL for point in points], bool)
+        self.only_single, self.any_interval = bool(self.single.all()), bool(self.interval.any())
         self.products = sorted({point.product for point in points})
         self.product = np.array([self.products.index(point.product) for point in points], np.int64)
         kinds = [(point.unit.name, installation.step) for point, installation in every]
         numbers = {kind: number for number, kind in enumerate(dict.fromkeys(kinds))}
         self.kind = np.array([numbers[kind] for kind in kinds], np.int64)
         """Series of one unit and one register step are of one kind: their values are scaled alike."""
+        self.kinds = len(numbers)
+        below = np.minimum(self.value_max, AMOUNT_MAX // self.step * self.step)
+        fast = self.single & ~self.interval
+        self.facts = Facts(fast, self.first, self.from_ms, self.to_ms, below, self.kind)
+        self.factors: dict[str | None, Ints] = {}
+        """By unit word, for each kind and exponent, what a mantissa is multiplied by (kernels.columns)."""
 
     def __len__(self) -> int:
         return len(self.point)
@@ -129,10 +154,52 @@ def build_stretches(
     if not stretches:
         empty: dict[str, Any] = {name: np.empty(0, np.int64) for name in _PER_READING}
         return Batch(offsets, stamps, **empty | {"flags": np.empty(0, np.uint8)}, refused=refused)
-    columns = _columns(_Taken(stretches, index, refused))
+    taken = _Taken(stretches, index, refused)
+    columns = _plain(taken) or _columns(taken)
     batch = Batch(offsets, stamps, **columns, refused=refused)
     ordered = (batch.record[1:] >= batch.record[:-1]).all()
     return batch if ordered else batch.take(np.argsort(batch.record, kind="stable"))
+
+
+def _plain(taken: _Taken) -> dict[str, NDArray[Any]] | None:
+    """What is taken of all readings, where there is nothing to look at in detail."""
+    if not COMPILED or taken.named("serial") or taken.named("product"):
+        return None
+    index, unit, time, mantissa = taken.index, taken.text("unit"), taken.of("time"), taken.of("mantissa")
+    exponent = taken.of("exponent").astype(np.int8, copy=False)
+    revision = taken.of("revision").astype(np.int32, copy=False)
+    marks = (taken.of(name).astype(np.uint8, copy=False) for name in ("quality", "flags"))
+    raw = Raw(
+        taken.point, time, mantissa, exponent, unit.codes.astype(np.int64, copy=False), revision, *marks
+    )
+    words = (None, *unit.words)
+    shape = (index.kinds, EXPONENTS)
+    factors = [index.factors.get(word, np.zeros(shape, np.int64)) for word in words]
+
+    def ask(row: int) -> int:
+        """The factor of a reading's unit, exponent and series, from now on known."""
+        code, series = int(unit.codes[row]) + 1, int(index.first[taken.point[row]])
+        of_point = index.roster.points[int(taken.point[row])].unit
+        factor = factor_of(of_point, words[code], int(exponent[row]), int(index.step[series]))
+        if words[code] is None or words[code] in UNITS:
+            known = index.factors.setdefault(words[code], np.zeros(shape, np.int64))
+            known[index.kind[series], int(exponent[row]) + 128] = factor
+        return factor
+
+    done = columns(raw, index.facts, np.concatenate(factors).ravel(), index.kinds, ask)
+    if done is None:
+        return None
+    series, value, revisions, flags = done
+    return {
+        "point": taken.point,
+        "series": taken.point if index.only_single else series,  # then both are numbered alike
+        "time": time,
+        "start": np.broadcast_to(np.int64(NO_TIME), len(time)),
+        "value": value,
+        "revision": revisions if revision.any() else np.broadcast_to(np.int64(0), len(time)),
+        "flags": flags,
+        "record": taken.record,
+    }
 
 
 def _columns(taken: _Taken) -> dict[str, NDArray[Any]]:
@@ -196,7 +263,7 @@ class _Taken:
         self.index, self._refused = index, refused
         self._parts = [readings for readings, _ in stretches]
         self._first = np.cumsum([0, *map(len, self._parts)])
-        self.record = np.concatenate([numbers for _, numbers in stretches]).astype(np.int64)
+        self.record = np.concatenate([numbers for _, numbers in stretches]).astype(np.int64, copy=False)
         self.point = self._points()
         self.keep = np.ones(len(self.record), bool)
 
@@ -213,6 +280,10 @@ class _Taken:
                 known[plant, words] = np.array([names.get(word, -1) for word in words] or [-1], np.int64)
             out.append(known[plant, words][readings.point.codes])
         return np.concatenate(out)
+
+    def named(self, name: str) -> bool:
+        """Whether any reading may have a text in this column."""
+        return any(getattr(readings, name).words for readings in self._parts)
 
     def text(self, name: str) -> Dictionary:
         """A text column with the words of all stretches."""
@@ -285,67 +356,10 @@ def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArr
         i = int(mine[0])
         of_point, s = index.roster.points[int(taken.point[i])].unit, int(step[i])
         word = None if unit.codes[i] == NO_CODE else unit.words[int(unit.codes[i])]
-        ratio = _ratio(of_point, word, int(exponent[i]))
+        ratio = ratio_of(of_point, word, int(exponent[i]))
         if ratio is None:
             fits[mine] = False
             continue
         steps, rounded[mine], fits[mine] = scale(mantissa[mine], ratio[0], ratio[1] * s, AMOUNT_MAX // s)
         value[mine] = steps * s
     return value, rounded, fits
-
-
-def distinct(values: Ints) -> Ints:
-    """The different values, ascending; counted where they lie close together: that is faster."""
-    if len(values) == 0:
-        return values
-    low, high = int(values.min()), int(values.max())
-    if high - low < 4 * len(values) + 1024:
-        return np.flatnonzero(np.bincount(values - low)) + low
-    return np.unique(values)
-
-
-def grouped(numbers: Ints, size: int) -> Ints:
-    """The order that brings equal numbers below ``size`` together; small ones are sorted in linear time."""
-    return np.argsort(numbers.astype(np.uint16) if size <= 1 << 16 else numbers, kind="stable")
-
-
-def _ratio(of_point: Unit, word: str | None, exponent: int) -> tuple[int, int] | None:
-    """What a mantissa is multiplied by to be millionths of the canonical unit; None: no such unit."""
-    unit = of_point if word is None else UNITS.get(word)
-    if unit is None or not convertible(unit, of_point):
-        return None
-    return unit.numerator * MICRO * 10 ** max(exponent, 0), unit.denominator * 10 ** max(-exponent, 0)
-
-
-def scale(
-    values: Ints, numerator: int, denominator: int, magnitude_max: int
-) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-    """values * numerator / denominator, rounded half to even: result, inexact?, below the maximum?"""
-    divisor = math.gcd(numerator, denominator)
-    numerator, denominator = numerator // divisor, denominator // divisor
-    largest = int(np.abs(values).max(initial=0))
-    if largest * numerator >= 2**62 or denominator >= 2**62:
-        return _scale_slow(values, numerator, denominator, magnitude_max)
-    product = values * numerator
-    if denominator == 1:
-        return product, np.zeros(len(values), bool), np.abs(product) < magnitude_max
-    quotient, rest = np.divmod(product, denominator)
-    up = (rest > denominator - rest) | ((rest == denominator - rest) & (quotient & 1 == 1))
-    result = quotient + (up & (rest > 0))
-    return result, rest > 0, np.abs(result) < magnitude_max
-
-
-def _scale_slow(
-    values: Ints, numerator: int, denominator: int, magnitude_max: int
-) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
-    result, inexact, fits = (
-        np.zeros(len(values), np.int64),
-        np.zeros(len(values), bool),
-        np.zeros(len(values), bool),
-    )
-    for i, value in enumerate(values.tolist()):
-        quotient, rest = divmod(value * numerator, denominator)
-        quotient += 2 * rest > denominator or (2 * rest == denominator and quotient & 1 == 1)
-        inexact[i], fits[i] = rest > 0, abs(quotient) < magnitude_max
-        result[i] = quotient if fits[i] else 0
-    return result, inexact, fits

@@ -8,14 +8,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.batch import Batch, SeriesIndex, scale
+from processors.batch import Batch, SeriesIndex
 from processors.flows import Flows, join, read_off
-from processors.memory import CONFLICT, ESTIMATED, NONE, ROUNDED, Memory, Run, key_of, series_of, time_of
+from processors.kernels.chain import Readings, chain
+from processors.memory import (
+    ALWAYS,
+    CONFLICT,
+    ESTIMATED,
+    NONE,
+    ROUNDED,
+    Memory,
+    Run,
+    series_of,
+    time_of,
+)
+from processors.scaling import scale
 from processors.verdicts import Ratings, Verdict, judge
 
 Ints = NDArray[np.int64]
@@ -38,8 +50,7 @@ class Segments:
         return Segments(*(getattr(self, f.name)[mask] for f in fields(self)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
+class _Ends(NamedTuple):
     """Register values and flags of readings."""
 
     value: Ints
@@ -88,10 +99,26 @@ class Books:
             run, record = {name: column[~held] for name, column in run.items()}, record[~held]
         if len(run["key"]) == 0:
             return join([])
-        segments = self._around(run, record)
+        plain, general = self._plain(run, record)
+        segments = []
+        if general.any():
+            some = slice(None) if general.all() else general
+            segments = self._around({name: run[name][some] for name in ALWAYS}, record[some])
         self.memory.add(run)
         self.ledger.touched[series_of(run["key"])] = True
-        return self._settle(segments)
+        return join([part for part in (plain, self._settle(segments)) if len(part)])
+
+    def _plain(self, run: Run, record: Ints) -> tuple[Flows, NDArray[np.bool_]]:
+        """The flows of series of which all is plain, and which readings are of others."""
+        memory, key = self.memory, run["key"]
+        old = key[key <= memory.newest[series_of(key)]]
+        before, after = (Readings(k, *self._ends(k)) for k in (memory.before(old), memory.after(old)))
+        newest = Readings(memory.newest, memory.newest_value, memory.newest_flags)
+        fresh = Readings(key, np.ascontiguousarray(run["value"]), np.ascontiguousarray(run["flags"]))
+        columns, general = chain(fresh, record, before, after, newest, self.ratings.facts, self.ledger.booked)
+        point, sign, start, end, amount, measured, rounded, record = columns
+        one, zero = np.ones(len(point), np.int64), np.zeros(len(point), np.int64)
+        return Flows(point, sign, start, end, amount, one, measured, rounded, zero, zero, record), general
 
     def remove(self, key: int, record: int) -> Flows:
         """Takes a known reading out of the line (its neighbours are joined)."""
@@ -260,7 +287,7 @@ def _segments(
 def as_run(batch: Batch) -> Run:
     """The readings of a batch as a run for the memory (same order)."""
     return {
-        "key": key_of(batch.series, batch.time),
+        "key": batch.key,
         "value": batch.value,
         "start": batch.start,
         "revision": batch.revision.astype(np.int32),

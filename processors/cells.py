@@ -43,7 +43,7 @@ class Cells:
         self.columns: dict[str, NDArray[Any]] = {
             name: np.zeros(CHUNK_CELLS, kind) for name, kind in self._types.items()
         }
-        self._dirty = np.zeros(1, bool)
+        self.dirty = np.zeros(1, bool)
         """Chunks that changed since the last dump."""
         self._first = np.full(1, _NO_BLOCK, np.int64)
         self._last = np.full(1, -_NO_BLOCK, np.int64)
@@ -59,7 +59,22 @@ class Cells:
             return np.empty(0, np.int64)
         index = self._index(series, span, make=True)
         self.columns["exists"][index] = 1
-        self._dirty[index // CHUNK_CELLS] = True
+        self.dirty[index // CHUNK_CELLS] = True
+        return index
+
+    def place(self, series: Ints, span: Ints, make: NDArray[np.bool_]) -> Ints:
+        """Flat indices of cells, -1 for those that do not exist; room for those to ``make``, which whoever
+        fills them marks existing and changed.
+        """
+        if len(series) == 0:
+            return np.empty(0, np.int64)
+        index = self._index(series, span, make=False)
+        lacking = np.flatnonzero((index < 0) & make)
+        if len(lacking):
+            index[lacking] = self._index(series[lacking], span[lacking], make=True)
+        others = np.flatnonzero(~make)
+        if len(others):
+            index[others[self.columns["exists"][index[others]] == 0]] = -1
         return index
 
     def find(self, series: Ints, span: Ints) -> Ints:
@@ -166,15 +181,15 @@ class Cells:
 
     def _grow(self) -> None:
         self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
-        self._dirty = np.concatenate([self._dirty, np.zeros_like(self._dirty)])
+        self.dirty = np.concatenate([self.dirty, np.zeros_like(self.dirty)])
         for name, column in self.columns.items():
             self.columns[name] = np.zeros(2 * len(column), column.dtype)  # takes no room before it is written
             self.columns[name][: len(column)] = column
 
     def dump(self) -> dict[str, bytes]:
         """The chunks that changed since the last dump, by name."""
-        chunks = {str(number): self._dump_chunk(number) for number in np.flatnonzero(self._dirty).tolist()}
-        self._dirty[:] = False
+        chunks = {str(number): self._dump_chunk(number) for number in np.flatnonzero(self.dirty).tolist()}
+        self.dirty[:] = False
         return chunks
 
     def _dump_chunk(self, number: int) -> bytes:
@@ -240,6 +255,9 @@ class Grouping:
 
     def max(self, values: Ints) -> Ints:
         return np.maximum.reduceat(self._ordered(values), self._starts) if len(self) else values[:0]
+
+    def first(self, values: Ints) -> Ints:
+        return self._ordered(values)[self._starts]
 
     def min(self, values: Ints) -> Ints:
         return np.minimum.reduceat(self._ordered(values), self._starts) if len(self) else values[:0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,18 +20,51 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Columns = dict[str, Any]
 
-QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
+_QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
 VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
 STATES = ("open", "final", "revised")
-FLAGS = ("", "rounded", "held", "held+rounded")
+_FLAGS = ("", "rounded", "held", "held+rounded")
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
+_INT64_MAX = 2**63 - 1
+_TIME = pa.timestamp("ms", tz="UTC")
+
+
+class Waiting:
+    """Numbers of rows that wait to become a table: columns by name, noted pass by pass."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, NDArray[Any]]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def note(self, columns: dict[str, NDArray[Any]]) -> None:
+        """Takes rows; the arrays must not change any more."""
+        size = len(next(iter(columns.values())))
+        if size:
+            self._parts.append(columns)
+            self._size += size
+
+    def tables(self, rows_max: int, *, rest: bool) -> Iterator[dict[str, NDArray[Any]]]:
+        """As many rows at a time; fewer only where the ``rest`` is wanted, too."""
+        if self._size < rows_max and not (rest and self._size):
+            return
+        names, size = tuple(self._parts[0]), self._size
+        columns = {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+        until = size if rest else size - size % rows_max
+        self._parts, self._size = [], 0
+        self.note({name: column[until:] for name, column in columns.items()})
+        for first in range(0, until, rows_max):
+            yield {name: column[first : min(first + rows_max, until)] for name, column in columns.items()}
 
 
 class Vocabulary:
     """Texts by number, made ready once: each different one is said once in a column."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = tuple(texts)
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         self.words = pa.array(list(numbers), pa.utf8())
         self.number = np.array([numbers[text] for text in texts], np.int32)
@@ -48,18 +81,24 @@ def words(texts: Sequence[str] | Vocabulary, codes: Ints) -> Any:
 
 
 _STATE_WORDS, _CAUSE_WORDS = Vocabulary(STATES), Vocabulary(CAUSES)
+QUALITIES, FLAGS = Vocabulary(_QUALITIES), Vocabulary(_FLAGS)
 
 
 def times(values: Ints, missing: Bools | None = None) -> Any:
-    return pa.array(values, pa.timestamp("ms"), mask=missing).cast(pa.timestamp("ms", tz="UTC"))
+    """UTC milliseconds as instants."""
+    return pa.array(values, _TIME, mask=missing)
 
 
 def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -> Any:
     """Exact decimals: millionths of the canonical unit in a unit of 10**exponent of it."""
     digits = _MICRO_DIGITS + exponent
+    factor = 10 ** (_NANO_DIGITS - digits)
+    low, high = int(millionths.min(initial=0)), int(millionths.max(initial=0))
+    if low * factor >= -_INT64_MAX and high * factor <= _INT64_MAX:  # nearly always, and far quicker
+        millionths, digits = millionths * factor, _NANO_DIGITS
     pair = np.empty((len(millionths), 2), np.int64)
     pair[:, 0], pair[:, 1] = millionths, millionths >> 63
-    mask = None if unknown is None else pa.array(~unknown).buffers()[1]
+    mask = None if unknown is None else pa.py_buffer(np.packbits(~unknown, bitorder="little"))
     nulls = 0 if unknown is None else int(unknown.sum())
     raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
     return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
@@ -81,9 +120,10 @@ def table(of: Table, columns: Columns, position: int | Ints, gone: Bools | None 
     return pa.table(arrays, names=[f.name for f in wanted])
 
 
-def quality(known: Ints, measured: Ints, length: Ints, suspect: Ints) -> Ints:
+def quality(known: Ints, measured: Ints, length: Ints, suspect: Ints | int) -> Ints:
+    """Codes of QUALITIES."""
     return np.select(
-        [known == 0, known < length, suspect > 0, measured < known],
+        [known == 0, known < length, np.broadcast_to(suspect, known.shape) > 0, measured < known],
         [MISSING, PARTIAL, DOUBTFUL, ESTIMATE],
         VALID,
     )

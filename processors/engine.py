@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from processors.passes import Passes, Plan, sorted_by_key
 from processors.progress import NEVER, Progress, Survey
 from processors.ratios import Ratio
 from processors.reads import Reads
+from processors.scaling import grouped
 from processors.spans import Spans
 from processors.windows import ROLLING_MS, WINDOWS, WindowRows, Windows
 
@@ -107,16 +109,19 @@ class Engine:
         plants = len(roster.plants)
         self.hop = Hop(*(np.zeros(plants, np.int64) for _ in range(4)))
         self.unknown_refused = 0
+        self._refused: list[tuple[Refused, int]] = []
+        """With their log time: not said yet."""
 
-    def step(self, records: Sequence[LogRecord]) -> Iterator[Step]:
+    def step(self, records: Sequence[LogRecord], *, closing: bool = True) -> Iterator[Step]:
         """Takes records of the log in their order; the news, pass by pass.
 
         The rows of a step are those that stand now: make them before the next step is taken, and take all.
+        Not ``closing``: more records follow, with which what is open will be said.
         """
         if records:
-            yield from self.take(build(records, self.index))
+            yield from self.take(build(records, self.index), closing=closing)
 
-    def take(self, batch: Batch) -> Iterator[Step]:
+    def take(self, batch: Batch, *, closing: bool = True) -> Iterator[Step]:
         """The same for a batch already built."""
         self._count_received(batch)
         # who repeats himself has spoken, too: which copies are left out here depends on how the log was cut
@@ -128,8 +133,9 @@ class Engine:
             batch, seen = batch.take(~same), seen.take(~same)
         plan = self.passes.plan(batch, seen, survey)
         causes = np.where(plan.late, LATE, NEIGHBOUR)
-        for number in range(len(plan)):
-            yield self._pass(batch, survey, causes, plan, number)
+        for number, part in enumerate(self._parts(batch, plan)):
+            last = closing and number == len(plan) - 1
+            yield self._pass(batch, part, survey, causes, plan.stretch(number), closing=last)
         self.progress.finish(survey)
 
     def _newest(self) -> Ints:
@@ -140,11 +146,11 @@ class Engine:
     # -- counting ---------------------------------------------------------------------------------
 
     def _count_received(self, batch: Batch) -> None:
-        plants = self.progress.plant[batch.point]
-        size = len(self.hop.received)
-        self.hop.received += np.bincount(plants, minlength=size)
-        self.hop.accepted += np.bincount(plants, minlength=size)
+        counts = np.bincount(self.progress.plant[batch.point], minlength=len(self.hop.received))
+        self.hop.received += counts
+        self.hop.accepted += counts
         names = {plant.id: plant.index for plant in self.roster.plants}
+        self._refused += [(refused, int(batch.stamp[refused.record])) for refused in batch.refused]
         for refused in batch.refused:
             plant = names.get(refused.plant)
             if plant is None:
@@ -160,12 +166,26 @@ class Engine:
 
     # -- passes -----------------------------------------------------------------------------------
 
-    def _pass(self, batch: Batch, survey: Survey, causes: Ints, plan: Plan, number: int) -> Step:
-        part = batch
-        if len(plan) > 1:
-            part = batch.take(plan.number[self.lanes.of_point[batch.point], batch.record] == number)
-        first, last = plan.stretch(number)
-        closing = number == len(plan) - 1
+    def _parts(self, batch: Batch, plan: Plan) -> Iterator[Batch]:
+        """The readings of each pass, sorted by key."""
+        if len(plan) == 1:
+            return iter([batch])
+        number = plan.number[self.lanes.of_point[batch.point], batch.record]
+        parts = batch.take(grouped(number, len(plan)))
+        edges = np.cumsum(np.bincount(number, minlength=len(plan))).tolist()
+        return (parts.take(slice(*pair)) for pair in pairwise([0, *edges]))
+
+    def _pass(
+        self,
+        batch: Batch,
+        part: Batch,
+        survey: Survey,
+        causes: Ints,
+        stretch: tuple[Ints, Ints],
+        *,
+        closing: bool,
+    ) -> Step:
+        first, last = stretch
         before, seen_before = self.progress.frontier, self.progress.seen.copy()
         admitted = self.admission.admit(part, before, causes)
         for points in admitted.duplicates:
@@ -203,7 +223,7 @@ class Engine:
             self._verdicts(survey),
             self._series() if closing else np.empty(0, np.int64),
             closing,
-            [(r, int(batch.stamp[r.record])) for r in batch.refused] if closing else [],
+            self._take_refused() if closing else [],
         )
 
     def _read_rows(self, admitted: Admitted, survey: Survey, causes: Ints) -> ReadRow:
@@ -223,6 +243,10 @@ class Engine:
         for key in changed:
             self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
         return [(key, int(survey.log_time[record])) for key, record in sorted(changed.items())]
+
+    def _take_refused(self) -> list[tuple[Refused, int]]:
+        refused, self._refused = self._refused, []
+        return refused
 
     def _series(self) -> Ints:
         books, reads = self.books.ledger.touched, self.reads.touched
@@ -266,4 +290,6 @@ class Engine:
 
 
 def _concat(parts: list[Ints]) -> Ints:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)

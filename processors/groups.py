@@ -1,7 +1,9 @@
 """Groups: the portions of all partitions added up, and what is divided of them.
 
 The second stage. Its state is what each partition last said of each cell, so that adding up is the same
-in any order and however often something is said. Windows of groups are calendar spans, and have no alerts.
+in any order and however often something is said: a partition that lost its state says everything once
+more, and what is older than what is there changes nothing. Windows of groups are calendar spans, and have
+no alerts.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from processors.spans import CLASSES, GRID, Spans
 
 Ints = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 _FIELDS = {**dict.fromkeys(SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
 
 
@@ -63,7 +65,8 @@ class Groups:
             if account.scope.startswith(GROUP):
                 plants = {roster.points[p].plant for p in account.members}
                 self.frontier[[partition_of_plant[plant] for plant in plants], account.index] = NEVER
-        self.reads: set[Stretch] = set()
+        self.reads: dict[Stretch, tuple[bool, int]] = {}
+        """Whether it is there, and the log time at which that was said."""
         self.rows = GroupRows(roster, self.accounts, self.spans, self.known)
 
     def step(self, records: Sequence[PortionRecord]) -> list[tuple[str, pa.Table]]:
@@ -84,14 +87,13 @@ class Groups:
         if len(part) == 0 or record.partition >= self.partitions:
             return []
         before = self.frontier.min(axis=0)
-        cells = part.take(part.kind == CELL)
-        self._take_cells(record.partition, cells)
+        cells = self._take_cells(record.partition, part.take(part.kind == CELL))
         stretches = self._take_reads(record.partition, part.take(part.kind == READ))
         moved = part.take(part.kind == FRONTIER)
         np.maximum.at(self.frontier[record.partition], moved.account, moved.span)
         after = self.frontier.min(axis=0)
         touched = self._touched(cells, before, after)
-        rolled = self.rows.rollup(*touched, self._sums(*touched), after, record.offset)
+        rolled = self.rows.rollup(*touched, self._sums(*touched), after[touched[0]], record.offset)
         windows = self.rows.windows(touched, stretches, before, after)
         intensities = [
             self.rows.intensity(
@@ -108,23 +110,39 @@ class Groups:
     def _series(self, partition: int, account: Ints, cls: Ints) -> Ints:
         return (partition * self._count + account) * CLASSES + cls
 
-    def _take_cells(self, partition: int, part: Portions) -> None:
-        index = self.cells.at(self._series(partition, part.account, part.cls), part.span)
+    def _take_cells(self, partition: int, part: Portions) -> Portions:
+        """The cells that are none of before what is there."""
+        series = self._series(partition, part.account, part.cls)
+        fresh = self._fresh(series, part)
+        part, series = part.take(fresh), series[fresh]
+        index = self.cells.at(series, part.span)
         for name in _FIELDS:
             self.cells[name][index] = getattr(part, name)
+        return part
+
+    def _fresh(self, series: Ints, part: Portions) -> NDArray[np.bool_]:
+        """A partition's log time ascends from change to change, and so does a cell's revision.
+
+        Of changes at one and the same log time the last that is said counts: some have no revision.
+        """
+        index = self.cells.find(series, part.span)
+        reported, revision = self.cells["reported"][index], self.cells["revision"][index]
+        tied = (part.reported == reported) & (part.revision < revision)
+        return np.asarray((index < 0) | ~((part.reported < reported) | tied))
 
     def _take_reads(self, partition: int, part: Portions) -> list[tuple[int, int, int]]:
         """Accounts and stretches whose long reads changed."""
         out = []
-        names = ("account", "measured", "span", "amount", "known")
+        names = ("account", "measured", "span", "amount", "known", "reported")
         rows = zip(*(getattr(part, name).tolist() for name in names), strict=True)
-        for account, point, start, end, sign in rows:
+        for account, point, start, end, sign, reported in rows:
             key = (partition, account, point, start, end)
-            if sign > 0:
-                self.reads.add(key)
-            elif sign < 0:
-                self.reads.discard(key)
-            out.append((account, start, end))
+            there, said_ms = self.reads.get(key, (False, NEVER))
+            if reported < said_ms or sign == 0:
+                continue
+            self.reads[key] = (sign > 0, reported)
+            if there != (sign > 0):
+                out.append((account, start, end))
         return out
 
     # -- what is to be said -----------------------------------------------------------------------
@@ -178,8 +196,8 @@ class Groups:
     def _coarse(self, account: int, start: Ints, end: Ints) -> NDArray[np.bool_]:
         """Whether any member is only known for longer than a window, anywhere in it."""
         out = np.zeros(len(end), bool)
-        for _, other, _, first, last in self.reads:
-            if other == account:
+        for (_, other, _, first, last), (there, _) in self.reads.items():
+            if there and other == account:
                 out |= (last - first > end - start) & (first < end) & (last > start)
         return out
 
@@ -190,7 +208,7 @@ class Groups:
         head = {
             "format": FORMAT,
             "roster": self.roster.version,
-            "reads": sorted(self.reads),
+            "reads": sorted((*key, *said) for key, said in self.reads.items()),
         }
         out = io.BytesIO()
         np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), frontier=self.frontier)
@@ -210,7 +228,7 @@ class Groups:
         if not chunks:
             return
         head, self.frontier = _small(chunks)
-        self.reads = {tuple(key) for key in head["reads"]}
+        self.reads = {tuple(key): (there, said) for *key, there, said in head["reads"]}
         self.cells.load((n.removeprefix("cells/"), c) for n, c in chunks.items() if n.startswith("cells/"))
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import NO_TIME, TIME_FIRST_MS
+from processors.kernels.memory import merge, neighbours
 
 Ints = NDArray[np.int64]
 
@@ -63,6 +64,15 @@ def time_of(key: Ints) -> Ints:
     return (key & _TIME_MASK) + TIME_FIRST_MS - 1
 
 
+def doubled(key: Ints) -> NDArray[np.bool_]:
+    """Which of ascending keys come more than once."""
+    out = np.zeros(len(key), bool)
+    again = key[1:] == key[:-1]
+    out[1:] |= again
+    out[:-1] |= again
+    return out
+
+
 Run = dict[str, NDArray[Any]]
 """Columns by name; the first three are always there."""
 Places = tuple[NDArray[np.int32], Ints]
@@ -97,6 +107,9 @@ class Memory:
         self._gone: list[str] = []
         self.newest = np.full(series, NONE, np.int64)
         """The greatest key of every series."""
+        self.newest_value = np.zeros(series, np.int64)
+        self.newest_flags = np.zeros(series, np.uint8)
+        """Value and flags of that reading."""
 
     def __len__(self) -> int:
         return sum(map(len, self._runs))
@@ -107,7 +120,7 @@ class Memory:
             return
         run = {name: column for name, column in run.items() if name in ALWAYS or _matters(name, column)}
         self._append(run, *_times(run["key"]))
-        self._note(run["key"])
+        self._note(run)
         while len(self._runs) > 1 and self._alike(*self._runs[-2:]):
             last, before = self._runs.pop(), self._runs.pop()
             self._gone += [f"{held.name}.{n}" for held in (last, before) for n in range(held.pieces)]
@@ -123,10 +136,17 @@ class Memory:
         self._runs.append(held)
         self._next_name += 1
 
-    def _note(self, key: Ints) -> None:
-        series = series_of(key)
+    def _note(self, run: Run) -> None:
+        series = series_of(run["key"])
         ends = np.flatnonzero(np.append(series[1:] != series[:-1], True))
-        self.newest[series[ends]] = np.maximum(self.newest[series[ends]], key[ends])
+        ends = ends[run["key"][ends] > self.newest[series[ends]]]
+        self._remember(run, ends)
+
+    def _remember(self, run: Run, at: Ints) -> None:
+        """Notes the newest readings of series, which are these."""
+        series = series_of(run["key"][at])
+        self.newest[series], self.newest_value[series] = run["key"][at], run["value"][at]
+        self.newest_flags[series] = run["flags"][at]
 
     def find(self, keys: Ints) -> Places:
         """Where each key is."""
@@ -167,14 +187,19 @@ class Memory:
                     continue
                 held.run[field] = _blank(field, len(held))
             held.run[field][at] = fresh
+            key = held.run["key"][at]
+            self._remember(held.run, at[key == self.newest[series_of(key)]])
             held.changed.update((at // PIECE).tolist())
 
     def before(self, keys: Ints, skip: int = CONFLICT) -> Ints:
         """The nearest smaller key of the same series without any of the ``skip`` flags, or NONE."""
-        best, lowest = np.full(len(keys), NONE, np.int64), keys.min(initial=0) & _TIME_MASK
+        best = np.full(len(keys), NONE, np.int64)
+        if len(keys) == 0:
+            return best
+        lowest = int((keys & _TIME_MASK).min())
         for held in reversed(self._runs):
             if held.last > lowest or (best == NONE).any():
-                self._neighbour(held, keys, skip, best, step=-1)
+                neighbours(keys, held.run["key"], held.run["flags"], skip, -1, best)
                 lowest = int((best & _TIME_MASK).min(initial=0))
         return best
 
@@ -187,27 +212,13 @@ class Memory:
             lowest = int((wanted & _TIME_MASK).min())
             for held in self._runs:
                 if held.last > lowest:
-                    self._neighbour(held, wanted, skip, found, step=1)
+                    neighbours(wanted, held.run["key"], held.run["flags"], skip, 1, found)
             best[old] = found
         return best
 
     def edges(self, series: Ints) -> tuple[Ints, Ints]:
         """The first and the last key of each series that is not in conflict, NONE for an empty series."""
         return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | _TIME_MASK)
-
-    def _neighbour(self, held: _Held, keys: Ints, skip: int, best: Ints, step: int) -> None:
-        """Betters ``best`` by what one run has."""
-        known, flags = held.run["key"], held.run["flags"]
-        at = np.searchsorted(known, keys) - 1 if step < 0 else np.searchsorted(known, keys, "right")
-        inside = (at >= 0) & (at < len(known))
-        blocked = np.flatnonzero(inside & ((flags[np.where(inside, at, 0)] & skip) > 0))
-        for i in blocked.tolist():
-            at[i] = _walk(known, flags, int(at[i]), skip, step)
-        inside = (at >= 0) & (at < len(known))
-        found = np.where(inside, known[np.where(inside, at, 0)], NONE)
-        ok = inside & (series_of(found) == series_of(keys))
-        better = ok & ((best == NONE) | ((found > best) if step < 0 else (found < best)))
-        best[better] = found[better]
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
         """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""
@@ -255,7 +266,7 @@ class Memory:
         for held, pieces in sorted(runs.items()):
             run = _joined([pieces[piece] for piece in sorted(pieces)])
             self._runs.append(_Held(run, held, *_times(run["key"])))
-            self._note(run["key"])
+            self._note(run)
             self._next_name = max(self._next_name, held + 1)
 
 
@@ -280,12 +291,6 @@ def _times(key: Ints) -> tuple[int, int]:
     return int(times.min()), int(times.max())
 
 
-def _walk(known: Ints, flags: NDArray[np.uint8], at: int, skip: int, step: int) -> int:
-    while 0 <= at < len(known) and flags[at] & skip:
-        at += step
-    return at
-
-
 def _joined(runs: list[Run]) -> Run:
     """One after the other, with every column that any of them has."""
     names = [name for name in FIELDS if any(name in run for run in runs)]
@@ -296,6 +301,9 @@ def _joined(runs: list[Run]) -> Run:
 
 
 def _merge(*runs: Run) -> Run:
+    if len(runs) == 2 and runs[0].keys() == runs[1].keys() == set(ALWAYS):
+        one, other = ((run["key"], run["value"], run["flags"]) for run in runs)
+        return dict(zip(ALWAYS, merge(one, other), strict=True))
     joined = _joined(list(runs))
     if len(runs) == 1:
         return joined

@@ -7,16 +7,16 @@ Groups: portions become results.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from bus.frames import decode_readings, encode_table
 from bus.log import PORTIONS, READINGS, RESULTS, Entry, Record
 from metering.roster import Roster
-from metering.roster_share import GROUP, share_of
+from metering.roster_share import share_of
 from processors import state
 from processors.batch import LogRecord
 from processors.engine import Engine
@@ -28,14 +28,31 @@ FRAME_ROWS_MAX = 5000
 """Of a record of results: some 200 bytes a row before compression, below what Kafka takes by default."""
 
 
+PART_BYTES_MAX = 4 << 20
+"""Of what is said at once: what a storage takes in a moment, and a process holds beside its state."""
+STEP_READINGS = 60_000
+"""So many are stepped at once: their columns stay near the processor, four times as many do not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of what comes of records, by topic; ``last``: nothing else comes of them."""
+
+    topics: dict[str, list[Entry]]
+    last: bool
+
+
 class Operators(Protocol):
     """``consumer`` and ``topic``: under which name they work on what. Calls come from other threads."""
 
     consumer: str
     topic: str
 
-    def take(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
-        """Takes records of the topic in their order; what comes of them, by topic."""
+    def parts(self, records: Sequence[Record]) -> Iterator[Part]:
+        """Takes records of the topic in their order; what comes of them, in parts of some PART_BYTES_MAX.
+
+        All parts must be taken before anything else is asked.
+        """
 
     def dump(self) -> tuple[dict[str, bytes], list[str]]:
         """Chunks that changed since the last dump, by name, and names of chunks that are no more."""
@@ -55,27 +72,36 @@ class Plants:
 
     def __init__(self, roster: Roster, *, plants: Sequence[str] | None = None, partition: int = 0) -> None:
         self.engine = Engine(roster if plants is None else share_of(roster, plants))
-        self.rows = Rows(self.engine)
+        self.rows = Rows(self.engine, of_groups=plants is None)
+        """What a partition has of groups are only portions."""
         self._portioner = None if plants is None else Portioner(self.engine)
         self._partition = partition
 
-    def take(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
-        batch = [
-            LogRecord(record.offset, record.stamp_ms, decode_readings(record.value) if record.value else None)
-            for record in records
-        ]
+    def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         stamp_ms = records[-1].stamp_ms
         frames = _Frames(stamp_ms)
-        for step in self.engine.step(batch):
-            for name, rows in self.rows.emit(step):
-                frames.add(name, rows if self._portioner is None else _of_plants(name, rows))
-            if self._portioner is not None:
-                self._portioner.add(step)
-        out = {RESULTS: frames.entries()}
-        portions = None if self._portioner is None else self._portioner.take()
-        if portions is not None:
-            out[PORTIONS] = [Entry(str(self._partition), portions, stamp_ms)]
-        return out
+        stepped = self._stepped(records, frames)
+        del records  # whoever waits until the last part is said holds nothing of what it was made of
+        yield from stepped
+        portions = [] if self._portioner is None else self._portioner.take()
+        entries = [Entry(str(self._partition), frame, stamp_ms) for frame in portions]
+        for entry in entries[:-1]:
+            yield Part({RESULTS: frames.taken(), PORTIONS: [entry]}, last=False)
+        yield Part({RESULTS: frames.entries(), PORTIONS: entries[-1:]}, last=True)
+
+    def _stepped(self, records: Sequence[Record], frames: _Frames) -> Iterator[Part]:
+        for batch, closing in _stretches(records):
+            for step in self.engine.step(batch, closing=closing):
+                for name, rows in self.rows.emit(step, rest=step.closing):
+                    frames.add(name, rows)
+                    if frames.bytes >= PART_BYTES_MAX:
+                        yield Part({RESULTS: frames.taken()}, last=False)
+                if self._portioner is not None:
+                    self._portioner.add(step)
+
+    def take(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
+        """All that comes of records, at once."""
+        return together(self.parts(records))
 
     def dump(self) -> tuple[dict[str, bytes], list[str]]:
         return state.dump(self.engine)
@@ -96,12 +122,19 @@ class GroupsOfPlants:
     def __init__(self, roster: Roster, partition_of_plant: Sequence[int]) -> None:
         self.groups = Groups(roster, partition_of_plant)
 
-    def take(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
+    def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         frames = _Frames(records[-1].stamp_ms)
-        taken = [PortionRecord(r.offset, r.stamp_ms, int(r.key), decode(r.value)) for r in records]
-        for name, rows in self.groups.step(taken):
-            frames.add(name, rows)
-        return {RESULTS: frames.entries()}
+        for record in records:
+            portions = PortionRecord(record.offset, record.stamp_ms, int(record.key), decode(record.value))
+            for name, rows in self.groups.step([portions]):
+                frames.add(name, rows)
+                if frames.bytes >= PART_BYTES_MAX:
+                    yield Part({RESULTS: frames.taken()}, last=False)
+        yield Part({RESULTS: frames.entries()}, last=True)
+
+    def take(self, records: Sequence[Record]) -> dict[str, list[Entry]]:
+        """All that comes of records, at once."""
+        return together(self.parts(records))
 
     def dump(self) -> tuple[dict[str, bytes], list[str]]:
         return self.groups.dump()
@@ -113,12 +146,27 @@ class GroupsOfPlants:
         self.groups.load(chunks)
 
 
-def _of_plants(name: str, rows: pa.Table) -> pa.Table:
-    """Rows without those of groups: what a partition has of them are only portions."""
-    if name != "rollup":
-        return rows
-    scope = rows.column("scope")
-    return rows.filter(pc.invert(pc.starts_with(scope.cast(pa.utf8()), GROUP)))
+def together(parts: Iterable[Part]) -> dict[str, list[Entry]]:
+    """All parts as one: entries by topic, in their order."""
+    out: dict[str, list[Entry]] = {}
+    for part in parts:
+        for topic, entries in part.topics.items():
+            out.setdefault(topic, []).extend(entries)
+    return {topic: entries for topic, entries in out.items() if entries or topic == RESULTS}
+
+
+def _stretches(records: Sequence[Record]) -> Iterator[tuple[list[LogRecord], bool]]:
+    """Records decoded as they are stepped, and whether they are the last ones."""
+    batch: list[LogRecord] = []
+    readings = 0
+    for record in records:
+        decoded = decode_readings(record.value) if record.value else None
+        batch.append(LogRecord(record.offset, record.stamp_ms, decoded))
+        readings += 0 if decoded is None else len(decoded)
+        if readings >= STEP_READINGS and record is not records[-1]:
+            yield batch, False
+            batch, readings = [], 0
+    yield batch, True
 
 
 class _Frames:
@@ -129,6 +177,8 @@ class _Frames:
         self._parts: dict[str, list[pa.Table]] = {}
         self._rows: Counter[str] = Counter()
         self._entries: list[Entry] = []
+        self.bytes = 0
+        """Of what is encoded and not taken yet."""
 
     def add(self, name: str, rows: pa.Table) -> None:
         if len(rows) == 0:
@@ -138,11 +188,16 @@ class _Frames:
         if self._rows[name] >= FRAME_ROWS_MAX:
             self._encode(name)
 
+    def taken(self) -> list[Entry]:
+        """What is encoded so far, which is the caller's from now on."""
+        entries, self._entries, self.bytes = self._entries, [], 0
+        return entries
+
     def entries(self) -> list[Entry]:
         """All of them, tables in the order in which they came first."""
         for name in list(self._parts):
             self._encode(name)
-        return self._entries
+        return self.taken()
 
     def _encode(self, name: str) -> None:
         rows = _together(self._parts.pop(name))
@@ -150,6 +205,7 @@ class _Frames:
         for first in range(0, len(rows), FRAME_ROWS_MAX):
             frame = encode_table(name, rows.slice(first, FRAME_ROWS_MAX))
             self._entries.append(Entry(name, frame, self._stamp_ms))
+            self.bytes += len(frame)
 
 
 def _together(parts: list[pa.Table]) -> pa.Table:

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.civil import QUARTER_MS
-from metering.readings import TIME_FIRST_MS
-from processors.batch import Batch, SeriesIndex, distinct, grouped
+from processors.batch import Batch, SeriesIndex
 from processors.books import Books
 from processors.flows import spans_of
+from processors.kernels.memory import doubtful
+from processors.kernels.order import order
+from processors.kernels.survey import nearest
 from processors.lanes import Lanes
-from processors.memory import CONFLICT, NONE, TIME_BITS, key_of, series_of, time_of
-from processors.progress import NEVER, Survey
+from processors.memory import CONFLICT, NONE, doubled, key_of, series_of, time_of
+from processors.progress import Survey
 from processors.reads import Reads
 from processors.verdicts import Verdict, judge
 
@@ -77,9 +79,9 @@ class Passes:
         records = len(batch.stamp)
         late, begins = np.zeros(records, bool), np.zeros((self._lanes.count, records), np.int64)
         if len(batch):
-            behind, harmless = self._behind(batch, seen, survey)
+            behind, harmful = self._behind(batch, seen, survey)
             late[batch.record[behind]] = True
-            first = np.flatnonzero((behind & ~harmless) | self._makes_suspect(batch) | self._disputed(batch))
+            first = np.unique(np.concatenate([harmful, self._makes_suspect(batch), self._disputed(batch)]))
             lane, record = self._lanes.of_point[batch.point[first]], batch.record[first]
             begins[lane, record] = 1
             # what a late interval read changes of its neighbours is told apart from what comes next
@@ -88,29 +90,26 @@ class Passes:
             begins[:, 0] = 0
         return Plan(late, np.cumsum(begins, axis=1))
 
-    def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Bools, Bools]:
-        """Readings that reach behind what was seen or behind their point's patience, and which of them
-        change nothing that was reported.
-
-        An interval read reaches back to its start: it may share time with the one before.
+    def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Ints, Ints]:
+        """Readings that reach behind what was seen or behind their point's patience, and those of them
+        that may change something that was reported.
         """
-        reads, base = self._index.interval[batch.point], self._base_ms[batch.point]
-        waited = survey.waited_before(batch.point, batch.record)
-        known = np.where(seen.of_series != NEVER, seen.of_series, batch.time)
-        start = np.where(reads, batch.start, known) if reads.any() else known
-        frontier = np.maximum(np.where(reads, waited, seen.of_point), waited)
-        shared = reads & (batch.start < seen.of_series)
-        over = (batch.time <= seen.of_point) | shared
-        behind = over | (frontier >= _end(start, base))
-        harmless = np.zeros(len(batch), bool)
-        doubtful = np.flatnonzero(over & ~reads & self._index.single[batch.point])
-        if len(doubtful):
-            frontier = np.maximum(seen.of_point, waited)[doubtful]
-            harmless[doubtful] = self._harmless(batch, doubtful, frontier)
-        return behind, harmless
+        columns = (batch.point, batch.time, batch.start, batch.record, seen.of_series, seen.of_point)
+        rows, over = survey.behind(columns, self._base_ms, self._index.interval)
+        if len(rows) == 0:
+            return rows, rows
+        point = batch.point[rows]
+        some = np.flatnonzero(over & ~self._index.interval[point] & self._index.single[point])
+        doubtful = rows[some]
+        waited = survey.waited_before(batch.point[doubtful], batch.record[doubtful])
+        harmful = np.ones(len(rows), bool)
+        harmful[some] = ~self._harmless(batch, doubtful, np.maximum(seen.of_point[doubtful], waited))
+        return rows, rows[harmful]
 
     def _harmless(self, batch: Batch, at: Ints, frontier: Ints) -> Bools:
         """Late register readings into an open span, between neighbours whose difference was plain."""
+        if len(at) == 0:
+            return np.empty(0, bool)
         before, after, sure = self._neighbours(batch, at)
         out = np.zeros(len(at), bool)
         some = np.flatnonzero(sure & (before != NONE) & (after != NONE))
@@ -124,11 +123,11 @@ class Passes:
         """The keys next to each of these readings as of the records before its own, and whether that is sure:
         it is not where something of the series was said twice, or where many records are mixed.
         """
-        every, memory = key_of(batch.series, batch.time), self._books.memory
+        every, memory = batch.key, self._books.memory
         keys = every[at]
         before, after = memory.before(keys), memory.after(keys)
-        down, sure_down = _nearest(batch, at, -1)
-        up, sure_up = _nearest(batch, at, 1)
+        down, sure_down = nearest(batch.series, batch.record, at, -1, STEPS_MAX)
+        up, sure_up = nearest(batch.series, batch.record, at, 1, STEPS_MAX)
         before = np.maximum(before, np.where(down >= 0, every[down], NONE))
         later = np.where(up >= 0, every[up], NONE)
         after = np.where((after == NONE) | ((later != NONE) & (later < after)), later, after)
@@ -137,7 +136,7 @@ class Passes:
 
     def _values(self, batch: Batch, keys: Ints) -> Ints:
         """Register values of readings of the batch or in memory."""
-        every = key_of(batch.series, batch.time)
+        every = batch.key
         at = np.minimum(np.searchsorted(every, keys), len(every) - 1)
         fresh = every[at] == keys
         out = np.where(fresh, batch.value[at], 0)
@@ -145,27 +144,25 @@ class Passes:
         out[~fresh] = memory.get("value", memory.find(keys[~fresh]))
         return out
 
-    def _disputed(self, batch: Batch) -> Bools:
+    def _disputed(self, batch: Batch) -> Ints:
         """Readings of an identity that comes more than once, and those behind a reading in conflict: it does
         not count, so that their segments begin before it.
         """
-        key, memory = key_of(batch.series, batch.time), self._books.memory
-        twice = memory.find(key)[0] >= 0
-        again = key[1:] == key[:-1]
-        twice[1:] |= again
-        twice[:-1] |= again
-        newest = memory.newest[distinct(batch.series)]
-        newest = newest[newest != NONE]
-        disputed = newest[memory.get("flags", memory.find(newest)) & CONFLICT > 0]
-        series = np.concatenate([batch.series[twice], series_of(disputed)])
-        return np.isin(batch.series, series) if len(series) else twice
+        key, memory = batch.key, self._books.memory
+        twice = doubtful(key, memory.newest)
+        twice = twice[doubled(key[twice]) | (memory.find(key[twice])[0] >= 0)]
+        disputed = np.flatnonzero(memory.newest_flags & CONFLICT)
+        if len(twice) == 0 and len(disputed) == 0:
+            return twice
+        return np.flatnonzero(np.isin(batch.series, np.concatenate([batch.series[twice], disputed])))
 
-    def _makes_suspect(self, batch: Batch) -> Bools:
+    def _makes_suspect(self, batch: Batch) -> Ints:
         """Interval reads that let the zero before them, of an earlier record, look like a dropout."""
-        out = np.zeros(len(batch), bool)
+        if not self._reads.checked.any():
+            return np.empty(0, np.int64)
         mine = np.flatnonzero(self._reads.checked[batch.series])
         if len(mine) == 0:
-            return out
+            return mine
         series, value, record = batch.series[mine], batch.value[mine], batch.record[mine]
         follows = np.append(False, series[1:] == series[:-1])
         zero = follows & np.append(False, (value[:-1] == 0) & (record[:-1] != record[1:]))
@@ -174,27 +171,7 @@ class Passes:
         before = memory.before(key_of(series[heads], batch.time[mine[heads]]))
         there = before != NONE
         zero[heads[there]] = memory.get("value", memory.find(before[there])) == 0
-        out[mine] = zero & (value > 0)
-        return out
-
-
-def _nearest(batch: Batch, at: Ints, step: int) -> tuple[Ints, Bools]:
-    """The nearest reading of the same series of an earlier record (-1: none), in direction ``step``; sure?"""
-    series, record, last = batch.series, batch.record, len(batch) - 1
-
-    def inside(place: Ints) -> Bools:
-        within = np.clip(place, 0, last)
-        return np.asarray((within == place) & (series[within] == series[at]))
-
-    place = at.copy()
-    for _ in range(STEPS_MAX):
-        moving = inside(place) & (record[np.clip(place, 0, last)] >= record[at])
-        place += step * moving
-        if not moving.any():
-            break
-    there = inside(place)
-    sure = ~there | (record[np.clip(place, 0, last)] < record[at])
-    return np.where(there, place, -1), sure
+        return np.asarray(mine[zero & (value > 0)])
 
 
 def _end(time_ms: Ints, base: Ints) -> Ints:
@@ -207,30 +184,11 @@ def sorted_by_key(batch: Batch, newest: Ints, seen: Ints, index: SeriesIndex) ->
 
     ``batch``: by record; ``newest``: the newest time of each series before it, ``seen``: of each point.
     """
-    order = grouped(batch.series, len(index))
-    of_series = _seen_before(batch.series[order], batch.record[order], batch.time[order], newest)
+    by_key, of_series = order(batch.series, batch.time, batch.record, newest)
     of_point = of_series
-    if not index.single[batch.point].all():
-        by_point = grouped(batch.point, len(index.single))
-        point, record, time = batch.point[by_point], batch.record[by_point], batch.time[by_point]
+    if not index.only_single:
+        by_point, found = order(batch.point, batch.time, batch.record, seen)
         of_point = np.empty(len(batch), np.int64)
-        of_point[by_point] = _seen_before(point, record, time, seen)
-        of_point = of_point[order]
-    by_time = np.argsort(key_of(batch.series, batch.time)[order], kind="stable")
-    return batch.take(order[by_time]), Seen(of_series, of_point).take(by_time)
-
-
-def _seen_before(series: Ints, record: Ints, time: Ints, newest: Ints) -> Ints:
-    """The newest time of the same series in earlier records (rows sorted by series and record)."""
-    n = len(series)
-    if n == 0:
-        return series
-    new_series = np.append(True, series[1:] != series[:-1])
-    new_record = new_series | np.append(True, record[1:] != record[:-1])
-    known = newest[series]
-    shift = np.cumsum(new_series) << TIME_BITS  # keeps series apart in one running maximum
-    highest = np.maximum.accumulate(np.maximum(time, known) - TIME_FIRST_MS + shift) - shift + TIME_FIRST_MS
-    previous = np.where(new_series, known, np.append(NEVER, highest[:-1]))
-    if new_record.all():
-        return previous
-    return np.asarray(previous[np.maximum.accumulate(np.where(new_record, np.arange(n), 0))])
+        of_point[by_point] = found
+        of_point = of_point[by_key]
+    return batch.take(by_key), Seen(of_series, of_point)

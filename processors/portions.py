@@ -9,6 +9,7 @@ twice does no harm.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +21,15 @@ from metering.roster_share import GROUP
 from processors.cells import Grouping
 from processors.engine import Engine, Step
 from processors.progress import NEVER
+from processors.shapes import standing
 from processors.spans import CLASSES, GRID
 
 Ints = NDArray[np.int64]
 
 FORMAT = b"portions/1"
 CELL, READ, FRONTIER = range(3)
+FRAME_ROWS_MAX = 20_000
+"""Some 14 bytes a row, and up to 100 where nothing repeats."""
 LONG_READ_MS = 20 * HOUR_MS
 """No calendar window is shorter: shorter reads fit into every one."""
 SUMS = ("amount", "known", "measured", "held", "suspect", "revision")
@@ -40,7 +44,7 @@ class Portions:
     """Rows of one length. ``step``: numbers the passes of a batch; ``account`` into ``names``.
 
     A CELL has its class and span and all it holds now; a READ of the partition's point ``measured`` begins at
-    ``span``, ends at ``amount`` and is there or not by ``known`` (1, -1; 0: as before); a FRONTIER stands at
+    ``span``, ends at ``amount`` and is there or not by ``known`` (1, -1); a FRONTIER stands at
     ``span``, full quarters of an hour.
     """
 
@@ -90,12 +94,19 @@ class Portioner:
         self._frontiers(step)
         self._steps += 1
 
-    def take(self) -> bytes | None:
-        """A frame of all that was noted since the last time; None when there is nothing."""
+    def take(self) -> list[bytes]:
+        """Frames of all that was noted since the last time."""
         parts, self._parts, self._steps = self._parts, [], 0
         if not parts:
-            return None
+            return []
         columns = {name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS}
+        edges = [0, *_cuts(columns["step"]), len(columns["step"])]
+        return [
+            self._frame({name: values[low:high] for name, values in columns.items()})
+            for low, high in pairwise(edges)
+        ]
+
+    def _frame(self, columns: dict[str, Ints]) -> bytes:
         account = columns.pop("account").astype(np.int32)
         words = pa.array([_SEPARATOR.join(name) for name in self._names])
         arrays = [pa.DictionaryArray.from_arrays(pa.array(account), words), *map(pa.array, columns.values())]
@@ -121,8 +132,8 @@ class Portioner:
         reads = reads.take(reads.end - reads.start > LONG_READ_MS)
         if len(reads) == 0:
             return
-        groups = Grouping(reads.point, reads.start, reads.end)  # one may be taken back and said again
-        point, start, end = groups.keys
+        point, start, end = Grouping(reads.point, reads.start, reads.end).keys
+        there = standing(self._engine.reads, point, start, end)
         row, account, _ = self._engine.accounts.memberships(point)
         mine = self._group[account]
         row, account = row[mine], account[mine]
@@ -132,7 +143,7 @@ class Portioner:
                 account,
                 span=start[row],
                 amount=end[row],
-                known=np.sign(groups.sum(reads.sign))[row],
+                known=np.where(there, 1, -1)[row],
                 measured=point[row],
                 reported=np.full(len(row), step.log_time),
             )
@@ -144,6 +155,22 @@ class Portioner:
         if len(moved):
             self._told[moved] = full[moved]
             self._note(FRONTIER, moved, span=full[moved], reported=np.full(len(moved), step.log_time))
+
+
+def _cuts(step: Ints) -> list[int]:
+    """Where frames of many rows end: between passes, or where a pass alone is too long for one.
+
+    Of a pass, cells come before frontiers: nothing is said to be final of which a part is still to come.
+    """
+    cuts: list[int] = []
+    first = before = 0
+    for end in (*(np.flatnonzero(np.diff(step)) + 1).tolist(), len(step)):
+        if end - first > FRAME_ROWS_MAX and before > first:
+            cuts.append(first := before)
+        while end - first > FRAME_ROWS_MAX:
+            cuts.append(first := first + FRAME_ROWS_MAX)
+        before = end
+    return cuts
 
 
 def decode(frame: bytes) -> Portions:

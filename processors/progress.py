@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
 from metering.roster import GAUGE, Roster
-from processors.batch import Batch, grouped
+from processors.batch import Batch
+from processors.kernels import survey as loops
 from processors.memory import TIME_BITS, key_of
 
 Ints = NDArray[np.int64]
 
-NEVER = -(2**62)
+NEVER = loops.NEVER
 SECOND_MS = 1000
 """A plant's horizon is looked up as of the last full second of log time, so that one step per
 second is all that must be kept."""
@@ -52,6 +52,12 @@ class Survey:
     _group: Ints
     _keys: Ints
     _records: Ints
+
+    def behind(
+        self, columns: tuple[Ints, Ints, Ints, Ints, Ints, Ints], base_ms: Ints, interval: NDArray[np.bool_]
+    ) -> tuple[Ints, NDArray[np.bool_]]:
+        """Rows that reach behind what was seen or waited for (processors.kernels.survey)."""
+        return loops.behind(columns, self._patience, self._group, base_ms, interval)
 
     def waited_before(self, point: Ints, record: Ints) -> Ints:
         """Up to where patience of each point was used up before a record."""
@@ -115,31 +121,23 @@ class Progress:
         log_time = np.maximum.accumulate(np.maximum(batch.stamp, self.log_time))
         patience = np.empty((len(self.waits), len(log_time) + 1), np.int64)
         patience[:, 0] = self.waited
-        horizons = self._horizons(batch, log_time)
+        keys, records, highest = loops.survey(
+            batch.point, batch.time, batch.record, self.plant, len(self.history), len(log_time)
+        )
+        horizons = [self._horizon(plant, newest, log_time) for plant, newest in enumerate(highest)]
         for row, (plant, wait_ms) in enumerate(self.waits):
             patience[row, 1:] = self._used_up(wait_ms, log_time, horizons[plant])
         np.maximum.accumulate(patience, axis=1, out=patience)
-        order = grouped(batch.point, len(self.seen))
-        keys = np.maximum.accumulate(key_of(batch.point[order], batch.time[order]))
-        return Survey(log_time, horizons, patience, self.group, keys, batch.record[order])
+        return Survey(log_time, horizons, patience, self.group, keys, records)
 
-    def _horizons(self, batch: Batch, log_time: Ints) -> list[Horizon]:
-        """Of each plant, its history and the batch together."""
-        plants = self.plant[batch.point]
-        order = grouped(plants, len(self.history))
-        edges = np.searchsorted(plants[order], np.arange(len(self.history) + 1))
-        record, time = batch.record[order], batch.time[order]
-        cuts = [slice(*pair) for pair in pairwise(edges.tolist())]
-        return [self._horizon(plant, record[cut], time[cut], log_time) for plant, cut in enumerate(cuts)]
-
-    def _horizon(self, plant: int, record: Ints, time: Ints, log_time: Ints) -> Horizon:
+    def _horizon(self, plant: int, newest: Ints, log_time: Ints) -> Horizon:
+        """Its history and the batch together; ``newest``: of each record its newest time, or NEVER."""
         times, horizon = self.history[plant]
         spoke = np.full(len(log_time), self.spoke[plant], np.int64)
+        record = np.flatnonzero(newest != NEVER)
         if len(record):
-            starts = np.flatnonzero(np.append(True, record[1:] != record[:-1]))
-            record, time = record[starts], np.maximum.reduceat(time, starts)
             times = np.concatenate([times, log_time[record]])
-            horizon = np.maximum.accumulate(np.concatenate([horizon, time]))
+            horizon = np.maximum.accumulate(np.concatenate([horizon, newest[record]]))
             at = np.searchsorted(record, np.arange(len(log_time)), "right") - 1
             spoke = np.where(at >= 0, log_time[record[np.maximum(at, 0)]], spoke)
         return Horizon(times, horizon, spoke)

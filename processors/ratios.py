@@ -14,7 +14,7 @@ from metering.policy import Factor
 from metering.roster import Intensity, Roster
 from metering.units import MICRO, UNITS
 from processors.accounts import Account, Accounts
-from processors.batch import scale
+from processors.scaling import scale
 
 Ints = NDArray[np.int64]
 

@@ -27,6 +27,8 @@ from processors.spans import CLASSES, NAMES, Spans
 
 Ints = NDArray[np.int64]
 
+_NAMES = Vocabulary(NAMES)
+
 
 @dataclass
 class Sums:
@@ -63,7 +65,7 @@ class RollupRows:
     def table(
         self, account: Ints, cls: Ints, span: Ints, sums: Sums, frontier: Ints, position: int | Ints
     ) -> pa.Table:
-        """A row for each span; ``frontier``: up to where each account is final.
+        """A row for each span; ``frontier``: of each row, up to where its account is final.
 
         kgce and kgCO2e are by the coefficient in force at a span's start, and empty where there is none.
         """
@@ -73,7 +75,7 @@ class RollupRows:
         share = np.divide(sums.measured, expected, out=np.zeros(len(span)), where=expected > 0)
         columns: Columns = {name: words(texts, account) for name, texts in self._words.items()}
         columns |= {
-            "span": words(NAMES, cls),
+            "span": words(_NAMES, cls),
             "start": times(start),
             "end": times(end),
             "amount": amounts(sums.amount, unknown),
@@ -84,5 +86,5 @@ class RollupRows:
             values, missing = factors.convert(account, start, sums.amount)
             columns[name] = amounts(values, missing | unknown)
         gone = unknown & (sums.held == 0)
-        columns |= story(gone | (end <= frontier[account]), sums.revision, sums.cause, sums.reported)
+        columns |= story(gone | (end <= frontier), sums.revision, sums.cause, sums.reported)
         return table(ROLLUP, columns, position, gone)

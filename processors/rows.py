@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from metering.roster import Roster
+from metering.roster_share import GROUP
 from metering.tables import INTENSITY, INTERVAL
 from metering.units import CANONICAL
 from processors.changes import Touched
@@ -23,6 +25,7 @@ from processors.columns import (
     Columns,
     Ints,
     Vocabulary,
+    Waiting,
     amounts,
     chosen,
     numbers,
@@ -35,6 +38,7 @@ from processors.columns import (
 )
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
 from processors.spans import CLASSES, GRID
@@ -44,10 +48,20 @@ ROWS_MAX = 5000
 """Rows of one table: their frame stays below a megabyte, and what makes them below some more."""
 
 
-class Rows:
-    """Makes the tables of a step; ``emit`` is the only thing others call."""
+_WINDOWS, _REASONS = Vocabulary(WINDOWS), Vocabulary(REASONS)
+EXPONENT_MIN, EXPONENT_MAX = -6, 3
+"""Of units as powers of ten of the canonical one, with which rows are said in the unit of the site file."""
+_CELL = ("amount", "known", "measured", "held", "rounded", "readings", "revision", "cause", "reported")
+_SUMS = tuple(field.name for field in fields(Sums))
 
-    def __init__(self, engine: Engine) -> None:
+
+class Rows:
+    """Makes the tables of steps; ``emit`` is the only thing others call.
+
+    ``of_groups``: whether roll-ups of groups are said, too.
+    """
+
+    def __init__(self, engine: Engine, *, of_groups: bool = True) -> None:
         self.engine = engine
         self.roster: Roster = engine.roster
         self._lanes = engine.lanes
@@ -58,7 +72,8 @@ class Rows:
         self._point_ids = [p.id for p in points]
         self._measures = [p.measures for p in points]
         exponents = [p.unit.decimal_exponent for p in points]
-        self._exponents = np.array([e if e is not None and -6 <= e <= 3 else 0 for e in exponents], np.int64)
+        exponents = [e if e is not None and EXPONENT_MIN <= e <= EXPONENT_MAX else 0 for e in exponents]
+        self._exponents = np.array(exponents, np.int64)
         canonical = [CANONICAL[p.unit.dimension] for p in points]
         self._units = [
             p.unit.name if p.unit.decimal_exponent == e else c
@@ -72,21 +87,35 @@ class Rows:
             "point_unit": Vocabulary(self._units),
         }
         self._rollup = RollupRows(engine.spans)
+        every = engine.windows.ratios
+        self._ratio_words = _ratio_words(every, self.roster.policy.id)
+        self._targets = np.array([np.nan if ratio.target is None else ratio.target for ratio in every])
+        denominators = np.array([ratio.denominator.index for ratio in every], np.int64)
+        self._lane_of_ratio = self._lanes.of_account[denominators]
+        scopes = [account.scope for account in engine.accounts.all]
+        self._wanted = np.array([of_groups or not scope.startswith(GROUP) for scope in scopes], bool)
+        self._made = {"interval": self._intervals, "rollup": self._rollups, "intensity": self._intensity}
+        self._waiting = {name: Waiting() for name in self._made}
 
     @property
     def unbalanced(self) -> int:
         """Installations whose ledger does not balance: 0, or something is lost."""
         return len(self._small.unbalanced)
 
-    def emit(self, step: Step) -> Iterator[tuple[str, pa.Table]]:
-        """(table name, rows) of everything a step says anew, at most ROWS_MAX rows in a table."""
+    def emit(self, step: Step, *, rest: bool = True) -> Iterator[tuple[str, pa.Table]]:
+        """(table name, rows) of everything a step says anew, at most ROWS_MAX rows in a table.
+
+        Without the ``rest``, tables that are not full wait for the steps to come.
+        """
         for base in step.cells.base.slices(ROWS_MAX):
-            yield "interval", self._intervals(base, step)
-        for derived in step.cells.derived.take(step.cells.derived.series % CLASSES != GRID).slices(ROWS_MAX):
-            yield "rollup", self._rollups(derived, step)
+            yield from self._note("interval", self._base_columns(base, step), rest=False)
+        for derived in self._said(step).slices(ROWS_MAX):
+            yield from self._note("rollup", self._derived_columns(derived, step), rest=False)
         for windows in step.windows:
-            for first in range(0, len(windows), ROWS_MAX):
-                yield "intensity", self._intensity(windows.take(slice(first, first + ROWS_MAX)), step)
+            yield from self._note("intensity", self._window_columns(windows, step), rest=False)
+        if rest:
+            for name in self._waiting:
+                yield from self._note(name, None, rest=True)
         few: list[tuple[str, pa.Table | None]] = [
             ("interval", self._reads(step)),
             ("verdict", self._small.verdicts(step)),
@@ -99,38 +128,66 @@ class Rows:
             if rows is not None:
                 yield from ((name, rows.slice(first, ROWS_MAX)) for first in range(0, len(rows), ROWS_MAX))
 
+    def _note(
+        self, name: str, columns: dict[str, Any] | None, *, rest: bool
+    ) -> Iterator[tuple[str, pa.Table]]:
+        waiting = self._waiting[name]
+        if columns is not None:
+            waiting.note(columns)
+        for rows in waiting.tables(ROWS_MAX, rest=rest):
+            yield name, self._made[name](rows)
+
+    # -- what a step says, as it stands now -------------------------------------------------------
+
+    def _base_columns(self, rows: Touched, step: Step) -> dict[str, Any]:
+        cells, point = self.engine.spans.base, rows.series
+        return {name: cells[name][rows.index] for name in _CELL} | {
+            "point": point,
+            "span": rows.span,
+            "frontier": step.frontier[point],
+            "position": step.positions[self._lanes.of_point[point]],
+        }
+
+    def _said(self, step: Step) -> Touched:
+        derived = step.cells.derived
+        return derived.take((derived.series % CLASSES != GRID) & self._wanted[derived.series // CLASSES])
+
+    def _derived_columns(self, rows: Touched, step: Step) -> dict[str, Any]:
+        cells, account = self.engine.spans.derived, rows.series // CLASSES
+        return {name: cells[name][rows.index] for name in _SUMS} | {
+            "account": account,
+            "cls": rows.series % CLASSES,
+            "span": rows.span,
+            "frontier": self.engine.accounts.frontier(step.frontier)[account],
+            "position": step.positions[self._lanes.of_account[account]],
+        }
+
+    def _window_columns(self, rows: WindowRows, step: Step) -> dict[str, Any]:
+        columns = {field.name: getattr(rows, field.name) for field in fields(WindowRows)}
+        return columns | {"position": step.positions[self._lane_of_ratio[rows.ratio]]}
+
     # -- intervals --------------------------------------------------------------------------------
 
-    def _intervals(self, rows: Touched, step: Step) -> pa.Table:
-        cells, spans = self.engine.spans.base, self.engine.spans
-        point, span, index = rows.series, rows.span, rows.index
-        length = spans.base_ms[point]
-        known, measured = cells["known"][index].astype(np.int64), cells["measured"][index].astype(np.int64)
-        held = cells["held"][index] > 0
-        codes = quality(known, measured, length, np.zeros(len(index), np.int64))
-        flags = (cells["rounded"][index] > 0) + 2 * held
-        end = (span + 1) * length
-        columns = self._point_columns(point, cells["amount"][index], known == 0)
+    def _intervals(self, rows: dict[str, Any]) -> pa.Table:
+        point, known, measured = rows["point"], rows["known"], rows["measured"]
+        length, held = self.engine.spans.base_ms[point], rows["held"] > 0
+        end = (rows["span"] + 1) * length
+        columns = self._point_columns(point, rows["amount"], known == 0)
         columns |= {
             "start": times(end - length),
             "end": times(end),
-            "quality": words(QUALITIES, codes),
-            "flags": words(FLAGS, flags),
+            "quality": words(QUALITIES, quality(known, measured, length, 0)),
+            "flags": words(FLAGS, (rows["rounded"] > 0) + 2 * held),
             "measured_share": numbers(measured / length),
         }
-        gone = (known == 0) & ~held & (cells["readings"][index] == 0)
-        final = gone | (end <= step.frontier[point])
-        columns |= story(final, cells["revision"][index], cells["cause"][index], cells["reported"][index])
-        return table(INTERVAL, columns, step.positions[self._lanes.of_point[point]], gone)
+        gone = (known == 0) & ~held & (rows["readings"] == 0)
+        columns |= story(
+            gone | (end <= rows["frontier"]), *(rows[name] for name in ("revision", "cause", "reported"))
+        )
+        return table(INTERVAL, columns, rows["position"], gone)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
-        exponent = self._exponents[point]
-        decimals = [
-            amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in np.unique(exponent).tolist()
-        ]
-        together = decimals[0] if decimals else amounts(amount, unknown)
-        for e, column in zip(np.unique(exponent).tolist()[1:], decimals[1:], strict=True):
-            together = chosen(exponent == e, column, together)
+        together = self._amounts(self._exponents[point], amount, unknown)
         return {
             "plant": words(self._vocabularies["plant"], self._point_plant[point]),
             "point": words(self._vocabularies["point"], point),
@@ -138,6 +195,20 @@ class Rows:
             "amount": together,
             "unit": words(self._vocabularies["point_unit"], point),
         }
+
+    def _amounts(self, exponent: Ints, amount: Ints, unknown: Bools) -> Any:
+        """Amounts in the units of their points."""
+        different = np.flatnonzero(np.bincount(exponent - EXPONENT_MIN)) + EXPONENT_MIN
+        if len(different) <= 1:
+            return amounts(amount, unknown, int(different[0]) if len(different) else 0)
+        highest = int(np.abs(amount).max(initial=0))
+        if highest * 10 ** int(EXPONENT_MAX - different[0]) < 2**63:
+            return amounts(amount * 10 ** (different[-1] - exponent), unknown, int(different[-1]))
+        decimals = [amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in different]
+        together = decimals[0]
+        for e, column in zip(different[1:], decimals[1:], strict=True):
+            together = chosen(exponent == e, column, together)
+        return together
 
     def _reads(self, step: Step) -> pa.Table | None:
         reads = self.engine.reads
@@ -175,40 +246,42 @@ class Rows:
 
     # -- roll-ups ---------------------------------------------------------------------------------
 
-    def _rollups(self, rows: Touched, step: Step) -> pa.Table:
-        cells, accounts = self.engine.spans.derived, self.engine.accounts
-        account, cls = rows.series // CLASSES, rows.series % CLASSES
-        sums = Sums(**{field.name: cells[field.name][rows.index] for field in fields(Sums)})
-        frontier, positions = (
-            accounts.frontier(step.frontier),
-            step.positions[self._lanes.of_account[account]],
+    def _rollups(self, rows: dict[str, Any]) -> pa.Table:
+        sums = Sums(**{name: rows[name] for name in _SUMS})
+        return self._rollup.table(
+            rows["account"], rows["cls"], rows["span"], sums, rows["frontier"], rows["position"]
         )
-        return self._rollup.table(account, cls, rows.span, sums, frontier, positions)
 
     # -- intensity --------------------------------------------------------------------------------
 
-    def _intensity(self, rows: WindowRows, step: Step) -> pa.Table:
-        ratios, which = self.engine.windows.ratios, rows.ratio
-        specs = [ratio.spec for ratio in ratios]
-        units = [f"{spec.unit}/{per(spec.per_amount, spec.per_unit)}" for spec in specs]
-        target = np.array([np.nan if ratio.target is None else ratio.target for ratio in ratios])[which]
-        columns: Columns = {
-            "scope": words([spec.scope for spec in specs], which),
-            "id": words([spec.id for spec in specs], which),
-            "product": words([spec.product for spec in specs], which),
-            "window": words(WINDOWS, rows.window),
+    def _intensity(self, columns: dict[str, Any]) -> pa.Table:
+        position = columns.pop("position")
+        rows = WindowRows(**columns)
+        which = rows.ratio
+        said: Columns = {name: words(texts, which) for name, texts in self._ratio_words.items()}
+        said |= {
+            "window": words(_WINDOWS, rows.window),
             "start": times(rows.start),
             "end": times(rows.end),
             "numerator": amounts(rows.numerator, ~rows.numerator_known),
             "denominator": amounts(rows.denominator, ~rows.denominator_known),
             "value": numbers(rows.value),
-            "unit": words(units, which),
-            "target": numbers(target),
-            "covers": words([ratio.covers for ratio in ratios], which),
-            "reason": words(REASONS, rows.reason),
+            "target": numbers(self._targets[which]),
+            "reason": words(_REASONS, rows.reason),
             "measured_share": numbers(rows.share),
-            "policy": words([self.roster.policy.id], np.zeros(len(rows), np.int64)),
         }
-        columns |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
-        lane = np.array([self._lanes.of_account[ratio.denominator.index] for ratio in ratios])[which]
-        return table(INTENSITY, columns, step.positions[lane], rows.gone)
+        said |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
+        return table(INTENSITY, said, position, rows.gone)
+
+
+def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:
+    """What is the same in all rows of a ratio."""
+    specs = [ratio.spec for ratio in ratios]
+    return {
+        "scope": Vocabulary([spec.scope for spec in specs]),
+        "id": Vocabulary([spec.id for spec in specs]),
+        "product": Vocabulary([spec.product for spec in specs]),
+        "unit": Vocabulary([f"{spec.unit}/{per(spec.per_amount, spec.per_unit)}" for spec in specs]),
+        "covers": Vocabulary([ratio.covers for ratio in ratios]),
+        "policy": Vocabulary([policy for _ in ratios]),
+    }

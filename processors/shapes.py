@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metering.roster import INTERVAL, Roster
 from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, OVERLAP, time_of
+from processors.memory import CONFLICT, ESTIMATED, OVERLAP, key_of, time_of
 from processors.reads import Reads
 from processors.spans import GRID_READ_MAX_MS
 
@@ -76,3 +76,19 @@ def longer(reads: Flows, members: Iterable[int], length_ms: int) -> list[tuple[i
     """From when to when changed reads of these points lie that are longer than a window."""
     mine = np.isin(reads.point, list(members)) & (reads.end - reads.start > length_ms)
     return sorted(set(zip(reads.start[mine].tolist(), reads.end[mine].tolist(), strict=True)))
+
+
+def standing(reads: Reads, point: Ints, start: Ints, end: Ints) -> NDArray[np.bool_]:
+    """Which of these are interval reads of their points now; one in conflict is not: its start is open."""
+    order = np.argsort(reads.points, kind="stable")
+    low, high = (np.searchsorted(reads.points[order], point, side) for side in ("left", "right"))
+    row = np.repeat(np.arange(len(point)), high - low)
+    ordinal = np.arange(len(row)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
+    key = key_of(order[low[row] + ordinal], end[row])
+    runs, places = reads.memory.find(key)
+    row, found = row[runs >= 0], (runs[runs >= 0], places[runs >= 0])
+    get = reads.memory.get
+    same = (get("start", found) == start[row]) & (get("flags", found) & CONFLICT == 0)
+    out = np.zeros(len(point), bool)
+    out[row[same]] = True
+    return out

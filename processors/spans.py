@@ -18,7 +18,9 @@ from metering.readings import TIME_FIRST_MS
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.changes import Changes, Deltas, Pass, Touched, Touches, concatenated, joined
-from processors.flows import Flows, cut, spans_of
+from processors.flows import Flows, cut
+from processors.kernels.shares import Owners, deal
+from processors.spans_base import BaseDeltas, BaseSpans
 
 Ints = NDArray[np.int64]
 
@@ -31,17 +33,6 @@ _LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
 """Milliseconds that are known, measured, held, suspect; ``rounded`` counts flows."""
-BASE_FIELDS = {
-    "amount": np.int64,
-    "known": np.int32,
-    "measured": np.int32,
-    "held": np.int32,
-    "rounded": np.int16,
-    "readings": np.int32,
-    "revision": np.int32,
-    "cause": np.uint8,
-    "reported": np.int64,
-}
 DERIVED_FIELDS = {**dict.fromkeys(_SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
 DERIVED_BLOCK_SPANS = 16
 """Most classes of spans are long ones: of years and months few come to be."""
@@ -54,106 +45,92 @@ class Spans:
         self.accounts = accounts
         points = accounts.roster.points
         self.base_ms = np.array([max(p.base_ms, 0) for p in points], np.int64)
-        self.base = Cells(BASE_FIELDS)
+        self._base = BaseSpans(self.base_ms)
+        self.base = self._base.cells
         self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS)
         self.grid_ms = np.array([grid_ms(points[p] for p in a.members) for a in accounts.all], np.int64)
         self.gridded = np.zeros(len(accounts.all), bool)
-        self._open_base: list[Touched] = []
-        self._open_derived: list[Touched] = []
+        self._open: list[Touched] = []
         """What passes of this batch changed of what is open."""
 
     def apply(self, flows: Flows, touched: Touches, step: Pass) -> Changes:
         """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known."""
-        registers = self.base_ms[flows.point] > 0
-        every = registers.all()
-        base = self._base_deltas(flows if every else flows.take(registers), step)
-        reads = flows.take(~registers)
-        fresh = self._touch(touched, step)
-        changed = self._add(self.base, base, step)
-        base_rows = self._with_flips(self.base, [changed, fresh, *self._open_base], self._base_flips(step))
-        derived = [self._add(self.derived, part, step) for part in self._derived_deltas(base, reads, step)]
-        flips = self._derived_flips(step)
-        derived_rows = self._with_flips(self.derived, [*derived, *self._open_derived], flips)
-        self._stamp_base(base_rows, step)
-        self._stamp_derived(derived_rows, step)
-        base_rows, self._open_base = self._said(base_rows, self._base_final(base_rows, step), step)
-        final = self._derived_final(derived_rows, step)
-        derived_rows, self._open_derived = self._said(derived_rows, final, step)
+        base_rows, base = self._base.apply(flows, touched, step)
+        reads = flows.take(self.base_ms[flows.point] == 0)
+        derived = [self._add(part, step) for part in self._derived_deltas(base, reads, step)]
+        rows = [part.take(part.series % CLASSES != GRID) for part in derived]
         grids = [part.take(part.series % CLASSES == GRID) for part in derived]
+        derived_rows = self._said([*rows, *self._open], step)
         return Changes(base_rows, derived_rows, joined(grids), reads)
 
-    def _said(self, rows: Touched, final: NDArray[np.bool_], step: Pass) -> tuple[Touched, list[Touched]]:
-        """What a pass says, and what waits for the end of the batch: what is open then says it all."""
-        return (rows, []) if step.closing else (rows.take(final), [rows.take(~final)])
-
-    def _base_final(self, rows: Touched, step: Pass) -> NDArray[np.bool_]:
-        return np.asarray((rows.span + 1) * self.base_ms[rows.series] <= step.after[rows.series])
-
-    def _derived_final(self, rows: Touched, step: Pass) -> NDArray[np.bool_]:
+    def _said(self, parts: list[Touched], step: Pass) -> Touched:
+        """What a pass says; what is open waits for the end of the batch and then says it all."""
+        before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
+        rows = self._with_flips(parts, self._derived_flips(before, after))
+        end = self.edges(rows.series, rows.span)[1]
+        self._stamp(rows, end, before, after, step)
+        self._open = []
         if step.closing:
-            return np.ones(len(rows.span), bool)
-        frontier = self.accounts.frontier(step.after)
-        return np.asarray(self.edges(rows.series, rows.span)[1] <= frontier[rows.series // CLASSES])
+            return rows
+        final = end <= after[rows.series // CLASSES]
+        self._open = [rows.take(~final)]
+        return rows.take(final)
 
     # -- what flows change ------------------------------------------------------------------------
 
-    def _base_deltas(self, flows: Flows, step: Pass) -> Deltas:
-        base = self.base_ms[flows.point]
-        first, last = spans_of(flows.start, base), spans_of(flows.end - 1, base)
-        pieces = cut(flows, first, last, lambda f, s: s * base[f])
-        flow, length = pieces.flow, pieces.end - pieces.start
-        sign = flows.sign[flow]
-        groups = Grouping(flows.point[flow], pieces.span)
-        booked = flows.booked[flow]
-        sums = {
-            "amount": groups.sum(sign * pieces.amount),
-            "known": groups.sum(sign * length * booked),
-            "measured": groups.sum(sign * length * flows.measured[flow]),
-            "held": groups.sum(sign * length * (1 - booked)),
-            "rounded": groups.sum(sign * flows.rounded[flow]),
-        }
-        sums["suspect"] = np.zeros(len(groups), np.int64)
-        reported = groups.max(step.survey.log_time[flows.record[flow]])
-        point, span = groups.keys
-        differs = np.zeros(len(groups), bool)
-        for value in sums.values():
-            differs |= value != 0
-        final = (span + 1) * self.base_ms[point] <= step.before[point]
-        sums["revision"] = (differs & final).astype(np.int64)
-        said = differs | ~final  # an open span is said anew whenever a segment over it is another one
-        return Deltas(point[said], span[said], {n: v[said] for n, v in sums.items()}, reported[said])
-
-    def _derived_deltas(self, base: Deltas, reads: Flows, step: Pass) -> list[Deltas]:
+    def _derived_deltas(self, base: BaseDeltas, reads: Flows, step: Pass) -> list[Deltas]:
         """Changes of accounts, of all classes of spans: through base spans, and through interval reads."""
         out = []
-        if len(base.span):
+        if len(base):
             out.append(concatenated(self._derive(base)))
         if len(reads):
             out += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
         return out
 
-    def _derive(self, base: Deltas) -> list[Deltas]:
+    def _derive(self, base: BaseDeltas) -> list[Deltas]:
         """Base spans' changes as changes of the accounts that their points belong to.
 
         Every span of a class is made of whole ones of the class below: many become few before they are
         dealt out.
         """
-        start = base.span * self.base_ms[base.series]
-        out = [self._grid_deltas(base, start)]
-        point, sums, reported = base.series, base.sums, base.reported
-        for cls in range(QUARTER, CLASSES):
-            zones = self.accounts.zone_of_point[point]
-            few = Grouping(point, self._index(zones, start, cls, zones))
-            sums = {name: few.sum(values) for name, values in sums.items()}
-            point, start, reported = few.keys[0], few.min(start), few.max(reported)
-            out.append(self._to_accounts(point, start, sums, reported, cls))
-        return out
+        start, accounts = base.start[None], len(self.accounts.all)
+        out = [_dealt(deal(base.point, start, base.sums, self._grids), GRID, accounts)]
+        few = deal(base.point, start, base.sums, self._quarters)
+        point, quarter = few["owner"], few["span"]
+        if len(self.accounts.zones) == 1:
+            different, which = np.unique(quarter, return_inverse=True)
+            zones = np.zeros(len(different), np.int64)
+            instants = different * QUARTER_MS
+            spans = [self._index(zones, instants, cls, zones) for cls in range(QUARTER, CLASSES)]
+            return [
+                *out,
+                _dealt(deal(point, np.array(spans)[:, which], few, self._members), QUARTER, accounts),
+            ]
+        out.append(_dealt(deal(point, quarter[None], few, self._members), QUARTER, accounts))
+        sums = {name: few[name] for name in _SUMS if name != "suspect"}
+        sums["suspect"] = np.zeros(len(point), np.int64)
+        start = quarter * QUARTER_MS
+        return out + [
+            self._to_accounts(point, start, sums, few["reported"], cls) for cls in range(HOUR, CLASSES)
+        ]
 
-    def _grid_deltas(self, base: Deltas, start: Ints) -> Deltas:
-        """The same on the grid on which windows roll, for those accounts that do."""
-        mine = np.flatnonzero(self._rolling[base.series])
-        sums = {name: values[mine] for name, values in base.sums.items()}
-        return self._to_accounts(base.series[mine], start[mine], sums, base.reported[mine], GRID)
+    @cached_property
+    def _members(self) -> Owners:
+        """Whose every point is; spans are given as such."""
+        return self.accounts.owners(np.ones(len(self.accounts.all), bool), np.ones_like(self.grid_ms))
+
+    @cached_property
+    def _grids(self) -> Owners:
+        """The accounts that roll, on the grid on which they do."""
+        return self.accounts.owners(self.gridded, self.grid_ms)
+
+    @cached_property
+    def _quarters(self) -> Owners:
+        """Every point by itself, in quarters of an hour."""
+        points = np.arange(len(self.base_ms))
+        return Owners(
+            np.arange(len(points) + 1), points, np.ones_like(points), np.full_like(points, QUARTER_MS)
+        )
 
     def _to_accounts(
         self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
@@ -257,83 +234,61 @@ class Spans:
 
     # -- adding -----------------------------------------------------------------------------------
 
-    def _touch(self, touches: Touches, step: Pass) -> Touched:
-        groups = Grouping(touches.point, spans_of(touches.time_ms, self.base_ms[touches.point]))
-        index = self.base.at(*groups.keys)
-        fresh = self.base["readings"][index] == 0
-        self.base["readings"][index] += groups.count().astype(np.int32)
-        reported = self.base["reported"]
-        first = groups.min(step.survey.log_time[touches.record])
-        reported[index[fresh]] = np.maximum(reported[index[fresh]], first[fresh])
-        point, span = groups.keys
-        return Touched(point[fresh], span[fresh], index[fresh])
-
-    def _add(self, cells: Cells, deltas: Deltas, step: Pass) -> Touched:
+    def _add(self, deltas: Deltas, step: Pass) -> Touched:
+        cells = self.derived
         index = cells.at(deltas.series, deltas.span)
         for name, values in deltas.sums.items():
             if values.any():
-                column = cells[name]
-                column[index] += values.astype(column.dtype)
+                cells[name][index] += values
         reported = cells["reported"]
         reported[index] = np.maximum(reported[index], deltas.reported)
         revised = np.flatnonzero(deltas.sums["revision"])
-        series = deltas.series[revised]
-        of_point = cells is self.base
-        lane = step.lanes.of_point[series] if of_point else step.lanes.of_account[series // CLASSES]
+        lane = step.lanes.of_account[deltas.series[revised] // CLASSES]
         cells["cause"][index[revised]] = step.causes[step.first[lane]]
         return Touched(deltas.series, deltas.span, index)
 
-    def _with_flips(self, cells: Cells, parts: list[Touched], flips: Touched) -> Touched:
+    def _with_flips(self, parts: list[Touched], flips: Touched) -> Touched:
         every = joined([*parts, flips])
         groups = Grouping(every.series, every.span)
         series, span = groups.keys
-        return Touched(series, span, cells.find(series, span))
+        return Touched(series, span, groups.first(every.index))
 
     # -- finality ---------------------------------------------------------------------------------
 
-    def _base_flips(self, step: Pass) -> Touched:
-        moved = np.flatnonzero((step.after > step.before) & (self.base_ms > 0))
-        base = self.base_ms[moved]
-        first, last = self.base.extents(moved)
-        low = np.maximum(step.before[moved] // base, first)
-        high = np.minimum(step.after[moved] // base - 1, last)
-        return _existing(self.base, moved, low, high)
-
-    def _derived_flips(self, step: Pass) -> Touched:
-        before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
+    def _derived_flips(self, before: Ints, after: Ints) -> Touched:
+        """What became final; windows on the grid find out themselves."""
         moved = np.flatnonzero(after > before)
-        quarters = np.maximum(before[moved], TIME_FIRST_MS) // QUARTER_MS != after[moved] // QUARTER_MS
+        began = np.maximum(before[moved], TIME_FIRST_MS)
+        quarters = began // QUARTER_MS != after[moved] // QUARTER_MS
+        moved, began = moved[quarters], began[quarters]  # nothing ends within a quarter of an hour
         every = []
-        for cls in range(CLASSES):
-            mine = moved if cls == GRID else moved[quarters]  # nothing else ends within a quarter of an hour
-            series, began = mine * CLASSES + cls, np.maximum(before[mine], TIME_FIRST_MS)
+        for cls in range(QUARTER, CLASSES) if len(moved) else ():
+            series = moved * CLASSES + cls
             first, last = self.derived.extents(series)
-            low = np.maximum(self.span_of(mine, began, cls), first)
-            high = np.minimum(self.span_of(mine, after[mine], cls) - 1, last)
+            low = np.maximum(self.span_of(moved, began, cls), first)
+            high = np.minimum(self.span_of(moved, after[moved], cls) - 1, last)
             every.append(_existing(self.derived, series, low, high))
         return joined(every)
 
-    def _stamp_base(self, rows: Touched, step: Pass) -> None:
-        end = (rows.span + 1) * self.base_ms[rows.series]
-        now = (end > step.before[rows.series]) & (end <= step.after[rows.series])
-        point = rows.series[now]
-        reported = self.base["reported"]
-        index = rows.index[now]
-        reported[index] = np.maximum(reported[index], step.reached(point, end[now]))
-
-    def _stamp_derived(self, rows: Touched, step: Pass) -> None:
+    def _stamp(self, rows: Touched, end: Ints, before: Ints, after: Ints, step: Pass) -> None:
+        """What became final was said when it did."""
         account = rows.series // CLASSES
-        end = self.edges(rows.series, rows.span)[1]
-        before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
-        said = rows.series % CLASSES != GRID  # windows find out themselves when they were final
-        now = np.flatnonzero((end > before[account]) & (end <= after[account]) & said)
+        now = (end > before[account]) & (end <= after[account])
         row, point = self.accounts.pairs_of(account[now])
         ends = end[now][row]
         waiting = step.before[point] < ends
-        latest = np.zeros(len(now), np.int64)
+        latest = np.zeros(int(now.sum()), np.int64)
         np.maximum.at(latest, row[waiting], step.reached(point[waiting], ends[waiting]))
         reported, index = self.derived["reported"], rows.index[now]
         reported[index] = np.maximum(reported[index], latest)
+
+
+def _dealt(few: dict[str, Ints], cls: int, accounts: int) -> Deltas:
+    """Shares of accounts, those of the following classes behind those of the first one."""
+    sums = {name: few[name] for name in _SUMS if name != "suspect"}
+    sums["suspect"] = np.zeros(len(few["span"]), np.int64)
+    series = few["owner"] % accounts * CLASSES + few["owner"] // accounts + cls
+    return Deltas(series, few["span"], sums, few["reported"])
 
 
 def _counts(revised: Ints, cls: int) -> NDArray[np.bool_]:

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.roster import Multiplier
-from processors.batch import SeriesIndex, scale
+from processors.batch import SeriesIndex
+from processors.kernels.chain import Facts
+from processors.scaling import scale
 
 Ints = NDArray[np.int64]
 
@@ -52,6 +54,14 @@ class Ratings:
         pairs = zip(self.numerator.tolist(), self.denominator.tolist(), strict=True)
         self._fractions = sorted({(n, d) for n, d in pairs if d != 1})
         self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
+        self.facts = self._facts(np.array(index.point, np.int64))
+
+    def _facts(self, point: Ints) -> Facts:
+        """The same for the compiled loop, which works out what is plain."""
+        whole = np.array([s not in self.changes for s in range(len(point))], bool) & (self.denominator == 1)
+        limited = self.limit_per_hour != NO_LIMIT
+        per_ms = self.limit_per_hour * MARGIN / HOUR_MS / (self.numerator / self.denominator)
+        return Facts(self.numerator, 2 * self.expect_ms, point, 2 * self.step, whole, limited, per_ms)
 
     def multiplied(self, series: Ints, value: Ints) -> Ints:
         """Register values after the (first) multiplier, rounded half to even where it is no integer."""

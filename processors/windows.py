@@ -38,6 +38,8 @@ Ints = NDArray[np.int64]
 
 APART_SPANS = 10_000
 """Windows further apart are worked out by themselves: what lies between takes neither time nor room."""
+STRETCH_SPANS = 2_000
+"""Shorter stretches are looked through span by span, longer ones by what exists in them."""
 FinalOf = Callable[[Ints], NDArray[np.bool_]]
 """Which spans are final."""
 
@@ -149,6 +151,11 @@ class Windows:
 
     def _known(self, ratio: Ratio, cls: int, first: int, last: int) -> Ints:
         """Spans first..last of a class in which anything is known of any of a ratio's accounts, ascending."""
+        if last - first < STRETCH_SPANS:
+            there = np.zeros(max(last - first + 1, 0), bool)
+            for account in accounts_of(ratio) if len(there) else ():
+                there |= self.spans.derived.run(account * CLASSES + cls, first, last) >= 0
+            return first + np.flatnonzero(there)
         series = np.sort(np.array(accounts_of(ratio)) * CLASSES + cls)
         first_block, last_block = self.spans.derived.extents(series)
         low, high = np.maximum(first, first_block), np.minimum(last, last_block)

@@ -4,19 +4,24 @@ The commit, in this order:
 
 1. read records of the operators' topic from the offset on;
 2. step the operators over them;
-3. commit: append the results and move the consumer's position ``done``, all or nothing;
-4. now and then, save what changed of the state together with the offset it stands at.
+3. append what comes of them in parts, where it is more than one (operators.PART_BYTES_MAX): few
+   readings can have millions of rows, which no storage takes in one transaction;
+4. commit: append the last part and move the consumer's position ``done``, all or nothing;
+5. now and then, save what changed of the state together with the offset it stands at.
 
-A kill between any two of them loses nothing and says nothing twice: what came between the saved state
-and ``done`` is stepped again, and its results, which are on the log already, are dropped. Whoever has
-lost the partition to somebody else is told so by the commit, and stops.
+A kill between any two of them loses nothing: what came between the saved state and ``done`` is stepped
+again, and its results, which are on the log already, are dropped. Nothing is said twice, except parts
+before the last one, when the kill comes among them: ``done`` is still before all of them, so that they
+are said again, the same revisions with the same figures. Of these a store keeps one, and its history
+gets none more, since positions and revisions of what was reported ascend together. Whoever has lost the
+partition to somebody else is told so by the commit, and stops.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -24,16 +29,17 @@ from typing import ParamSpec, TypeVar
 
 import structlog
 
-from bus.log import Entry, Log, Record
+from bus.log import Log, Record
 from metering.errors import Unavailable
-from processors.operators import Operators
+from processors.operators import Operators, Part
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
-BATCH_BYTES_MAX = 1 << 20
+BATCH_BYTES_MAX = 4 << 20
+"""Behind a backlog. What is open is said once a batch; the operators step through it piece by piece."""
 BATCH_RECORDS_MAX = 500
 SAVE_EVERY_S = 30.0
 RETRY_S = 0.5
@@ -52,9 +58,14 @@ async def _apart(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class Worker:
-    """One partition's processor. ``run`` until ``stop``; plain attributes for metrics."""
+    """One partition's processor. ``run`` until ``stop``; plain attributes for metrics.
 
-    def __init__(self, log: Log, operators: Operators, *, partition: int = 0) -> None:
+    ``saving``: workers that share it save one after the other, as a state that is saved is in memory twice.
+    """
+
+    def __init__(
+        self, log: Log, operators: Operators, *, partition: int = 0, saving: asyncio.Lock | None = None
+    ) -> None:
         self._log = log
         self._operators = operators
         self._topic, self._consumer = operators.topic, operators.consumer
@@ -72,6 +83,7 @@ class Worker:
         """Whether the operators have taken records whose results are not on the log yet."""
         self._saved_offset = 0
         self._saved_s = time.monotonic()
+        self._saving = saving or asyncio.Lock()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
@@ -131,10 +143,9 @@ class Worker:
                 bytes_max=BATCH_BYTES_MAX,
             )
             self.end = await self._log.end(self._topic, self._partition)
-            if records:
-                await self._work(records)
-            else:
-                await self._idle()
+            doing = self._work(records) if records else self._idle()
+            del records  # or it would hold them until their results are said
+            await doing
             if self.error:
                 _log.info("results are written again")
                 self.error = ""
@@ -147,9 +158,10 @@ class Worker:
             records = [record for record in records if record.offset < self._done]
         self.waiting_stamp_ms = records[0].stamp_ms
         self._ahead, started_s = True, time.monotonic()
-        topics = await _apart(self._operators.take, records)
         offset = records[-1].offset + 1
-        if not said and not await self._committed(topics, offset):
+        parts = self._operators.parts(records)
+        del records
+        if not await self._told(parts, offset, said=said):
             return
         self.offset = offset
         self._ahead = False
@@ -159,18 +171,27 @@ class Worker:
         if time.monotonic() - self._saved_s > SAVE_EVERY_S:
             await self._save()
 
-    async def _committed(self, topics: dict[str, list[Entry]], offset: int) -> bool:
-        """Says the results, however long that takes; false when it was stopped before."""
+    async def _told(self, parts: Iterator[Part], offset: int, *, said: bool) -> bool:
+        """Takes all parts, and says them where they were not ``said``; false when it was stopped before."""
+        while (part := await _apart(next, parts, None)) is not None:
+            if not said and not await self._committed(part, offset):
+                return False
+        return True
+
+    async def _committed(self, part: Part, offset: int) -> bool:
+        """Says results, however long that takes; false when it was stopped before."""
         while True:
             try:
-                await self._log.commit(self._consumer, offset, topics, self._partition)
-                break
+                if part.last:
+                    await self._log.commit(self._consumer, offset, part.topics, self._partition)
+                    self._done = offset
+                else:
+                    await self._log.commit_part(self._consumer, part.topics, self._partition)
+                return True
             except Unavailable as error:  # the operators have moved on: only the writing is repeated
                 await self._pause(error)
             if self._stopping.is_set():
                 return False
-        self._done = offset
-        return True
 
     async def _rest(self, worked_s: float) -> None:
         """With nothing waiting, lets readings gather: a trickle costs a quarter of a core at most."""
@@ -195,6 +216,10 @@ class Worker:
         self._saved_s = time.monotonic()
         if self.offset == self._saved_offset:
             return
+        async with self._saving:
+            await self._save_changes()
+
+    async def _save_changes(self) -> None:
         chunks, dropped = await _apart(self._operators.dump)
         while True:
             try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,15 +16,18 @@ from metering.roster_share import GROUP, share_of
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.tables import POSITION, TABLES
+from processors import portions
 from processors.batch import LogRecord
 from processors.engine import Engine
 from processors.groups import Groups, PortionRecord
 from processors.portions import Portioner, decode
 from processors.rows import Rows
-from tests.processors.histories import DAY_MS, examples, histories, logs
+from tests.processors.histories import DAY_MS, HOUR_MS, examples, histories, logs
 from tests.processors.log_driver import (
     Arrival,
+    Key,
     Reading,
+    Row,
     Store,
     _plain,
     as_records,
@@ -57,6 +63,8 @@ class Partitioned:
         self.portioners = [Portioner(engine) for engine in self.engines]
         self.groups = Groups(roster, range(len(self.plants)))
         self.tables: Store = {}
+        self.reported: list[tuple[str, Key, Row | None]] = []
+        """Every row of a group that is not open, None where it is gone, in the order they were said."""
         self.chunks: dict[str, bytes] = {}
         self._offset = 0
 
@@ -66,8 +74,7 @@ class Partitioned:
             self.portioners[partition].add(step)
             for name, table in self.rows[partition].emit(step):
                 self._take(name, [r for r in _plain(table).to_pylist() if not _of_group(r)])
-        frame = self.portioners[partition].take()
-        if frame is not None:
+        for frame in self.portioners[partition].take():
             self._offset += 1
             portion = PortionRecord(self._offset, record.stamp_ms, partition, decode(frame))
             for name, table in self.groups.step([portion]):
@@ -93,6 +100,8 @@ class Partitioned:
         for row in rows:
             position = row.pop(POSITION)
             key = tuple(row[column] for column in TABLES[name].key)
+            if _of_group(row) and row["state"] != "open":
+                self.reported.append((name, key, row if position >= 0 else None))
             if position < 0:
                 self.tables.setdefault(name, {}).pop(key, None)
             else:
@@ -145,8 +154,67 @@ def test_groups_become_final_as_on_one_partition(data: st.DataObject) -> None:
         assert still_open == [key for key, row in one.tables.get(name, {}).items() if row["state"] == "open"]
 
 
-def test_a_partition_that_is_worked_out_anew_is_not_added_twice(tmp_path: Path) -> None:
-    """Value added over three days is none of one of them, until that day's own read takes its place."""
+@given(st.data())
+@examples(0.3)
+def test_a_partition_that_is_worked_out_anew_restates_nothing(data: st.DataObject) -> None:
+    """What it once said comes again, older than what is there: groups report nothing but what they did.
+
+    Somewhere in the log all patience is used up; what comes behind it is late.
+    """
+    history = data.draw(histories())
+    newest_ms = max(reading.time_ms for reading in history.readings)
+    log = data.draw(logs(history.readings))
+    log.insert(data.draw(st.integers(1, len(log))), Arrival(newest_ms + 800 * DAY_MS))
+    log = _one_after_the_other(log)
+    several = partitioned(history.roster, log, [False])
+    before = {name: dict(rows) for name, rows in several.tables.items()}
+    partition = data.draw(st.sampled_from(range(len(several.plants))))
+    several.reported.clear()
+    several.anew(partition, _log_of(log, several.plants[partition]))
+    assert [said for said in several.reported if before[said[0]].get(said[1]) != said[2]] == []
+
+
+def test_a_long_read_that_was_corrected_is_not_there_again(tmp_path: Path) -> None:
+    """Nor any day empty again in which it lay, when its partition is worked out anew."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    roster = compile_roster(load_site(tmp_path / "site.yaml"))
+    end_ms, last_ms = BEGIN_MS + 3 * DAY_MS, BEGIN_MS + 900 * DAY_MS
+    long = Reading("a", "v", end_ms, "30", start_ms=BEGIN_MS)
+    log = [
+        Arrival(NOON_MS, (Reading("a", "e", end_ms, "5", start_ms=end_ms - DAY_MS),)),
+        Arrival(NOON_MS + 1, (long,)),
+        Arrival(last_ms),
+        Arrival(last_ms + 1, (replace(long, value="9", start_ms=end_ms - DAY_MS, revision=1),)),
+    ]
+    several = partitioned(roster, log, [False])
+    before = several.tables["intensity"].copy()
+    several.reported.clear()
+    several.anew(0, as_records(log))
+    windows = [(key, row) for name, key, row in several.reported if name == "intensity"]
+    assert [row["reason"] for row in before.values()] == [""]
+    assert windows == list(before.items()) * len(windows)
+
+
+def _one_after_the_other(log: list[Arrival]) -> list[Arrival]:
+    """The same, each at a log time of its own."""
+    stamps = accumulate((record.stamp_ms for record in log), lambda before, stamp: max(before + 1, stamp))
+    return [replace(record, stamp_ms=stamp) for record, stamp in zip(log, stamps, strict=True)]
+
+
+def _log_of(log: list[Arrival], plant: str) -> list[LogRecord]:
+    """A plant's records, and the ticks."""
+    return [r for r in as_records(log) if r.readings is None or r.readings.plant == plant]
+
+
+@pytest.mark.parametrize("rows_max", [1, 20_000])
+def test_a_partition_that_is_worked_out_anew_is_not_added_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_max: int
+) -> None:
+    """Value added over three days is none of one of them, until that day's own read takes its place.
+
+    However many rows a frame of portions has.
+    """
+    monkeypatch.setattr(portions, "FRAME_ROWS_MAX", rows_max)
     (tmp_path / "site.yaml").write_text(SITE)
     roster = compile_roster(load_site(tmp_path / "site.yaml"))
     log = [
@@ -162,6 +230,27 @@ def test_a_partition_that_is_worked_out_anew_is_not_added_twice(tmp_path: Path) 
     several.anew(0, [first, second])
     several.anew(0, [first, second, third])
     one = run(roster, log, cut=lambda: 1)
+    wanted, found = (of_the_set(tables, SAID) for tables in (one.tables, several.tables))
+    assert differences(wanted, found) == []
+    assert [row["reason"] for row in found["intensity"].values()] == [""]
+
+
+def _value_added(end_ms: int, start_ms: int, value: str) -> Arrival:
+    return Arrival(NOON_MS, (Reading("a", "v", end_ms, value, start_ms=start_ms),))
+
+
+def test_a_long_read_in_conflict_leaves_the_days_of_a_group_known(tmp_path: Path) -> None:
+    """Nobody knows where it began: what other reads say of the same days holds, as on one partition."""
+    (tmp_path / "site.yaml").write_text(SITE)
+    roster = compile_roster(load_site(tmp_path / "site.yaml"))
+    day_ms, noon_ms = BEGIN_MS + 2 * DAY_MS, BEGIN_MS + 2 * DAY_MS + DAY_MS // 2
+    log = [
+        Arrival(NOON_MS, (Reading("a", "e", day_ms + DAY_MS, "5", start_ms=day_ms),)),
+        _value_added(day_ms + DAY_MS, day_ms, "9"),
+        _value_added(noon_ms, noon_ms - HOUR_MS, "3"),
+        _value_added(noon_ms, noon_ms - 3 * DAY_MS, "2"),
+    ]
+    one, several = run(roster, log, cut=lambda: 1), partitioned(roster, log, [False])
     wanted, found = (of_the_set(tables, SAID) for tables in (one.tables, several.tables))
     assert differences(wanted, found) == []
     assert [row["reason"] for row in found["intensity"].values()] == [""]

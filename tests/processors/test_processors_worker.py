@@ -16,6 +16,7 @@ from metering.errors import NotOwner, Unavailable
 from metering.roster import Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
+from processors import operators
 from processors.operators import FRAME_ROWS_MAX, Plants
 from processors.worker import Worker
 from tests.processors.log_driver import Reading, as_readings
@@ -149,3 +150,81 @@ def test_many_rows_become_several_records(roster: Roster) -> None:
         assert len({row["end"] for row in await said(log)}) == 7 * 1440 + 1
 
     run(test())
+
+
+class PartedLog(MemoryLog):
+    """A log that counts what it is told, and stands still when it has taken so many parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[int] = []
+        """How far results were done when each part came."""
+        self.parts_max = 1000
+
+    async def commit_part(
+        self, consumer: str, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        """Takes it, unless it stands still."""
+        if len(self.parts) == self.parts_max:
+            await asyncio.sleep(3600)
+        self.parts.append((await self.load(consumer, partition)).done)
+        await super().commit_part(consumer, topics, partition)
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of one record of results."""
+    monkeypatch.setattr(operators, "PART_BYTES_MAX", 1)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_more_rows_than_one_commit_takes_are_said_in_parts(roster: Roster) -> None:
+    """A gap of a week: every row once, and done is moved by the last part only."""
+
+    async def test() -> None:
+        log = PartedLog()
+        await log.append({READINGS: minutes(0, 7 * 1440)})
+        await worked(Worker(log, Plants(roster)), log)
+        ends = [row["end"] for row in await said(log)]
+        assert log.parts == [0, 0]
+        assert len(ends) == len(set(ends)) == 7 * 1440 + 1
+        assert (await log.load(Plants.consumer)).done == 2
+
+    run(test())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_worker_killed_between_two_parts_says_the_same_again(roster: Roster) -> None:
+    """What was said before the kill comes again as it was, also with more behind it; nothing is missing."""
+
+    async def test() -> None:
+        log, plain = PartedLog(), MemoryLog()
+        await log.append({READINGS: minutes(0, 7 * 1440)})
+        log.parts_max = 1
+        task = asyncio.create_task(Worker(log, Plants(roster)).run())
+        while not log.parts:  # noqa: ASYNC110 a plain list
+            await asyncio.sleep(0.005)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        before, log.parts_max = await said(log), 1000
+        for one, which in ((log, (3,)), (plain, (0, 7 * 1440, 3))):
+            await one.append({READINGS: minutes(*which)})
+            worker = Worker(one, Plants(roster))
+            assert await worker.start()
+            await worked(worker, one)
+        again = (await said(log))[len(before) :]
+        assert len(before) == FRAME_ROWS_MAX
+        assert _latest(again) == _latest(before + again) == _latest(await said(plain))
+        stories = [{_figures(row) for row in rows if row["state"] != "open"} for rows in (before, again)]
+        assert stories[0] <= stories[1]
+
+    run(test())
+
+
+def _latest(rows: list[dict[str, Any]]) -> dict[Any, tuple[Any, ...]]:
+    return {row["start"]: _figures(row) for row in rows}
+
+
+def _figures(row: dict[str, Any]) -> tuple[Any, ...]:
+    """A row without its position, which says how the log was cut into batches."""
+    return tuple(value for name, value in row.items() if name != "position")

@@ -1,0 +1,109 @@
+"""Base spans: what points with registers used in each of their shortest spans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.cells import Cells
+from processors.changes import Pass, Touched, Touches
+from processors.flows import Flows
+from processors.kernels.pieces import MADE, SAID, Clock, Pieces, Stretches, pieces, settle
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+BASE_FIELDS = {
+    "amount": np.int64,
+    "known": np.int32,
+    "measured": np.int32,
+    "held": np.int32,
+    "rounded": np.int16,
+    "readings": np.int32,
+    "revision": np.int32,
+    "cause": np.uint8,
+    "reported": np.int64,
+}
+_SUMS = ("amount", "known", "measured", "held", "rounded", "revision", "reported")
+_FLIPS_MAX = 1 << 16
+"""More spans than these are looked for among those that exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseDeltas:
+    """What changes in base spans that start at ``start``: a row each, by point and span."""
+
+    point: Ints
+    start: Ints
+    sums: dict[str, Ints]
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+
+class BaseSpans:
+    """``base_ms``: of each point, 0 where it has none (its spans are then the intervals it reads)."""
+
+    def __init__(self, base_ms: Ints) -> None:
+        self.base_ms = base_ms
+        self.cells = Cells(BASE_FIELDS)
+        self._open: Touched | None = None
+        """What passes of this batch changed of what is open."""
+
+    def apply(self, flows: Flows, touches: Touches, step: Pass) -> tuple[Touched, BaseDeltas]:
+        """Adds flows; what a pass says, and what it changes.
+
+        ``touches``: new register readings, whose span exists even if nothing is known of it.
+        """
+        wanted = [self._flips(step)]
+        if self._open is not None:
+            wanted.append(Stretches(self._open.series, self._open.span, self._open.span))
+        clock = Clock(self.base_ms, step.before, step.survey.log_time)
+        rows = pieces(flows, touches, wanted, clock)
+        point, span, kinds = rows["point"], rows["span"], rows["kinds"]
+        index = self.cells.place(point, span, kinds & MADE > 0)
+        causes = step.causes[step.first[step.lanes.of_point]]
+        keep = settle(rows, index, causes, self.cells.columns, self.cells.dirty)
+        said = Touched(point, span, index) if keep.all() else Touched(point[keep], span[keep], index[keep])
+        end = (said.span + 1) * self.base_ms[said.series]
+        self._stamp(said, end, step)
+        return self._said(said, end, step), self._deltas(rows)
+
+    def _deltas(self, rows: Pieces) -> BaseDeltas:
+        said = rows["kinds"] & SAID > 0
+        at: slice | Bools = slice(None) if said.all() else said
+        point = rows["point"][at]
+        start = rows["span"][at] * self.base_ms[point]
+        return BaseDeltas(point, start, {name: rows[name][at] for name in _SUMS})
+
+    def _said(self, rows: Touched, end: Ints, step: Pass) -> Touched:
+        """What a pass says; what is open waits for the end of the batch and then says it all."""
+        self._open = None
+        if step.closing:
+            return rows
+        final = end <= step.after[rows.series]
+        self._open = rows.take(~final)
+        return rows.take(final)
+
+    def _flips(self, step: Pass) -> Stretches:
+        """The spans that a pass makes final, as far as there may be any."""
+        moved = np.flatnonzero((step.after > step.before) & (self.base_ms > 0))
+        base = self.base_ms[moved]
+        first, last = self.cells.extents(moved)
+        low = np.maximum(step.before[moved] // base, first)
+        high = np.minimum(step.after[moved] // base - 1, last)
+        some = low <= high
+        moved, low, high = moved[some], low[some], high[some]
+        if (high - low + 1).sum() > _FLIPS_MAX:
+            moved, low, _ = self.cells.between(moved, low, high)
+            high = low
+        return Stretches(moved, low, high)
+
+    def _stamp(self, rows: Touched, end: Ints, step: Pass) -> None:
+        """What became final was said when it did."""
+        now = (end > step.before[rows.series]) & (end <= step.after[rows.series])
+        point, index = rows.series[now], rows.index[now]
+        reported = self.cells["reported"]
+        reported[index] = np.maximum(reported[index], step.reached(point, end[now]))
