@@ -6,25 +6,20 @@ import asyncio
 import os
 import resource
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from bus.frames import decode_table, encode_table
 from bus.log import REJECTED, RESULTS, Entry
 from bus.log_memory import MemoryLog
 from metering.errors import MeterflowError, NotOwner, Unavailable
-from metering.query import Query
-from metering.tables import POSITION
 from sinks import influx_sink, influx_writer, waits
-from sinks.influx_client import InfluxClient, InfluxSettings
+from sinks.influx_client import InfluxSettings
 from sinks.influx_sink import InfluxSink
-from sinks.store_influx import InfluxResults
 from tests.real.influxd import Influx, InfluxServer
-from tests.sinks.influx_histories import FIRST_MS, MINUTE_MS, Row, table_of
 from tests.sinks.influx_moody import Moody, Says
+from tests.sinks.influx_running import amounts, caught_up, put, row, running, until
 
 LONG = bool(os.environ.get("METERFLOW_LONG"))
 
@@ -33,51 +28,6 @@ LONG = bool(os.environ.get("METERFLOW_LONG"))
 def settings(influxdb: Influx) -> InfluxSettings:
     """A bucket of the test's own."""
     return InfluxSettings(influxdb.url, influxdb.org, influxdb.bucket(), influxdb.token)
-
-
-@asynccontextmanager
-async def running(sink: InfluxSink) -> AsyncIterator[None]:
-    task = asyncio.create_task(sink.run())
-    try:
-        yield
-        await asyncio.wait_for(sink.stop(), 15)
-        await task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await sink.close()
-
-
-async def put(log: MemoryLog, rows: list[Row], table: str = "interval", stamp_ms: int = FIRST_MS) -> None:
-    topic = REJECTED if table == "rejected" else RESULTS
-    await log.append({topic: [Entry(table, encode_table(*table_of(table, rows)), stamp_ms)]})
-
-
-async def caught_up(sink: InfluxSink, patience_s: float = 30) -> None:
-    await asyncio.wait_for(sink.caught_up(), patience_s)
-
-
-async def until(true: Callable[[], bool], patience_s: float = 10) -> float:
-    """Waits until it is true; how long that took."""
-    begun = time.monotonic()
-    while not true():
-        assert time.monotonic() - begun < patience_s
-        await asyncio.sleep(0.02)
-    return time.monotonic() - begun
-
-
-def row(minute: int, amount: float | None = 1, point: str = "main", **more: Any) -> Row:
-    end = FIRST_MS + minute * MINUTE_MS
-    known = {} if amount is None else {"amount": amount}
-    story = {"state": "final", "revision": 0, "reported": end, POSITION: minute}
-    return {"plant": "p", "point": point, "start": end - MINUTE_MS, "end": end} | known | story | more
-
-
-def amounts(settings: InfluxSettings, *, history: bool = False) -> list[Any]:
-    results = InfluxResults(settings)
-    found = results.rows(Query("interval", history=history))
-    results.close()
-    return [None if each["amount"] is None else float(each["amount"]) for each in found]
 
 
 def test_a_field_that_becomes_unknown_does_not_stay_as_it_was(settings: InfluxSettings) -> None:
@@ -139,111 +89,6 @@ def test_a_sink_goes_on_where_the_log_says(settings: InfluxSettings) -> None:
         return counts
 
     assert asyncio.run(play()) == [2, 2, 2]
-
-
-POISON = (
-    "store_wrong_type",
-    "store_not_writable",
-    "store_too_old",
-    "store_not_writable",
-    "store_not_parsed",
-)
-"""Why the rows of ``poison`` are refused, by turns."""
-
-
-def poison(minute: int, i: int) -> Row:
-    """Of another type, beyond all bounds of time, older than the retention, not writable, too long a name."""
-    kinds: list[Row] = [
-        {"point": "taken"},
-        {"end": 2**45, "start": 2**45 - 1},
-        {"end": FIRST_MS - 10**11, "start": 0},
-        {"plant": "p\\"},
-        {"point": "x" * 70_000},
-    ]
-    return row(minute) | kinds[i % len(kinds)]
-
-
-def test_one_poison_line_in_each_batch_and_all_others_are_stored(influxdb: Influx) -> None:
-    """T12: exactly those are in ``rejected``, with reason and line; all others are stored with their values.
-
-    One good row of each batch has a NaN, which line protocol does not know: it is stored as unknown.
-    """
-    age_s = int(time.time() - FIRST_MS / 1000) + 86_400 * 30
-    bucket = influxdb.bucket(retention_s=age_s)
-    settings = InfluxSettings(influxdb.url, influxdb.org, bucket, influxdb.token)
-    batches, size = (1000, 500) if LONG else (15, 50)
-    behind = batches * size + 30 * 1440  # a type is taken for the whole week that InfluxDB keeps together
-    taken = "\n".join(
-        f"interval,length=60,plant=p,point=taken unit=1i {(FIRST_MS + (behind + i) * MINUTE_MS) * 10**6}"
-        for i in range(batches)
-    )
-    client = InfluxClient(settings)
-    client.write(taken.encode())
-    client.close()
-    nan = float("nan")
-
-    async def play() -> tuple[InfluxSink, list[Row]]:
-        log = MemoryLog()
-        sink = InfluxSink(log, settings)
-        async with running(sink):
-            for i in range(batches):
-                minutes = range(i * size, (i + 1) * size)
-                good = [row(m, m % 997, "good", measured_share=nan if m % size == 7 else 1.0) for m in minutes]
-                await put(log, [*good[: i % size], poison(behind + i, i), *good[i % size :]])
-                await caught_up(sink)
-        rows: list[Row] = []
-        for record in await log.read(REJECTED, 0, records_max=10_000):
-            rows += decode_table(record.value)[1].to_pylist()
-        return sink, rows
-
-    sink, rejected = asyncio.run(play())
-    assert len(rejected) == batches
-    assert [each["reason"] for each in rejected] == [POISON[i % len(POISON)] for i in range(batches)]
-    assert all(each["payload"] and each["detail"] and each["received"] for each in rejected)
-    assert rejected[0]["payload"].startswith(f"interval,length=60,plant=p,point=taken position={behind}i")
-    assert (sink.refused, sink.unshown) == (batches, 0)
-    results = InfluxResults(settings)
-    stored = results.rows(Query("interval", equal={"point": ("good",)}))
-    wanted = [(m % 997, None if m % size == 7 else 1.0) for m in range(batches * size)]
-    wrong = [i for i, each in enumerate(stored) if (each["amount"], each["measured_share"]) != wanted[i]]
-    assert (len(stored), wrong) == (batches * size, [])
-    assert len(results.rows(Query("rejected"))) == batches
-    results.close()
-
-
-def test_refused_rows_of_rejected_do_not_go_round_for_ever(settings: InfluxSettings) -> None:
-    """They stay where they are, on the log, and are counted."""
-    client = InfluxClient(settings)
-    client.write(f"rejected,log=rejected,partition=0,reason=not_json topic=1i {FIRST_MS * 10**6}".encode())
-    client.close()
-
-    async def play() -> InfluxSink:
-        log = MemoryLog()
-        sink = InfluxSink(log, settings)
-        async with running(sink):
-            await put(log, [{"received": FIRST_MS, "reason": "not_json", "topic": "t"}], "rejected")
-            await caught_up(sink)
-        assert await log.end(REJECTED) == 1
-        return sink
-
-    sink = asyncio.run(play())
-    assert (sink.refused, sink.unshown) == (1, 1)
-
-
-def test_how_things_stand_is_refused_once_by_a_bucket_that_forgets(influxdb: Influx) -> None:
-    """Retention and ``ledger``, which stands at 1970: one row of ``rejected`` a table, not one a batch."""
-    settings = InfluxSettings(influxdb.url, influxdb.org, influxdb.bucket(retention_s=86_400), influxdb.token)
-
-    async def play() -> int:
-        log = MemoryLog()
-        sink = InfluxSink(log, settings)
-        async with running(sink):
-            for i in range(5):
-                await put(log, [{"plant": "p", "point": "q", "to": i, "booked": i, POSITION: i}], "ledger")
-                await caught_up(sink)
-        return await log.end(REJECTED)
-
-    assert asyncio.run(play()) == 1
 
 
 @pytest.mark.parametrize("trouble", ["token", "bucket"])
