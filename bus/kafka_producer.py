@@ -153,7 +153,7 @@ class Producer:
 
         answer = await self.connection.patiently("start a producer", attempt)
         self.id, self.epoch = answer.producer_id, answer.producer_epoch
-        self.sequences.clear()
+        self.sequences = {}  # a new one: batches that were given up may still be coded
 
     async def transact(self, parts: Mapping[Place, Records], offset: Offset | None = None) -> None:
         """Appends to several places and moves an offset, all or nothing."""
@@ -175,7 +175,7 @@ class Producer:
 
         A batch is made when the one before it has gone, so that only one of each place is in memory.
         """
-        waiting = {place: self._batches(place, records) for place, records in parts.items()}
+        waiting = {place: self._batches(place, records, self.sequences) for place, records in parts.items()}
         ready = all(isinstance(records, Sequence) for records in parts.values())
         while first := await self._first(waiting, ready):
             await self.connection.patiently("append", lambda first=first: self._send(first))  # type: ignore[misc]
@@ -189,11 +189,11 @@ class Producer:
 
         return taken() if ready else await asyncio.get_running_loop().run_in_executor(_coding, taken)
 
-    def _batches(self, place: Place, records: Records) -> Iterator[bytes]:
+    def _batches(self, place: Place, records: Records, sequences: dict[Place, int]) -> Iterator[bytes]:
         """Batches in their bytes, numbered on."""
         for block in blocks(records) if isinstance(records, Sequence) else records:
-            sequence = self.sequences.get(place, 0)
-            self.sequences[place] = (sequence + block.rows) % SEQUENCES
+            sequence = sequences.get(place, 0)
+            sequences[place] = (sequence + block.rows) % SEQUENCES
             yield batch(block, Numbers(bool(self.transactional_id), self.id, self.epoch, sequence))
 
     async def _send(self, batches: dict[Place, bytes]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sinks.influx_layout import Measurement, measurement
 from sinks.influx_lines import lines
 from sinks.influx_merge import Change, Memory, change
 from sinks.influx_outbox import Outbox
-from sinks.influx_points import Points, points
+from sinks.influx_points import Points, Tags, points, prefix
 from sinks.influx_stored import Found, Lookup
 from sinks.influx_writer import InfluxWriter, Refused
 
@@ -27,6 +28,7 @@ RESULTS_LOG, REJECTED_LOG = "results", "rejected"
 ROWS_MAX = 20_000
 """So many rows are worked on at once: some 20 MB."""
 _TOGETHER_ROWS = 50_000
+CLEAR_AGAIN_S = 0.1
 PAYLOAD_CHARACTERS_MAX = 4096
 
 
@@ -107,8 +109,7 @@ class InfluxStore:
         self._write(layout, older, points(layout, older, history=True), history=True)
         if len(older):
             self._outbox.cut()
-        for tags, time in what.cleared:
-            self._outbox.delete(layout.name, tags, time)
+        self._clear(layout, what.cleared)
         if len(what.newest) < len(rows):
             rows = rows.take(pa.array(what.newest))
             its = Points(its.series[what.newest], its.tags, its.times[what.newest], its.storable[what.newest])
@@ -117,6 +118,16 @@ class InfluxStore:
             memory.remember(key, standing)
         for series, time in what.last.items():
             memory.last[series] = max(time, memory.last.get(series, time))
+
+    def _clear(self, layout: Measurement, keys: Sequence[tuple[Tags, int]]) -> None:
+        """Removes points until they are gone: InfluxDB passes over what it is just writing to a file."""
+        while keys:
+            for tags, time in keys:
+                self._outbox.delete(layout.name, tags, time)
+            there = self._find(layout, keys).where
+            keys = [key for key in keys if (prefix("", key[0]), key[1]) in there]
+            if keys:
+                sleep(CLEAR_AGAIN_S)
 
     def _write(self, layout: Measurement, rows: pa.Table, its: Points, *, history: bool = False) -> None:
         size = self._client.settings.batch_lines

@@ -6,7 +6,6 @@
 #define UNITS_MAX 16
 #define USUAL 5 /* plant, point, time, value, unit: the first of the fields' names */
 #define UNKNOWN (-1)
-#define TIME_DIGITS_MAX 15
 #define DIGITS_MAX 18
 #define MAGNITUDE_MAX 15
 
@@ -130,7 +129,7 @@ static const uint8_t *past_key(const uint8_t *p, const uint8_t *end, int number,
 }
 
 static const uint8_t *past_field(const uint8_t *p, const uint8_t *end, int field, reading_t *reading) {
-    int none;
+    int none = 0;
     if (field == UNKNOWN) return past_any(p, end);
     if (field >= USUAL) return NULL;
     reading->seen |= 1 << field;

@@ -7,16 +7,14 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 
 from bus import kafka_producer
-from bus.kafka_settings import KafkaSettings
 from bus.kafka_shares import Shares
 from bus.log import READINGS, RESULTS
-from bus.log_kafka import KafkaLog, open_kafka
-from metering.errors import NotOwner, Unavailable, UsageError
+from bus.log_kafka import KafkaLog
+from metering.errors import Unavailable, UsageError
 from tests.bus.kafka_proxy import END_TXN, PRODUCE, Proxy
 from tests.bus.kafka_tools import all_values, entry, numbers, opened, settings_at
 from tests.real.kafka import KafkaServer
@@ -133,75 +131,6 @@ async def test_a_broker_killed_in_the_middle_of_transactions(server: KafkaServer
         going = False
         await working
         assert await numbers(log, number) == list(range(number))
-
-
-class Member:
-    """A copy of a role: commits numbers in the partitions that are its own."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.settings = settings
-        self.log: KafkaLog
-        self.working: dict[int, asyncio.Task[None]] = {}
-        self.shares: Shares
-
-    async def live(self, leave: asyncio.Event) -> None:
-        """Joins, works, leaves."""
-        self.log = await open_kafka(self.settings)
-        shares = Shares(
-            self.settings, "process", READINGS, taken=self.taken, given_up=self.given_up, session_ms=6000
-        )
-        async with shares as self.shares:
-            await asyncio.wait(
-                [asyncio.create_task(leave.wait()), asyncio.create_task(shares.wait())],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        await self.log.close()
-
-    async def taken(self, partition: int) -> None:
-        self.working[partition] = asyncio.create_task(self.work(partition))
-
-    async def given_up(self, partition: int) -> None:
-        task = self.working.pop(partition)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-    async def work(self, partition: int) -> None:
-        try:
-            number = (await self.log.load("process", partition)).done
-            while True:
-                await commit(self.log, number, partition)
-                number += 1
-                await asyncio.sleep(0.02)
-        except NotOwner:
-            self.shares.again(partition)
-
-
-async def progress(log: KafkaLog, more: int = 5) -> None:
-    """Waits until there are some more results on every partition."""
-    before = [await log.end(RESULTS, partition) for partition in range(log.partitions)]
-    for partition, end in enumerate(before):
-        assert await log.wait(RESULTS, end + 2 * more, 40, partition)
-
-
-async def test_members_come_and_go_and_every_result_is_there_once(kafka: str) -> None:
-    """Three copies on four partitions: at most one gets anything done on each."""
-    settings = settings_at(kafka)
-    async with opened(settings) as (log,):
-        leaving = [asyncio.Event() for _ in range(3)]
-        lives = []
-        for leave in leaving:
-            lives.append(asyncio.create_task(Member(settings).live(leave)))
-            await progress(log)
-        leaving[0].set()
-        await lives[0]
-        await progress(log)
-        for leave in leaving:
-            leave.set()
-        await asyncio.gather(*lives)
-        for partition in range(settings.partitions):
-            done = (await log.load("process", partition)).done
-            assert await numbers(log, done, partition) == list(range(done))
 
 
 async def test_an_error_in_a_callback_ends_the_membership(kafka: str) -> None:

@@ -98,6 +98,23 @@ def test_a_damaged_batch_is_told_when_its_turn_has_come(by_loop: bool) -> None:
         taken(bytes(second), 2, by_loop=by_loop)
 
 
+@pytest.mark.parametrize("length", [-100, -12, 0, 48])
+def test_a_length_that_leads_backwards_is_damage(length: int) -> None:
+    """No checksum covers it: followed, it would be read for ever."""
+    content = bytearray(batch(3, plain(b"a")))
+    struct.pack_into(">i", content, 8, length)
+    with pytest.raises(MeterflowError, match=r"damaged \(offset 3\)"):
+        taken(bytes(content), 3)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_what_cannot_be_unpacked_is_damage(codec: int, by_loop: bool) -> None:
+    """A writer's mistake under a good checksum: each codec has errors of its own, none of them ours."""
+    with pytest.raises(MeterflowError, match=r"damaged \(offset 0\)"):
+        taken(sealed(batch(0, plain(b"no such thing")), codec), by_loop=by_loop)
+
+
 @pytest.mark.skipif(not COMPILED, reason="make setup found no C compiler, or loops are off")
 @given(RECORDS, st.data())
 @settings(max_examples=300, deadline=None)

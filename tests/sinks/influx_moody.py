@@ -50,7 +50,7 @@ class Moody:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.tokens.add(self.headers["Authorization"])
                 if not self.path.startswith("/api/v2/write"):
-                    outer.send(self, Says(200, b"", {"Content-Type": "text/csv"}))  # an empty bucket
+                    outer.ask(self, body)
                     return
                 outer.write(self, body)
 
@@ -60,6 +60,11 @@ class Moody:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        """Anything but a write: an empty bucket's answer."""
+        del body
+        self.send(handler, Says(200, b"", {"Content-Type": "text/csv"}))
 
     def write(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         """One write."""

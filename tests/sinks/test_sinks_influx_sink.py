@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +14,9 @@ from metering.errors import MeterflowError, NotOwner, Unavailable
 from sinks import influx_sink, influx_writer, waits
 from sinks.influx_client import InfluxSettings
 from sinks.influx_sink import InfluxSink
-from tests.real.influxd import Influx, InfluxServer
+from tests.real.influxd import Influx
 from tests.sinks.influx_moody import Moody, Says
 from tests.sinks.influx_running import amounts, caught_up, put, row, running, until
-
-LONG = bool(os.environ.get("METERFLOW_LONG"))
 
 
 @pytest.fixture
@@ -133,40 +128,6 @@ def test_a_revoked_token_or_a_deleted_bucket_raises_within_10_s_and_loses_nothin
         return alarm_s
 
     assert asyncio.run(play()) <= 10
-
-
-def test_an_outage_costs_no_memory_and_is_caught_up(
-    influx_server: Callable[..., InfluxServer],
-) -> None:
-    """T11: away while results go on; none lost, no more than 64 MiB, caught up at once."""
-    server = influx_server()
-    settings = InfluxSettings(server.url, server.org, server.bucket, server.token)
-    frames, size = (600, 2000) if LONG else (60, 1000)
-
-    async def play() -> tuple[int, float]:
-        log = MemoryLog()
-        sink = InfluxSink(log, settings)
-        async with running(sink):
-            await put(log, [row(-1, position=0)])
-            await caught_up(sink)
-            server.kill()
-            for i in range(frames):
-                await put(log, [row(i * size + k, k % 7) for k in range(size)])
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            await until(lambda: sink.failures >= 3)
-            assert (sink.stalled, sink.person) == (True, False)
-            await until(lambda: sink.lag > frames // 2)
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-            await asyncio.to_thread(server.start)
-            begun = time.monotonic()
-            await caught_up(sink, 120)
-        return grown, time.monotonic() - begun
-
-    grown_kib, caught_up_s = asyncio.run(play())
-    assert grown_kib <= 64 << 10
-    assert caught_up_s <= 120
-    stored = len(amounts(settings))
-    assert stored == frames * size + 1
 
 
 def test_whatever_a_server_answers_in_between_nothing_is_lost_or_twice() -> None:
