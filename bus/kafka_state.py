@@ -30,7 +30,7 @@ _LZ4 = pa.Codec("lz4")
 
 
 class Head(msgspec.Struct, frozen=True):
-    """``chunks``: by name, generation and number of parts. ``damaged``: parts are missing."""
+    """``chunks``: by name, generation and number of parts."""
 
     offset: int = 0
     generation: int = 0

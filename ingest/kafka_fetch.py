@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
 from bus.kafka_connection import Connection, check_code
-from bus.kafka_reader import READ_COMMITTED, Lanes, offset_of
+from bus.kafka_reader import EARLIEST, LATEST, READ_COMMITTED, Lanes, offset_of
 from ingest.kafka_records import values_of
 from ingest.kafka_values import Values
 from metering.errors import MeterflowError, Unavailable
@@ -29,7 +29,6 @@ compressed so much less is asked for, but not less than ``LEAST_BYTES``.
 LEAST_BYTES = 64 << 10
 WAIT_MS = 1000
 """How long a broker may keep a request back."""
-_LATEST, _EARLIEST = -1, -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +156,8 @@ class Fetcher:
         offset, where = self._positions[partition], f"{self._topic} {partition}"
         if asked.code == OffsetOutOfRangeError.errno:  # records were let go, or the topic was made anew
             place = self._topic, partition
-            first = await offset_of(self._connection, place, _EARLIEST)
-            end = await offset_of(self._connection, place, _LATEST)
+            first = await offset_of(self._connection, place, EARLIEST)
+            end = await offset_of(self._connection, place, LATEST)
             offset = max(first, min(offset, end))
             return Part(Values.of(()), offset, offset >= end)
         if asked.code:

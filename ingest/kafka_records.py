@@ -66,7 +66,7 @@ def values_of(
     batches: list[_Batch] = []
     behind = offset
     try:
-        for batch, counts in _counting(content, aborted):
+        for batch, counts in _counting(content, aborted, where):
             if counts and batch.next_offset > offset:
                 _check(batch, content, where)
                 batches.append(batch)
@@ -79,7 +79,7 @@ def values_of(
     return (_by_loop if by_loop else _by_aiokafka)(content, batches, offset, where), behind
 
 
-def _batches(content: bytes) -> Iterator[_Batch]:
+def _batches(content: bytes, where: str) -> Iterator[_Batch]:
     """All that came whole: the last one may be cut off."""
     at, size = 0, len(content)
     while at + _HEAD.size <= size:
@@ -87,6 +87,8 @@ def _batches(content: bytes) -> Iterator[_Batch]:
             content, at
         )
         end = at + _LENGTH_BEGINS + length
+        if end < at + (_HEAD.size if form == _FORMAT else _CHECKED_FROM):  # no checksum covers a length
+            raise _damaged(base, where)
         if end > size:
             return
         if form == _FORMAT:
@@ -97,11 +99,13 @@ def _batches(content: bytes) -> Iterator[_Batch]:
         at = end
 
 
-def _counting(content: bytes, aborted: Sequence[tuple[int, int]]) -> Iterator[tuple[_Batch, bool]]:
+def _counting(
+    content: bytes, aborted: Sequence[tuple[int, int]], where: str
+) -> Iterator[tuple[_Batch, bool]]:
     """The batches, and which of them count."""
     waiting = deque(sorted(aborted, key=lambda entry: entry[1]))
     gone: set[int] = set()
-    for batch in _batches(content):
+    for batch in _batches(content, where):
         while waiting and waiting[0][1] <= batch.offset:
             gone.add(waiting.popleft()[0])
         control = bool(batch.attributes & _CONTROL)
@@ -115,7 +119,7 @@ def _counting(content: bytes, aborted: Sequence[tuple[int, int]]) -> Iterator[tu
 def _check(batch: _Batch, content: bytes, where: str) -> None:
     checked = memoryview(content)[batch.start + _CHECKED_FROM : batch.end]
     if batch.checksum is not None and calc_crc32c(checked) != batch.checksum:
-        raise _damaged(batch, where)
+        raise _damaged(batch.offset, where)
     kind = batch.attributes & _CODEC
     name, known, _ = _CODECS.get(kind, (f"codec {kind}", lambda: False, bytes))
     if kind and not known():
@@ -123,19 +127,21 @@ def _check(batch: _Batch, content: bytes, where: str) -> None:
         raise UsageError(f"records are compressed by {name}, which cannot be read", where=where, hint=hint)
 
 
-def _damaged(batch: _Batch, where: str) -> MeterflowError:
-    what = f"a batch of records is damaged (offset {batch.offset})"
+def _damaged(offset: int, where: str) -> MeterflowError:
+    what = f"a batch of records is damaged (offset {offset})"
     hint = "A disk or memory of a broker is at fault: have Kafka take another replica."
     return MeterflowError(what, where=where, hint=hint)
 
 
 def _by_aiokafka(content: bytes, batches: Sequence[_Batch], offset: int, where: str) -> Values:
-    del where
     values: list[bytes] = []
     for batch in batches:
         memory = MemoryRecords(content[batch.start : batch.end])
-        while (records := memory.next_batch()) is not None:
-            values += [record.value or b"" for record in records if record.offset >= offset]
+        try:
+            while (records := memory.next_batch()) is not None:
+                values += [record.value or b"" for record in records if record.offset >= offset]
+        except Exception as error:  # each codec has errors of its own
+            raise _damaged(batch.offset, where) from error
     return Values.of(values)
 
 
@@ -143,22 +149,22 @@ def _by_loop(content: bytes, batches: Sequence[_Batch], offset: int, where: str)
     assert _VALUES is not None
     if any(batch.checksum is None for batch in batches):
         return _by_aiokafka(content, batches, offset, where)
-    content, begins, ends = _records(content, batches)
+    content, begins, ends = _records(content, batches, where)
     counts = np.array([batch.records for batch in batches], np.int64)
     fits = (counts >= 0) & (counts <= (ends - begins) // _RECORD_BYTES_MIN)
     if not fits.all():
-        raise _damaged(batches[int(fits.argmin())], where)
+        raise _damaged(batches[int(fits.argmin())].offset, where)
     skips = np.array([max(offset - batch.offset, 0) for batch in batches], np.int64)
     starts, stops = np.empty(counts.sum(), np.int64), np.empty(counts.sum(), np.int64)
     text = np.frombuffer(content or b"\0", np.uint8)
     found = _VALUES(len(batches), begins, ends, counts, skips, text, starts, stops)
     if found < 0:
-        raise _damaged(batches[-1 - found], where)
+        raise _damaged(batches[-1 - found].offset, where)
     return Values(content, starts[:found], stops[:found])
 
 
 def _records(
-    content: bytes, batches: Sequence[_Batch]
+    content: bytes, batches: Sequence[_Batch], where: str
 ) -> tuple[bytes, np.ndarray[tuple[int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """Where the batches' records lie: in the content itself, unless some are compressed."""
     if not any(batch.attributes & _CODEC for batch in batches):
@@ -168,6 +174,9 @@ def _records(
     for batch in batches:
         piece = content[batch.start + _HEAD.size : batch.end]
         kind = batch.attributes & _CODEC
-        pieces.append(bytes(_CODECS[kind][2](piece)) if kind else piece)
+        try:
+            pieces.append(bytes(_CODECS[kind][2](piece)) if kind else piece)
+        except Exception as error:  # each codec has errors of its own
+            raise _damaged(batch.offset, where) from error
     cuts = np.array([0, *accumulate(map(len, pieces))], np.int64)
     return b"".join(pieces), cuts[:-1].copy(), cuts[1:].copy()
