@@ -39,7 +39,7 @@ INT8, BYTE, BOOL = (Column(np.dtype(kind)) for kind in (np.int8, np.uint8, np.bo
 FLOAT = Column(np.dtype(np.float64))
 OUT_INT64, OUT_INT32 = Column(np.dtype(np.int64), written=True), Column(np.dtype(np.int32), written=True)
 OUT_INT8, OUT_BYTE = Column(np.dtype(np.int8), written=True), Column(np.dtype(np.uint8), written=True)
-OUT_BOOL, OUT_FLOAT = Column(np.dtype(np.bool_), written=True), Column(np.dtype(np.float64), written=True)
+OUT_BOOL = Column(np.dtype(np.bool_), written=True)
 SIZE = Number()
 
 

@@ -94,7 +94,10 @@ def _whole(consumer: str, name: str, of: tuple[int, int], records: Mapping[bytes
     values = [records.get(_part_key(consumer, name, part)) for part in range(parts)]
     mark = _GENERATION.pack(generation)
     found = [value[len(mark) :] for value in values if value is not None and value.startswith(mark)]
-    return b"".join(_plain(part) for part in found) if len(found) == parts else None
+    try:
+        return b"".join(_plain(part) for part in found) if len(found) == parts else None
+    except (struct.error, pa.ArrowException, OSError):  # not what was written: as if it were not there
+        return None
 
 
 def _keys(consumer: str, head: Head) -> set[bytes]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import structlog
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -20,6 +21,8 @@ from bus.kafka_reader import EARLIEST, LATEST, READ_COMMITTED, Lanes, offset_of
 from ingest.kafka_records import values_of
 from ingest.kafka_values import Values
 from metering.errors import MeterflowError, Unavailable
+
+_log = structlog.get_logger(__name__)
 
 FETCH_BYTES = PARTITION_BYTES = 2 << 20
 """Of one answer, and of a partition in it: some twenty thousand readings, thousands of each plant. Two are
@@ -158,8 +161,13 @@ class Fetcher:
             place = self._topic, partition
             first = await offset_of(self._connection, place, EARLIEST)
             end = await offset_of(self._connection, place, LATEST)
-            offset = max(first, min(offset, end))
-            return Part(Values.of(()), offset, offset >= end)
+            _log.warning(
+                "the position is no more: reading goes on at the first record",
+                topic=where,
+                position=offset,
+                first=first,
+            )
+            return Part(Values.of(()), first, first >= end)
         if asked.code:
             raise Unavailable(f"Kafka cannot be read: {for_code(asked.code).message}", where=where)
         values, behind = values_of(asked.content, offset, asked.aborted, where)

@@ -32,7 +32,7 @@ from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 
 _log = structlog.get_logger(__name__)
-RETRY_S, COMMIT_S, FINISH_S, LEAVE_S = 0.5, 1.0, 2.0, 2.0
+RETRY_S, COMMIT_S, KEEP_S, FINISH_S, LEAVE_S = 0.5, 1.0, 10.0, 2.0, 2.0
 _GATHERED_BYTES = 64 << 20
 """Never reached: each partition has one parcel under way, and all of them come of one fetch."""
 
@@ -132,6 +132,9 @@ class KafkaJson(Way):
         except Exception as error:
             self._error = f"reading has failed: {str(error) or type(error).__name__}"
             raise
+        finally:
+            if self._pump is not None:
+                self._pump.cancel()
 
     async def _keep_positions(self, member: Member) -> None:
         """Until stopped; raises what has ended the reading, or the sharing of partitions."""
@@ -141,8 +144,9 @@ class KafkaJson(Way):
                 raise member.failed
             if self._pump is not None and self._pump.done():
                 self._pump.result()
-            with suppress(Unavailable):  # the next time, then
-                await self._keep(member)
+            with suppress(Unavailable, TimeoutError):  # the next time, then
+                async with asyncio.timeout(KEEP_S):
+                    await self._keep(member)
         await self._shared({})
 
     async def _shared(self, positions: Mapping[int, int]) -> None:

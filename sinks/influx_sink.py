@@ -233,7 +233,7 @@ class InfluxSink:
         first = await self._log.first(RESULTS, self.partition)
         lost = min(first, offset) - position
         if lost > _GAP:
-            self._runs.lost += lost
+            self._runs.lost = max(self._runs.lost, lost)  # the position may pass the same gap again
             log.error("%s", self._lacking())
             await asyncio.to_thread(self._runs.note, self._offsets())
 

@@ -103,6 +103,7 @@ int64_t meterflow_touch(int64_t n, const int64_t *point, const int64_t *time, co
     Span last = {0, 0, 0};
     for (int64_t i = 0; i < n; i++) {
         const int64_t length = base[point[i]], now = log_time[record[i]];
+        if (length <= 0) return -1;
         Piece *cell = table + at[point[i]] + span_of(&last, time[i], length);
         if (cell->readings == 0 || now < cell->seen) cell->seen = now;
         cell->readings++;

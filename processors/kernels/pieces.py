@@ -105,7 +105,8 @@ def _pieces_by_loop(flows: Flows, touches: Touches, wanted: list[Stretches], clo
     names = ("point", "sign", "start", "end", "amount", "booked", "measured", "rounded", "record")
     clocks = (clock.base_ms, clock.log_time, at, table)
     _CUT(len(flows), *(columns[name] for name in names), *clocks)
-    _TOUCH(len(point), point, time, ints(touches.record), *clocks)
+    touched = _TOUCH(len(point), point, time, ints(touches.record), *clocks)
+    assert touched == 0
     for part in wanted:
         _WANT(len(part.point), ints(part.point), ints(part.first), ints(part.last), at, table)
     rows = np.empty((len(PIECE_COLUMNS), size), np.int64)

@@ -115,6 +115,15 @@ def test_what_cannot_be_unpacked_is_damage(codec: int, by_loop: bool) -> None:
         taken(sealed(batch(0, plain(b"no such thing")), codec), by_loop=by_loop)
 
 
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_what_cannot_be_unpacked_does_not_hold_up_what_is_before_it(by_loop: bool) -> None:
+    """The first batch is taken by itself; the damage is told when its turn has come."""
+    good, bad = batch(0, plain(b"a", b"b")), sealed(batch(2, plain(b"no such thing")), 1)
+    assert taken(good + bad, by_loop=by_loop) == ([b"a", b"b"], 2)
+    with pytest.raises(MeterflowError, match=r"damaged \(offset 2\)"):
+        taken(good + bad, offset=2, by_loop=by_loop)
+
+
 @pytest.mark.skipif(not COMPILED, reason="make setup found no C compiler, or loops are off")
 @given(RECORDS, st.data())
 @settings(max_examples=300, deadline=None)
