@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ingest.directory import Directory
 from ingest.judge import Reading
-from metering.readings import NO_CODE, Dictionary, Readings, absent, dictionary
+from metering.readings import NO_CODE, NO_SEQ, NO_TIME, Dictionary, Readings, absent, dictionary
 
 Texts = Dictionary | None
 """A text column; None when every text is absent, which is the usual case."""
@@ -72,6 +72,32 @@ def from_readings(readings: Sequence[Reading], order: Sequence[int]) -> Columns:
         unit=dictionary([r.unit for r in rows]),
         serial=dictionary([r.serial for r in rows]),
         product=dictionary([r.product for r in rows]),
+    )
+
+
+def plain_columns(
+    point: NDArray[np.int64],
+    time: NDArray[np.int64],
+    mantissa: NDArray[np.int64],
+    exponent: NDArray[np.int8],
+    unit: Texts,
+) -> Columns:
+    """Readings, in their order, that say nothing but what was measured when."""
+    n = len(time)
+    return Columns(
+        order=np.arange(n),
+        point=point,
+        time=time,
+        start=np.full(n, NO_TIME, np.int64),
+        mantissa=mantissa,
+        exponent=exponent,
+        flags=np.zeros(n, np.uint8),
+        revision=np.zeros(n, np.int32),
+        seq=np.full(n, NO_SEQ, np.int64),
+        quality=np.zeros(n, np.uint8),
+        unit=unit,
+        serial=None,
+        product=None,
     )
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.columns import Columns, Texts
+from ingest.columns import Columns, Texts, plain_columns
 from ingest.directory import Directory
 from ingest.fast_fields import unit_mask
-from ingest.kafka_fields import JsonFields
+from ingest.kafka_fields import UNITS_MAX, USUAL, JsonFields
 from ingest.kafka_layout import Layout, NotAlike, Words, words_of
 from ingest.kafka_values import Values
-from metering.readings import FUTURE_MAX_MS, NO_CODE, NO_SEQ, NO_TIME, TIME_FIRST_MS, Dictionary
+from metering.readings import FUTURE_MAX_MS, NO_CODE, TIME_FIRST_MS, Dictionary
 
 Ints = NDArray[np.int64]
 
-_USUAL = ("plant", "point", "time", "value", "unit")
-_UNITS_MAX = 16
 _MIX = [
     np.uint64(m) for m in (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5)
 ]
@@ -60,12 +58,12 @@ class Alike:
         unit = self._units(layout)
         wrong = None if unit is None else unit_mask(self._directory, unit, point)
         bad = bad if wrong is None else bad | wrong
-        return _columns(point, time, mantissa, decimals, unit), bad
+        return plain_columns(point, time, mantissa, (-decimals).astype(np.int8), unit), bad
 
     def _check_fields(self, layout: Layout) -> None:
         """The usual fields are there, of their kinds, none else of ours; other numbers are numbers."""
         texts, names = layout.texts, self._names
-        usual = {names[name] for name in _USUAL}
+        usual = {names[name] for name in USUAL}
         others = layout.columns.keys() - usual
         kinds = [names["plant"] in texts, names["point"] in texts]
         kinds += [name in layout.columns and name not in texts for name in (names["time"], names["value"])]
@@ -95,7 +93,7 @@ class Alike:
         codes = np.full(len(low), NO_CODE, np.int32)
         left, words = (low != 0) | (high != 0), list[str]()
         while left.any():
-            if len(words) == _UNITS_MAX:
+            if len(words) == UNITS_MAX:
                 raise NotAlike
             i = int(left.argmax())
             mine = (low == low[i]) & (high == high[i])
@@ -111,22 +109,3 @@ def _mixed(*words: Words) -> Words:
     for word, factor in zip(words[1:], _MIX[1:], strict=True):
         out = (out ^ (out >> np.uint64(29))) + word * factor
     return out
-
-
-def _columns(point: Ints, time: Ints, mantissa: Ints, decimals: Ints, unit: Texts) -> Columns:
-    n = len(time)
-    return Columns(
-        order=np.arange(n),
-        point=point,
-        time=time,
-        start=np.full(n, NO_TIME, np.int64),
-        mantissa=mantissa,
-        exponent=(-decimals).astype(np.int8),
-        flags=np.zeros(n, np.uint8),
-        revision=np.zeros(n, np.int32),
-        seq=np.full(n, NO_SEQ, np.int64),
-        quality=np.zeros(n, np.uint8),
-        unit=unit,
-        serial=None,
-        product=None,
-    )

@@ -6,6 +6,11 @@ from dataclasses import dataclass, fields
 
 from metering.errors import UsageError
 
+USUAL = ("plant", "point", "time", "value", "unit")
+"""The fields of a plain reading."""
+UNITS_MAX = 16
+"""So many different units are told apart at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class JsonFields:

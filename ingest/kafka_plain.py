@@ -6,19 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bus.compiled import BYTE, INT32, INT64, OUT_BOOL, OUT_INT8, OUT_INT32, OUT_INT64, SIZE, compiled
-from ingest.columns import Columns, Texts
+from ingest.columns import Columns, Texts, plain_columns
 from ingest.directory import Directory
 from ingest.fast_fields import unit_mask
-from ingest.kafka_fields import JsonFields
+from ingest.kafka_fields import UNITS_MAX, USUAL, JsonFields
 from ingest.kafka_values import Values
 from ingest.kernels import LIBRARY
-from metering.readings import FUTURE_MAX_MS, NO_SEQ, NO_TIME, TIME_FIRST_MS, Dictionary
+from metering.readings import FUTURE_MAX_MS, TIME_FIRST_MS, Dictionary
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_USUAL = ("plant", "point", "time", "value", "unit")
-_UNITS_MAX = 16
 _SLOTS_EACH = 3
 """Places in the table for each point, at least: those with neighbours are found late."""
 _TABLE = compiled(LIBRARY, "json_table", (SIZE, SIZE, BYTE, INT64, OUT_INT32))
@@ -41,8 +39,8 @@ class Plain:
         assert _TABLE is not None
         self._directory = directory
         theirs = names.names
-        others = [name for name in theirs if name not in _USUAL]
-        self._fields = _texts([theirs[name] for name in (*_USUAL, *others)])
+        others = [name for name in theirs if name not in USUAL]
+        self._fields = _texts([theirs[name] for name in (*USUAL, *others)])
         pairs = [(plant, point) for plant, points in directory.names.items() for point in points]
         self._points = _texts([name for pair in pairs for name in pair])
         self._index = np.array([directory.names[plant][point] for plant, point in pairs] or [0], np.int64)
@@ -56,7 +54,7 @@ class Plain:
         n, text = len(values), values.text
         place, time, mantissa = (np.empty(n, np.int64) for _ in range(3))
         exponent, unit, bad = np.empty(n, np.int8), np.empty(n, np.int32), np.empty(n, np.bool_)
-        seen = np.empty(2 * _UNITS_MAX, np.int64)
+        seen = np.empty(2 * UNITS_MAX, np.int64)
         fields = len(self._fields[1]) - 1, *self._fields
         points = len(self._table), self._table, *self._points
         written = place, time, mantissa, exponent, unit, bad, seen
@@ -67,7 +65,7 @@ class Plain:
             bad |= self._directory.reads_intervals[point]
         units = _units(values, unit, seen, count)
         wrong = None if units is None else unit_mask(self._directory, units, point)
-        return _columns(point, time, mantissa, exponent, units), bad if wrong is None else bad | wrong
+        return plain_columns(point, time, mantissa, exponent, units), bad if wrong is None else bad | wrong
 
 
 def _texts(texts: list[str]) -> tuple[NDArray[np.uint8], Ints]:
@@ -82,22 +80,3 @@ def _units(values: Values, codes: NDArray[np.int32], seen: Ints, count: int) -> 
         return None
     cuts = seen[: 2 * count].reshape(count, 2).tolist()
     return Dictionary(tuple(values.content[start:end].decode() for start, end in cuts), codes)
-
-
-def _columns(point: Ints, time: Ints, mantissa: Ints, exponent: NDArray[np.int8], unit: Texts) -> Columns:
-    n = len(time)
-    return Columns(
-        order=np.arange(n),
-        point=point,
-        time=time,
-        start=np.full(n, NO_TIME, np.int64),
-        mantissa=mantissa,
-        exponent=exponent,
-        flags=np.zeros(n, np.uint8),
-        revision=np.zeros(n, np.int32),
-        seq=np.full(n, NO_SEQ, np.int64),
-        quality=np.zeros(n, np.uint8),
-        unit=unit,
-        serial=None,
-        product=None,
-    )

@@ -19,7 +19,7 @@ from sinks.influx_layout import Measurement, measurement
 from sinks.influx_lines import lines
 from sinks.influx_merge import Change, Memory, change
 from sinks.influx_outbox import Outbox
-from sinks.influx_points import Points, Tags, points, prefix
+from sinks.influx_points import Points, Tags, points, series
 from sinks.influx_stored import Found, Lookup
 from sinks.influx_writer import InfluxWriter, Refused
 
@@ -119,8 +119,8 @@ class InfluxStore:
         self._write(layout, rows, its)
         for key, standing in what.learnt:
             memory.remember(key, standing)
-        for series, time in what.last.items():
-            memory.last[series] = max(time, memory.last.get(series, time))
+        for name, time in what.last.items():
+            memory.last[name] = max(time, memory.last.get(name, time))
 
     def _clear(self, layout: Measurement, keys: Sequence[tuple[Tags, int]]) -> None:
         """Removes points until they are gone: InfluxDB passes over what it is just writing to a file."""
@@ -129,7 +129,7 @@ class InfluxStore:
             for tags, time in keys:
                 self._outbox.delete(layout.name, tags, time)
             there = self._find(layout, keys).where
-            keys = [key for key in keys if (prefix("", key[0]), key[1]) in there]
+            keys = [key for key in keys if (series(key[0]), key[1]) in there]
             if keys:
                 if pause_s > 1:
                     _log.warning(

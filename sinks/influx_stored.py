@@ -17,7 +17,7 @@ from metering.query import Query
 from metering.tables import POSITION
 from sinks.influx_client import InfluxSettings
 from sinks.influx_layout import LENGTH, MS_NS, TIME_MAX_NS, TIME_MIN_NS, WITHOUT, Measurement
-from sinks.influx_points import Points, Tags, points, prefix
+from sinks.influx_points import Points, Tags, points, series
 from sinks.store_influx_ask import Influx, TooLarge
 from sinks.store_influx_flux import stretch
 from sinks.store_influx_rows import rows as rows_of
@@ -60,7 +60,7 @@ class Lookup:
         found = csv.DictReader(io.StringIO(body, newline=""))
         names = (*layout.tags, *layout.marks, WITHOUT)
         return {
-            prefix("", tuple(sorted((name, row[name]) for name in names if row.get(name)))): int(row["last"])
+            series(tuple(sorted((name, row[name]) for name in names if row.get(name)))): int(row["last"])
             for row in found
             if row.get("last")
         }
@@ -68,7 +68,7 @@ class Lookup:
     def find(self, layout: Measurement, keys: Sequence[tuple[Tags, int]]) -> Found:
         """The stored rows of these keys; those that have none are not in it."""
         parts, where = [schema(layout.table).empty_table()], dict[Key, int]()
-        wanted = {(prefix("", tags), time) for tags, time in keys}
+        wanted = {(series(tags), time) for tags, time in keys}
         count = 0
         for cluster in _clusters(keys):
             for rows in self._cluster(layout, cluster):
@@ -95,7 +95,7 @@ class Lookup:
 
 
 def _keys(its: Points) -> list[Key]:
-    names = [prefix("", tags) for tags in its.tags]
+    names = [series(tags) for tags in its.tags]
     return [(names[s], t) for s, t in zip(its.series.tolist(), its.times.tolist(), strict=True)]
 
 
@@ -107,8 +107,8 @@ def _clusters(keys: Sequence[tuple[Tags, int]]) -> Iterable[list[tuple[Tags, int
         grains.setdefault(grain, []).append((tags, time))
     for grain, its in grains.items():
         its.sort(key=lambda key: key[1])
-        series = len({tags for tags, _ in its})
-        gap_ns = _step_s(grain) * max(_ROWS_BETWEEN // series, 1) * 1_000_000_000
+        count = len({tags for tags, _ in its})
+        gap_ns = _step_s(grain) * max(_ROWS_BETWEEN // count, 1) * 1_000_000_000
         begin = 0
         for i in range(1, len(its) + 1):
             if i == len(its) or its[i][1] - its[i - 1][1] > gap_ns or i - begin == _KEYS_MAX:
