@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.allowance import BROKEN, Kinds
 from processors.batch import Batch, SeriesIndex
+from processors.doubt import Verdict
 from processors.flows import Flows, join, read_off
 from processors.kernels.chain import Readings, chain
 from processors.memory import (
@@ -28,7 +30,7 @@ from processors.memory import (
     time_of,
 )
 from processors.scaling import scale
-from processors.verdicts import Ratings, Verdict, judge
+from processors.verdicts import Ratings, judge
 
 Ints = NDArray[np.int64]
 
@@ -192,7 +194,8 @@ class Books:
         flows = []
         for part in parts:
             if len(part.series):
-                verdict = judge(part.series, part.last - part.first, part.start, part.end, self.ratings)
+                kinds = judge(part.series, part.start, part.end, part.first, part.last, self.ratings)
+                verdict = _verdicts(kinds, part)
                 self._book(part, verdict)
                 self._note(part, verdict)
                 spread = np.flatnonzero(verdict != Verdict.GAP)
@@ -282,6 +285,13 @@ def _segments(
     signs = np.full(len(low), sign, np.int64)
     values = (first.value[at], last.value[at])
     return Segments(series_of(low), signs, time_of(low), time_of(high), *values, flags, record[at])
+
+
+def _verdicts(kinds: Kinds, part: Segments) -> Ints:
+    """What each stretch is called."""
+    out = np.array([Verdict.PLAIN, Verdict.ROLLOVER, Verdict.DECREASE, Verdict.GAP])[kinds]
+    out[(kinds == BROKEN) & (part.last >= part.first)] = Verdict.SPIKE
+    return out
 
 
 def as_run(batch: Batch) -> Run:

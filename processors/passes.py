@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.civil import QUARTER_MS
+from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
 from processors.flows import spans_of
@@ -24,7 +25,7 @@ from processors.lanes import Lanes
 from processors.memory import CONFLICT, NONE, doubled, key_of, series_of, time_of
 from processors.progress import Survey
 from processors.reads import Reads
-from processors.verdicts import Verdict, judge
+from processors.verdicts import judge
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -114,8 +115,8 @@ class Passes:
         out = np.zeros(len(at), bool)
         some = np.flatnonzero(sure & (before != NONE) & (after != NONE))
         low, high, series = time_of(before[some]), time_of(after[some]), batch.series[at[some]]
-        rise = self._values(batch, after[some]) - self._values(batch, before[some])
-        plain = judge(series, rise, low, high, self._books.ratings) == Verdict.PLAIN
+        first, last = self._values(batch, before[some]), self._values(batch, after[some])
+        plain = judge(series, low, high, first, last, self._books.ratings) == SMOOTH
         out[some] = plain & (frontier[some] < _end(low, self._base_ms[batch.point[at[some]]]))
         return out
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 from metering.roster import Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
+from processors.doubt import Verdict
 from processors.engine import Engine, Step
 from processors.memory import NONE, time_of
-from processors.verdicts import Verdict
 
 
 class SmallRows:

@@ -27,12 +27,13 @@ typedef struct {
     uint8_t flags;
 } Reading;
 
+/* Within a hair of what is possible floats do not say: that is left to whoever counts exactly. */
 static int is_plain(const Facts *facts, int64_t s, Reading from, Reading to) {
     const int64_t rise = to.value - from.value, length = TIME_OF(to.key) - TIME_OF(from.key);
     if (rise < 0 || length > GAP_MAX_MS) return 0;
     if (!facts->limited[s]) return 1;
     const double possible = facts->per_ms[s] * (double)length + (double)facts->allowance[s];
-    return !((double)rise > possible);
+    return (double)rise + 1 + possible * 0x1p-20 <= possible;
 }
 
 /* Writes one flow; 0 where it is not plain. */
