@@ -105,7 +105,6 @@ class Engine:
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
         self.passes = Passes(self.index, self.books, self.reads, self.lanes)
         self.alerts = [History() for _ in roster.alerts]
-        self.verdict_revisions: dict[VerdictKey, int] = {}
         plants = len(roster.plants)
         self.hop = Hop(*(np.zeros(plants, np.int64) for _ in range(4)))
         self.unknown_refused = 0
@@ -240,8 +239,6 @@ class Engine:
 
     def _verdicts(self, survey: Survey) -> list[tuple[VerdictKey, int]]:
         changed, self.books.changed_verdicts = self.books.changed_verdicts, {}
-        for key in changed:
-            self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
         return [(key, int(survey.log_time[record])) for key, record in sorted(changed.items())]
 
     def _take_refused(self) -> list[tuple[Refused, int]]:
