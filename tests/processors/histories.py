@@ -161,13 +161,28 @@ def _text(millionths: Fraction, point: Point, places: int = 9) -> str:
 
 
 @st.composite
+def _coarse(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Readings so far apart that most of what happens could be: the next ones tell."""
+    every_ms, value, out = draw(st.sampled_from([10 * MINUTE_MS, HOUR_MS])), 50 * MICRO, []
+    happens = draw(
+        st.lists(st.sampled_from(["on"] * 4 + ["low", "zero", "high", "still", "caught"]), max_size=12)
+    )
+    for number, event in enumerate(["on", "on", *happens, "on", "on"]):
+        rise = draw(st.integers(1, 10)) * LIMIT * every_ms // HOUR_MS // 10
+        value += {"still": 0, "caught": 3 * rise}.get(event, rise)
+        shown = {"low": value - rise - LIMIT // 20, "zero": 0, "high": value + 2 * rise}.get(event, value)
+        out.append((number * every_ms, shown))
+    return out
+
+
+@st.composite
 def doubted(draw: st.DrawFn) -> History:
     """Readings of one register with a limit, with events that are doubted and settled; some of others."""
     site = draw(st.sampled_from(["park", "works"]))
     roster, anchor_ms = roster_of(site), utc_ms(draw(st.sampled_from(ANCHORS[site])))
     limited = [p for p in roster.points if p.reads == REGISTER and p.limit_per_hour and p.base_ms]
     point = draw(st.sampled_from(limited))
-    one, rows = point.installations[0], draw(series(16)).readings
+    one, rows = point.installations[0], draw(st.one_of(series(16).map(lambda one: one.readings), _coarse()))
     scale = Fraction(point.limit_per_hour or 0, LIMIT) / Fraction(
         one.multipliers[0].numerator, one.multipliers[0].denominator
     )

@@ -14,8 +14,10 @@ from processors.kernels import library
 from processors.kernels.chain import breaks_twin
 from processors.passes import sorted_by_key
 from processors.unsettled import Found
-from tests.processors.histories import doubted, examples, histories, logs
-from tests.processors.log_driver import Arrival, as_records, run
+from tests.processors.histories import HOUR_MS, doubted, examples, histories, logs, roster_of
+from tests.processors.log_driver import Arrival, Reading, as_records, differences, run
+
+START_MS = 1_767_205_800_000
 
 
 def found(engine: Engine, log: list[Arrival]) -> Found:
@@ -44,3 +46,17 @@ def test_the_loop_leaves_out_only_what_counts_on(data: st.DataObject) -> None:
         patch.setattr(unsettled, "breaks", breaks_twin)
         other = found(engine, log[half:])
     assert (one.rows.tolist(), one.series.tolist()) == (other.rows.tolist(), other.series.tolist())
+
+
+def test_what_the_next_reading_settles_begins_a_pass() -> None:
+    """161, 80, 162 an hour apart: the fall is held and said, the third reading says it anew."""
+    roster = roster_of("park")
+    hours = range(START_MS, START_MS + 5 * HOUR_MS, HOUR_MS)
+    values = ["160", "161", "80", "162", "163"]
+    rows = zip(hours, values, strict=True)
+    log = [Arrival(time, (Reading("p1", "e1", time, value),)) for time, value in rows]
+    one, other = run(roster, log, cut=lambda: 1), run(roster, log)
+    verdicts = list(one.tables["verdict"].values())
+    assert [(row["verdict"], row["status"]) for row in verdicts] == [("glitch", "decided")]
+    assert differences(one.tables, other.tables) == []
+    assert "verdict" in {row["cause"] for row in one.tables["interval"].values()}
