@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from processors import settling
 from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
-from processors.doubt import Link
+from processors.doubt import Link, Verdict
 from processors.flows import Flows, join
 from processors.kernels.chain import Readings, chain
 from processors.memory import (
@@ -81,10 +81,48 @@ class Books:
         """Key -> number of the record that made or unmade it, since the last collection."""
         self.turned: list[int] = []
         """Numbers of records that made or unmade verdicts, since the last collection."""
+        self._unseen = np.ones(len(index), bool)
         self._spreading = Spreading(self.ratings, np.array(index.point, np.int64))
+
+    def resume(self) -> None:
+        """Goes on from readings and regions that are there."""
+        for series, regions in self.doubts.regions.items():
+            links = (link for one in regions for link in one.links)
+            self.verdicts |= {(series, link.start, link.end): link for link in links}
+        self._unseen &= self.memory.newest == NONE
+        there = np.flatnonzero(self.memory.newest != NONE)
+        for old, new in self._replaced(there):
+            link = self._replacement(old, new)
+            self.verdicts[new, link.start, link.end] = link
+
+    def _replaced(self, series: Ints) -> list[tuple[int, int]]:
+        """Installations, among these or next to them, that follow each other and both have readings."""
+        point, there = np.array(self.index.point, np.int64), ~self._unseen
+        one = np.unique(np.concatenate([series, series + 1]))
+        one = one[(one > 0) & (one < len(point))]
+        one = one[(point[one] == point[one - 1]) & there[one] & there[one - 1]]
+        return [(int(new) - 1, int(new)) for new in one[~self.index.interval[point[one]]]]
+
+    def _replacement(self, old: int, new: int) -> Link:
+        start, end = int(self.index.to_ms[old]), int(self.index.from_ms[new])
+        return Link(start, end, 0, 0, Verdict.REPLACEMENT, decided=True)
+
+    def _first_readings(self, series: Ints, record: Ints) -> None:
+        """A replacement is known once both meters have a reading."""
+        unseen = self._unseen[series]
+        if not unseen.any():
+            return
+        series, first = np.unique(series[unseen], return_index=True)
+        numbers = record[unseen]
+        self._unseen[series] = False
+        first_record = {int(s): int(numbers[unseen_at]) for s, unseen_at in zip(series, first, strict=True)}
+        for old, new in self._replaced(series):
+            link = self._replacement(old, new)
+            self._say((new, link.start, link.end), link, max(first_record.get(s, 0) for s in (old, new)))
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
+        self._first_readings(series_of(run["key"]), record)
         held = run["flags"] & CONFLICT > 0
         if held.any():
             self.memory.add(_some(run, held))
@@ -166,17 +204,19 @@ class Books:
         self._mark(series, turned.kept, 0)
         self._mark(series, turned.left, LEFT_OUT)
         for (start, end), link in turned.verdicts.items():
-            key = (series, start, end)
-            self.changed_verdicts[key] = record
-            self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
-            if link is None:
-                del self.verdicts[key]
-            else:
-                self.verdicts[key] = link
+            self._say((series, start, end), link, record)
         if turned.verdicts:
             self.turned.append(record)
         self.ledger.touched[series] = True
         return self._settle([turned.back, turned.come])
+
+    def _say(self, key: VerdictKey, link: Link | None, record: int) -> None:
+        self.changed_verdicts[key] = record
+        self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
+        if link is None:
+            del self.verdicts[key]
+        else:
+            self.verdicts[key] = link
 
     def _mark(self, series: int, times: Ints, mark: int) -> None:
         """Marks known readings as left out, or not."""

@@ -28,7 +28,7 @@ FROM_EVER, FOR_EVER = -(2**62), 2**62
 class Verdict(IntEnum):
     """What a link of the line is, where it is not simply smooth; or what was left out between its ends.
 
-    PLAIN only by a person: what was doubted is as it was read.
+    PLAIN only by a person: what was doubted is as it was read. REPLACEMENT: from one meter to the next.
     """
 
     PLAIN = 0
@@ -40,6 +40,7 @@ class Verdict(IntEnum):
     GLITCH = 6
     STUCK = 7
     CLOCK_JUMP = 8
+    REPLACEMENT = 9
 
 
 @dataclass(frozen=True, slots=True)

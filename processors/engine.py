@@ -30,6 +30,7 @@ from processors.ratios import Ratio
 from processors.reads import Reads
 from processors.scaling import grouped
 from processors.spans import Spans
+from processors.stated import Stated
 from processors.windows import ROLLING_MS, WINDOWS, WindowRows, Windows
 
 Ints = NDArray[np.int64]
@@ -101,6 +102,7 @@ class Engine:
         self.admission = Admission(self.books, self.reads, self.index.interval)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)
+        self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
         self.passes = Passes(self.index, self.books, self.reads, self.lanes)
@@ -125,6 +127,7 @@ class Engine:
         self._count_received(batch)
         # who repeats himself has spoken, too: which copies are left out here depends on how the log was cut
         survey = self.progress.survey(batch)
+        batch = self.stated.added(batch, self.progress.seen)
         batch, seen = sorted_by_key(batch, self._newest(), self.progress.seen, self.index)
         same = self.admission.repeated(batch)
         if same.any():

@@ -55,10 +55,16 @@ class SmallRows:
             "verdict": link.verdict.name.lower(),
             "status": link.status,
             "by": link.by or "rule",
-            "evidence": json.dumps(_evidence(link, point)),
+            "evidence": json.dumps(self._evidence(link, series)),
             "revision": revision,
             "reported": reported,
         }
+
+    def _evidence(self, link: Link, series: int) -> dict[str, object]:
+        if link.verdict == Verdict.REPLACEMENT:
+            serials = self.engine.index.serial[series - 1 : series + 1]
+            return dict(zip(("from_serial", "to_serial"), serials, strict=True))
+        return _evidence(link, self.roster.points[self.engine.index.point[series]])
 
     def alerts(self, step: Step) -> pa.Table | None:
         """Changes of alerts."""

@@ -135,12 +135,8 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     }
     for series, regions in head["regions"]:
         engine.books.doubts.put(series, [_as_region(one) for one in regions])
-    engine.books.verdicts = {
-        (series, link.start, link.end): link
-        for series, regions in engine.books.doubts.regions.items()
-        for one in regions
-        for link in one.links
-    }
+    engine.books.resume()
+    engine.stated.resume(engine.books.memory)
     engine.books.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
     for history, dumped in zip(engine.alerts, head["alerts"], strict=True):
         history.changes = {at: Change(at, to, value) for at, to, value in dumped["changes"]}

@@ -27,6 +27,8 @@ STEPS_MAX = 64
 """How far among readings of a batch a neighbour is looked for; beyond it a pass begins, to be safe."""
 _BEHIND = 2
 """So many readings that show something else settle what a register showed last (processors.doubt)."""
+_REPEATED = 2
+"""What comes behind so many that repeat a value, and repeats it too, decides nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +120,18 @@ def as_of(series: Ints, record: Ints, rows: Ints, step: int) -> tuple[Ints, Bool
 
 
 def _behind(batch: Batch, seen: Ints, row: int, start: int, shown: int) -> list[int]:
-    """The rows of the series of ``start`` from ``row`` on, until two that show something else are there."""
+    """The rows of the series of ``start`` from ``row`` on, until two that show something else are there; of
+    those that repeat what was shown only the first ones.
+    """
     out: list[int] = []
     series, until_ms, more = int(batch.series[start]), int(batch.time[start]) + RUN_MAX_MS, _BEHIND
+    repeated = 0
     while row < len(batch) and batch.series[row] == series and more:
-        out.append(row)
+        in_order = bool(batch.time[row] > seen[row])
         same = batch.value[row] == shown and batch.time[row] <= until_ms and more == _BEHIND
-        more -= int(not same and batch.time[row] > seen[row])
+        repeated += int(same and in_order)
+        if not (same and in_order) or repeated <= _REPEATED:
+            out.append(row)
+        more -= int(not same and in_order)
         row += 1
     return out

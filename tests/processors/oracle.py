@@ -100,14 +100,40 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
             point, number, content = place
             times = said.setdefault((point.index, number), {})
             times.setdefault(reading.time_ms, []).append((reading.revision, content))
+    newest = {index: max(max(times) for (i, _), times in said.items() if i == index) for index, _ in said}
     for (index, number), times in sorted(said.items()):
         meter = Meter(roster.points[index], roster.points[index].installations[number])
         for time, statements in times.items():
             _decide(meter, time, statements)
+        _take_as_stated(meter, newest[index])
+        if (index, number - 1) in said and meter.point.reads != INTERVAL:
+            _replaced(books, meter, number)
         books.meters.append(meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
         (_interval_reads if meter.point.reads == INTERVAL else _register)(books, meter)
     return books
+
+
+def _take_as_stated(meter: Meter, newest: int) -> None:
+    """What the site file says of the beginning and, once the point came so far, of the end."""
+    one, step = meter.installation, meter.installation.step
+    stated = [(one.from_ms, one.initial), (one.to_ms, one.final)]
+    for time, value in stated if meter.point.reads != INTERVAL else ():
+        if value is not None and time <= newest:
+            whole = round(Fraction(value, step)) * step
+            meter.disputed.pop(time, None)
+            meter.counted[time] = Content(whole, 0, whole != value, estimated=False)
+
+
+def _replaced(books: Books, meter: Meter, number: int) -> None:
+    """The end of the installation before, and the beginning of this one: both have readings."""
+    old, plant = meter.point.installations[number - 1], books.roster.plants[meter.point.plant].id
+    key = plant, meter.point.id, meter.installation.serial, old.to_ms, meter.installation.from_ms
+    evidence = {"from_serial": old.serial, "to_serial": meter.installation.serial}
+    books.verdict[key] = {
+        **dict(zip(("plant", "point", "serial", "from", "to"), key, strict=True)),
+        "verdict": "replacement", "status": "decided", "by": "rule", "evidence": json.dumps(evidence),
+    }  # fmt: skip
 
 
 # -- which readings count -------------------------------------------------------------------------
