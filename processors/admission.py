@@ -25,10 +25,10 @@ from processors.scaling import distinct
 
 Ints = NDArray[np.int64]
 
-CAUSES = ("", "neighbour", "late", "correction", "conflict")
-"""Why a final row changed: a neighbouring read made it suspect, a reading came late, was corrected, or
-another value came for the same instant."""
-NEIGHBOUR, LATE, CORRECTION, CONFLICTED = 1, 2, 3, 4
+CAUSES = ("", "neighbour", "verdict", "late", "correction", "conflict")
+"""Why a final row changed: a neighbouring read made it suspect, what was doubted was settled (or doubted), a
+reading came late, was corrected, or another value came for the same instant."""
+NEIGHBOUR, VERDICT, LATE, CORRECTION, CONFLICTED = 1, 2, 3, 4, 5
 _OWN = ROUNDED | ESTIMATED
 """Flags that a reading brings with it."""
 
@@ -146,6 +146,7 @@ class Admission:
             out.rows += rows
         else:
             out.flows.append(self.books.insert(run, record))
+            self._judged()
             out.touches.append(Touches(point, time_of(run["key"]), record))
 
     def _resolve(self, memory: Memory, key: int, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
@@ -175,6 +176,12 @@ class Admission:
         settled = (revision, frozenset(variants))
         if settled != standing:
             self._settle(memory, key, old, *settled, record[-1:], point[-1:], out)
+
+    def _judged(self) -> None:
+        """Final rows that change by a verdict say so, where nothing else is the record's doing."""
+        for record in self.books.turned:
+            self._caused(record, VERDICT)
+        self.books.turned.clear()
 
     def _caused(self, record: int, cause: int) -> None:
         self._causes[record] = max(int(self._causes[record]), cause)
@@ -212,24 +219,22 @@ class Admission:
     def _replace(
         self, memory: Memory, key: int, old: dict[str, int], fresh: dict[str, int], record: int, out: Admitted
     ) -> None:
-        if memory is self.reads.memory:
-            out.flows.append(self.reads.toggle(key, record, sign=-1))
-        elif not old["flags"] & CONFLICT:
-            out.flows.append(self.books.remove(key, record))
+        if memory is self.books.memory:
+            out.flows.append(self.books.replace(key, fresh, record))
+            self._judged()
+            return
+        out.flows.append(self.reads.toggle(key, record, sign=-1))
         where = memory.find(np.array([key]))
         for name, content in fresh.items():
             memory.put(name, where, np.array([content]))
-        if memory is self.reads.memory:
-            out.flows.append(self.reads.toggle(key, record, sign=1))
-            self.reads.lengthen(key, fresh["start"])
-            if fresh["start"] != old["start"]:
-                out.vanished.append((key, old["start"]))
-            one, number = np.array([key]), np.array([record])
-            flows, rows = self.reads.review(one, number)
-            out.flows += flows
-            out.rows += [ReadRows(one, np.ones(1, np.int64), number), *rows]
-        elif not fresh["flags"] & CONFLICT:
-            out.flows.append(self.books.restore(key, record))
+        out.flows.append(self.reads.toggle(key, record, sign=1))
+        self.reads.lengthen(key, fresh["start"])
+        if fresh["start"] != old["start"]:
+            out.vanished.append((key, old["start"]))
+        one, number = np.array([key]), np.array([record])
+        flows, rows = self.reads.review(one, number)
+        out.flows += flows
+        out.rows += [ReadRows(one, np.ones(1, np.int64), number), *rows]
 
 
 def _variant(run: Run, i: int) -> Variant:

@@ -6,48 +6,36 @@ or in conflict takes back the segments it changes and brings the right ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from processors import settling
+from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
-from processors.flows import Flows, join, read_off
+from processors.doubt import Link, Verdict
+from processors.flows import Flows, join
 from processors.kernels.chain import Readings, chain
 from processors.memory import (
     ALWAYS,
     CONFLICT,
-    ESTIMATED,
+    LEFT_OUT,
     NONE,
-    ROUNDED,
+    TIME_BITS,
     Memory,
     Run,
+    key_of,
     series_of,
     time_of,
 )
-from processors.scaling import scale
-from processors.verdicts import Ratings, Verdict, judge
+from processors.scaling import distinct
+from processors.segments import BOOKED, WRAPPED, WRITTEN_OFF, Segments, Spreading
+from processors.verdicts import Ratings, judge
 
 Ints = NDArray[np.int64]
-
-
-@dataclass
-class Segments:
-    """Stretches between two neighbouring readings of a register; -1 in ``sign`` takes one back."""
-
-    series: Ints
-    sign: Ints
-    start: Ints
-    end: Ints
-    first: Ints
-    last: Ints
-    flags: Ints
-    record: Ints
-
-    def take(self, mask: NDArray[Any]) -> Segments:
-        return Segments(*(getattr(self, f.name)[mask] for f in fields(self)))
+Bools = NDArray[np.bool_]
 
 
 class _Ends(NamedTuple):
@@ -85,28 +73,158 @@ class Books:
         self.ratings = Ratings(index)
         self.memory = Memory(len(index))
         self.ledger = Ledger.empty(len(index))
-        self.verdicts: dict[VerdictKey, tuple[int, int, int]] = {}
-        """Key -> verdict, first and last register value."""
+        self.doubts = settling.Doubts(self.memory, self.ratings)
+        self.verdicts: dict[VerdictKey, Link] = {}
+        self.verdict_revisions: dict[VerdictKey, int] = {}
+        """How often each was said."""
         self.changed_verdicts: dict[VerdictKey, int] = {}
         """Key -> number of the record that made or unmade it, since the last collection."""
-        self._points = np.array(index.point, np.int64)
+        self.turned: list[int] = []
+        """Numbers of records that made or unmade verdicts, since the last collection."""
+        self._unseen = np.ones(len(index), bool)
+        self._spreading = Spreading(self.ratings, np.array(index.point, np.int64))
+
+    def resume(self) -> None:
+        """Goes on from readings and regions that are there."""
+        for series, regions in self.doubts.regions.items():
+            links = (link for one in regions for link in one.links)
+            self.verdicts |= {(series, link.start, link.end): link for link in links}
+        self._unseen &= self.memory.newest == NONE
+        there = np.flatnonzero(self.memory.newest != NONE)
+        for old, new in self._replaced(there):
+            link = self._replacement(old, new)
+            self.verdicts[new, link.start, link.end] = link
+
+    def _replaced(self, series: Ints) -> list[tuple[int, int]]:
+        """Installations, among these or next to them, that follow each other and both have readings."""
+        point, there = np.array(self.index.point, np.int64), ~self._unseen
+        one = np.unique(np.concatenate([series, series + 1]))
+        one = one[(one > 0) & (one < len(point))]
+        one = one[(point[one] == point[one - 1]) & there[one] & there[one - 1]]
+        return [(int(new) - 1, int(new)) for new in one[~self.index.interval[point[one]]]]
+
+    def _replacement(self, old: int, new: int) -> Link:
+        start, end = int(self.index.to_ms[old]), int(self.index.from_ms[new])
+        return Link(start, end, 0, 0, Verdict.REPLACEMENT, decided=True)
+
+    def _first_readings(self, series: Ints, record: Ints) -> None:
+        """A replacement is known once both meters have a reading."""
+        unseen = self._unseen[series]
+        if not unseen.any():
+            return
+        series, first = np.unique(series[unseen], return_index=True)
+        numbers = record[unseen]
+        self._unseen[series] = False
+        first_record = {int(s): int(numbers[unseen_at]) for s, unseen_at in zip(series, first, strict=True)}
+        for old, new in self._replaced(series):
+            link = self._replacement(old, new)
+            self._say((new, link.start, link.end), link, max(first_record.get(s, 0) for s in (old, new)))
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
+        self._first_readings(series_of(run["key"]), record)
         held = run["flags"] & CONFLICT > 0
         if held.any():
-            self.memory.add({name: column[held] for name, column in run.items()})
-            run, record = {name: column[~held] for name, column in run.items()}, record[~held]
-        if len(run["key"]) == 0:
-            return join([])
-        plain, general = self._plain(run, record)
-        segments = []
+            self.memory.add(_some(run, held))
+            run, record = _some(run, ~held), record[~held]
+        flows = []
+        while len(record):
+            plain, doubtful = self._take_in(run, record)
+            flows.append(plain)
+            if not doubtful.any():
+                break
+            run, record = _some(run, doubtful), record[doubtful]
+            settled, rest = self._judged(run, record)
+            flows += settled
+            run, record = _some(run, rest), record[rest]
+        return join([part for part in flows if len(part)])
+
+    def _take_in(self, run: Run, record: Ints) -> tuple[Flows, Bools]:
+        """Takes in readings of series of which all counts on; which readings are of others."""
+        watched = self._watched(run["key"])
+        if not watched.any():
+            return self._counting_on(run, record)
+        free = ~watched
+        flows, watched[free] = self._counting_on(_some(run, free), record[free])
+        return flows, watched
+
+    def _watched(self, key: Ints) -> Bools:
+        """Readings of series of which any of these lies within the reach of a region."""
+        series = series_of(key)
+        near: Bools = key <= self.doubts.watched[series]
+        return np.isin(series, series[near]) if near.any() else near
+
+    def _counting_on(self, run: Run, record: Ints) -> tuple[Flows, Bools]:
+        flows, general = self._plain(run, record)
+        segments, broken = [], np.zeros(len(record), bool)
         if general.any():
             some = slice(None) if general.all() else general
             segments = self._around({name: run[name][some] for name in ALWAYS}, record[some])
+            breaks = np.concatenate([part.series[self._is_break(part)] for part in segments])
+            if len(breaks):
+                broken = np.isin(series_of(run["key"]), breaks)
+                segments = [part.take(~np.isin(part.series, breaks)) for part in segments]
+                run = _some(run, ~broken)
         self.memory.add(run)
         self.ledger.touched[series_of(run["key"])] = True
-        return join([part for part in (plain, self._settle(segments)) if len(part)])
+        return join([part for part in (flows, self._settle(segments)) if len(part)]), broken
+
+    def _is_break(self, part: Segments) -> Bools:
+        kinds = judge(part.series, part.start, part.end, part.first, part.last, self.ratings)
+        return np.asarray(kinds != SMOOTH)
+
+    def _judged(self, run: Run, record: Ints) -> tuple[list[Flows], Bools]:
+        """Takes in, of each series, the readings of its earliest record; which readings are left."""
+        flows, rest, series = [], np.ones(len(record), bool), series_of(run["key"])
+        for one in distinct(series).tolist():
+            mine = np.flatnonzero(series == one)
+            mine = mine[record[mine] == record[mine].min()]
+            rest[mine] = False
+            key, number = run["key"][mine], int(record[mine[0]])
+            fresh = settling.Readings(time_of(key), run["value"][mine], run["flags"][mine])
+            turned = self.doubts.change(one, fresh, np.empty(0, np.int64), number)
+            self.memory.add(_some(run, mine))
+            flows.append(self._turn(one, turned, number))
+        return flows, rest
+
+    def replace(self, key: int, fresh: dict[str, int], record: int) -> Flows:
+        """A known reading says something else: its fields. In conflict it does not count."""
+        where = self.memory.find(np.array([key]))
+        series, time = key >> TIME_BITS, time_of(np.array([key]))
+        counted = self.memory.get("flags", where) & CONFLICT == 0
+        counts = np.full(1, fresh["flags"] & CONFLICT == 0)
+        now = settling.Readings(time, np.array([fresh["value"]]), np.array([fresh["flags"]], np.uint8))
+        turned = self.doubts.change(series, now.take(counts), time[counted], record)
+        for name, content in fresh.items():
+            self.memory.put(name, where, np.array([content]))
+        return self._turn(series, turned, record)
+
+    def _turn(self, series: int, turned: settling.Turned, record: int) -> Flows:
+        """Notes what a change turned; the flows of its links."""
+        self._mark(series, turned.kept, 0)
+        self._mark(series, turned.left, LEFT_OUT)
+        for (start, end), link in turned.verdicts.items():
+            self._say((series, start, end), link, record)
+        if turned.verdicts:
+            self.turned.append(record)
+        self.ledger.touched[series] = True
+        return self._settle([turned.back, turned.come])
+
+    def _say(self, key: VerdictKey, link: Link | None, record: int) -> None:
+        self.changed_verdicts[key] = record
+        self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
+        if link is None:
+            del self.verdicts[key]
+        else:
+            self.verdicts[key] = link
+
+    def _mark(self, series: int, times: Ints, mark: int) -> None:
+        """Marks known readings as left out, or not."""
+        where = self.memory.find(key_of(np.full(len(times), series), times))
+        flags = self.memory.get("flags", where)
+        wrong = flags & LEFT_OUT != mark
+        marked = flags & ~np.uint8(LEFT_OUT) | np.uint8(mark)
+        self.memory.put("flags", (where[0][wrong], where[1][wrong]), marked[wrong])
 
     def _plain(self, run: Run, record: Ints) -> tuple[Flows, NDArray[np.bool_]]:
         """The flows of series of which all is plain, and which readings are of others."""
@@ -119,14 +237,6 @@ class Books:
         point, sign, start, end, amount, measured, rounded, record = columns
         one, zero = np.ones(len(point), np.int64), np.zeros(len(point), np.int64)
         return Flows(point, sign, start, end, amount, one, measured, rounded, zero, zero, record), general
-
-    def remove(self, key: int, record: int) -> Flows:
-        """Takes a known reading out of the line (its neighbours are joined)."""
-        return self._settle(self._bridge(key, record, out=True))
-
-    def restore(self, key: int, record: int) -> Flows:
-        """Puts a known reading, whose fields were overwritten, into the line again."""
-        return self._settle(self._bridge(key, record, out=False))
 
     def _around(self, run: Run, record: Ints) -> list[Segments]:
         """What readings, taken in together, change of the line: as if they had come record by record.
@@ -164,21 +274,6 @@ class Books:
         before[~chained] = self.memory.before(key[~chained])
         return before, self.memory.after(key)
 
-    def _bridge(self, key: int, record: int, *, out: bool) -> list[Segments]:
-        keys, numbers, every = np.array([key]), np.array([record]), np.ones(1, bool)
-        before, after = self.memory.before(keys), self.memory.after(keys)
-        at, low, high = self._ends(keys), self._ends(before), self._ends(after)
-        sign = -1 if out else 1
-        parts = []
-        self.ledger.touched[series_of(keys)] = True
-        if before[0] != NONE:
-            parts.append(_segments(before, keys, low, at, numbers, sign, every))
-        if after[0] != NONE:
-            parts.append(_segments(keys, after, at, high, numbers, sign, every))
-        if before[0] != NONE and after[0] != NONE:
-            parts.append(_segments(before, after, low, high, numbers, -sign, every))
-        return parts
-
     def _ends(self, keys: Ints) -> _Ends:
         """Register values and flags of known readings; zeros where the key is NONE."""
         value, flags = np.zeros(len(keys), np.int64), np.zeros(len(keys), np.uint8)
@@ -189,87 +284,20 @@ class Books:
         return _Ends(value, flags)
 
     def _settle(self, parts: list[Segments]) -> Flows:
-        flows = []
+        parts = [part for part in parts if len(part)]
         for part in parts:
-            if len(part.series):
-                verdict = judge(part.series, part.last - part.first, part.start, part.end, self.ratings)
-                self._book(part, verdict)
-                self._note(part, verdict)
-                spread = np.flatnonzero(verdict != Verdict.GAP)
-                whole = len(spread) == len(verdict)
-                flows.append(self._flows(part if whole else part.take(spread), verdict[spread]))
-        return join(flows)
+            self._book(part)
+        return join([self._spreading.flows(part) for part in parts])
 
-    def _book(self, part: Segments, verdict: Ints) -> None:
-        rise = part.last - part.first
-        booked = (verdict == Verdict.PLAIN) | (verdict == Verdict.ROLLOVER)
-        wrap = np.where(verdict == Verdict.ROLLOVER, self.ratings.width[part.series], 0)
+    def _book(self, part: Segments) -> None:
+        rise, booked, written_off = part.last - part.first, part.has(BOOKED), part.has(WRITTEN_OFF)
+        wrap = np.where(part.has(WRAPPED), self.ratings.width[part.series], 0)
+        lost = np.where(written_off, rise, 0) - wrap
+        held = np.where(booked | written_off, 0, rise)
         np.add.at(self.ledger.booked, part.series, part.sign * np.where(booked, rise + wrap, 0))
-        np.add.at(self.ledger.held, part.series, part.sign * np.where(booked, 0, rise))
-        np.add.at(self.ledger.written_off, part.series, -part.sign * wrap)
+        np.add.at(self.ledger.held, part.series, part.sign * held)
+        np.add.at(self.ledger.written_off, part.series, part.sign * lost)
         self.ledger.touched[part.series] = True
-
-    def _note(self, part: Segments, verdict: Ints) -> None:
-        for i in np.flatnonzero(verdict != Verdict.PLAIN).tolist():
-            key = (int(part.series[i]), int(part.start[i]), int(part.end[i]))
-            self.changed_verdicts[key] = int(part.record[i])
-            if part.sign[i] > 0:
-                self.verdicts[key] = (int(verdict[i]), int(part.first[i]), int(part.last[i]))
-            else:
-                self.verdicts.pop(key, None)
-
-    def _flows(self, part: Segments, verdict: Ints) -> Flows:
-        booked = (verdict == Verdict.PLAIN) | (verdict == Verdict.ROLLOVER)
-        last = part.last + np.where(verdict == Verdict.ROLLOVER, self.ratings.width[part.series], 0)
-        amount = self.ratings.multiplied(part.series, last) - self.ratings.multiplied(part.series, part.first)
-        near = part.end - part.start <= 2 * self.ratings.expect_ms[part.series]
-        measured = booked & near & (part.flags & ESTIMATED == 0)
-        zero = np.zeros(len(amount), np.int64)
-        flows = Flows(
-            self._points[part.series],
-            part.sign,
-            part.start,
-            part.end,
-            np.where(booked, amount, 0),
-            booked.astype(np.int64),
-            measured.astype(np.int64),
-            (part.flags & ROUNDED > 0).astype(np.int64),
-            zero,
-            zero,
-            part.record,
-        )
-        return self._rescaled(flows, part, last)
-
-    def _rescaled(self, flows: Flows, part: Segments, last: Ints) -> Flows:
-        """Cuts flows where their multiplier changes; each part counts with its own."""
-        if not self.ratings.changes:
-            return flows
-        dated = np.isin(part.series, np.array(list(self.ratings.changes), np.int64))
-        out = [flows.take(~dated)]
-        for i in np.flatnonzero(dated).tolist():
-            out += self._dated(
-                flows.take(np.array([i])), int(part.series[i]), int(part.first[i]), int(last[i])
-            )
-        return join(out)
-
-    def _dated(self, flow: Flows, series: int, first: int, last: int) -> list[Flows]:
-        start, end = int(flow.start[0]), int(flow.end[0])
-        multipliers = self.ratings.changes[series]
-        edges = [start, *(m.from_ms for m in multipliers if start < m.from_ms < end), end]
-        out = []
-        for low, high in pairwise(edges):
-            at = [
-                int(read_off(*(np.array([x]) for x in (last - first, end - start, e - start)))[0])
-                for e in (low, high)
-            ]
-            multiplier = [m for m in multipliers if m.from_ms <= low] or [multipliers[0]]
-            values = np.array([first + at[0], first + at[1]])
-            scaled, _, _ = scale(values, multiplier[-1].numerator, multiplier[-1].denominator, 2**62)
-            amount = int(scaled[1] - scaled[0]) if flow.booked[0] else 0
-            columns = {name: getattr(flow, name) for name in flow.__dataclass_fields__}
-            columns |= {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
-            out.append(Flows(**columns))
-        return out
 
 
 def _segments(
@@ -281,7 +309,13 @@ def _segments(
     flags = (first.flags[at] | last.flags[at]).astype(np.int64)
     signs = np.full(len(low), sign, np.int64)
     values = (first.value[at], last.value[at])
-    return Segments(series_of(low), signs, time_of(low), time_of(high), *values, flags, record[at])
+    plain = np.full(len(low), BOOKED)
+    return Segments(series_of(low), signs, time_of(low), time_of(high), *values, flags, record[at], plain)
+
+
+def _some(run: Run, some: NDArray[Any]) -> Run:
+    """Some of the readings."""
+    return {name: column[some] for name, column in run.items()}
 
 
 def as_run(batch: Batch) -> Run:

@@ -30,6 +30,7 @@ from processors.ratios import Ratio
 from processors.reads import Reads
 from processors.scaling import grouped
 from processors.spans import Spans
+from processors.stated import Stated
 from processors.windows import ROLLING_MS, WINDOWS, WindowRows, Windows
 
 Ints = NDArray[np.int64]
@@ -101,11 +102,11 @@ class Engine:
         self.admission = Admission(self.books, self.reads, self.index.interval)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)
+        self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
         self.passes = Passes(self.index, self.books, self.reads, self.lanes)
         self.alerts = [History() for _ in roster.alerts]
-        self.verdict_revisions: dict[VerdictKey, int] = {}
         plants = len(roster.plants)
         self.hop = Hop(*(np.zeros(plants, np.int64) for _ in range(4)))
         self.unknown_refused = 0
@@ -126,6 +127,7 @@ class Engine:
         self._count_received(batch)
         # who repeats himself has spoken, too: which copies are left out here depends on how the log was cut
         survey = self.progress.survey(batch)
+        batch = self.stated.added(batch, self.progress.seen)
         batch, seen = sorted_by_key(batch, self._newest(), self.progress.seen, self.index)
         same = self.admission.repeated(batch)
         if same.any():
@@ -240,8 +242,6 @@ class Engine:
 
     def _verdicts(self, survey: Survey) -> list[tuple[VerdictKey, int]]:
         changed, self.books.changed_verdicts = self.books.changed_verdicts, {}
-        for key in changed:
-            self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
         return [(key, int(survey.log_time[record])) for key, record in sorted(changed.items())]
 
     def _take_refused(self) -> list[tuple[Refused, int]]:

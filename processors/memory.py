@@ -25,7 +25,7 @@ from processors.kernels.memory import merge, neighbours
 Ints = NDArray[np.int64]
 
 TIME_BITS = 43
-_TIME_MASK = (1 << TIME_BITS) - 1
+TIME_MASK = (1 << TIME_BITS) - 1
 NONE = -1
 """Key of a neighbour that does not exist."""
 RUN_MAX = 1 << 18
@@ -33,10 +33,11 @@ RUN_MAX = 1 << 18
 PIECE = 1 << 14
 """Readings dumped together: less than 1 MB, whatever columns they have."""
 
-ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT = 1, 2, 4, 8, 16
+ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT = 1, 2, 4, 8, 16, 32
 """Flags of a reading. CONFLICT: two values for one identity, held until decided. OVERLAP: an
 interval read that shares time with another one, held. SUSPECT: a zero between neighbours that
-are not."""
+are not. LEFT_OUT: a register's reading that is not on its line."""
+OFF_LINE = CONFLICT | LEFT_OUT
 
 FIELDS: dict[str, tuple[np.dtype, int]] = {
     "key": (np.dtype(np.int64), NONE),
@@ -61,7 +62,7 @@ def series_of(key: Ints) -> Ints:
 
 
 def time_of(key: Ints) -> Ints:
-    return (key & _TIME_MASK) + TIME_FIRST_MS - 1
+    return (key & TIME_MASK) + TIME_FIRST_MS - 1
 
 
 def doubled(key: Ints) -> NDArray[np.bool_]:
@@ -191,25 +192,25 @@ class Memory:
             self._remember(held.run, at[key == self.newest[series_of(key)]])
             held.changed.update((at // PIECE).tolist())
 
-    def before(self, keys: Ints, skip: int = CONFLICT) -> Ints:
+    def before(self, keys: Ints, skip: int = OFF_LINE) -> Ints:
         """The nearest smaller key of the same series without any of the ``skip`` flags, or NONE."""
         best = np.full(len(keys), NONE, np.int64)
         if len(keys) == 0:
             return best
-        lowest = int((keys & _TIME_MASK).min())
+        lowest = int((keys & TIME_MASK).min())
         for held in reversed(self._runs):
             if held.last > lowest or (best == NONE).any():
                 neighbours(keys, held.run["key"], held.run["flags"], skip, -1, best)
-                lowest = int((best & _TIME_MASK).min(initial=0))
+                lowest = int((best & TIME_MASK).min(initial=0))
         return best
 
-    def after(self, keys: Ints, skip: int = CONFLICT) -> Ints:
+    def after(self, keys: Ints, skip: int = OFF_LINE) -> Ints:
         """The nearest greater key of the same series without any of the ``skip`` flags, or NONE."""
         best = np.full(len(keys), NONE, np.int64)
         old = np.flatnonzero(keys < self.newest[series_of(keys)])
         if len(old):
             wanted, found = keys[old], np.full(len(old), NONE, np.int64)
-            lowest = int((wanted & _TIME_MASK).min())
+            lowest = int((wanted & TIME_MASK).min())
             for held in self._runs:
                 if held.last > lowest:
                     neighbours(wanted, held.run["key"], held.run["flags"], skip, 1, found)
@@ -217,16 +218,16 @@ class Memory:
         return best
 
     def edges(self, series: Ints) -> tuple[Ints, Ints]:
-        """The first and the last key of each series that is not in conflict, NONE for an empty series."""
-        return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | _TIME_MASK)
+        """The first and the last key of each series that is on its line, NONE for an empty series."""
+        return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | TIME_MASK)
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
         """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""
         low = int(key_of(np.array([series]), np.array([max(after_ms, TIME_FIRST_MS - 1)]))[0])
-        high = int(key_of(np.array([series]), np.array([min(until_ms, TIME_FIRST_MS + _TIME_MASK)]))[0])
+        high = int(key_of(np.array([series]), np.array([min(until_ms, TIME_FIRST_MS + TIME_MASK)]))[0])
         parts = []
         for held in self._runs:
-            if held.first <= high & _TIME_MASK and held.last > low & _TIME_MASK:
+            if held.first <= high & TIME_MASK and held.last > low & TIME_MASK:
                 cut = slice(*np.searchsorted(held.run["key"], [low, high], "right").tolist())
                 if cut.start < cut.stop:
                     parts.append({name: column[cut] for name, column in held.run.items()})
@@ -236,7 +237,7 @@ class Memory:
 
     def total(self, series: int) -> int:
         """Sum of the values of a series that are not in conflict."""
-        low, high = series << TIME_BITS, (series << TIME_BITS) | _TIME_MASK
+        low, high = series << TIME_BITS, (series << TIME_BITS) | TIME_MASK
         out = 0
         for held in self._runs:
             cut = slice(*np.searchsorted(held.run["key"], [low, high + 1]).tolist())
@@ -287,7 +288,7 @@ def _numbers(runs: NDArray[np.int32]) -> list[int]:
 
 
 def _times(key: Ints) -> tuple[int, int]:
-    times = key & _TIME_MASK
+    times = key & TIME_MASK
     return int(times.min()), int(times.max())
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.civil import QUARTER_MS
+from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
 from processors.flows import spans_of
@@ -24,14 +25,11 @@ from processors.lanes import Lanes
 from processors.memory import CONFLICT, NONE, doubled, key_of, series_of, time_of
 from processors.progress import Survey
 from processors.reads import Reads
-from processors.verdicts import Verdict, judge
+from processors.unsettled import STEPS_MAX, Found, Unsettled
+from processors.verdicts import judge
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-
-
-STEPS_MAX = 64
-"""How far among readings of a batch a neighbour is looked for; beyond it a pass begins, to be safe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +68,7 @@ class Passes:
 
     def __init__(self, index: SeriesIndex, books: Books, reads: Reads, lanes: Lanes) -> None:
         self._index, self._books, self._reads, self._lanes = index, books, reads, lanes
+        self._unsettled = Unsettled(index, books)
         points = index.roster.points
         self._base_ms = np.array([max(p.base_ms, 1) for p in points], np.int64)
         self._base_ms[index.interval] = QUARTER_MS
@@ -79,9 +78,10 @@ class Passes:
         records = len(batch.stamp)
         late, begins = np.zeros(records, bool), np.zeros((self._lanes.count, records), np.int64)
         if len(batch):
-            behind, harmful = self._behind(batch, seen, survey)
+            behind, harmful, unsettled = self._behind(batch, seen, survey)
             late[batch.record[behind]] = True
-            first = np.unique(np.concatenate([harmful, self._makes_suspect(batch), self._disputed(batch)]))
+            others = (unsettled, self._makes_suspect(batch), self._disputed(batch))
+            first = np.unique(np.concatenate([harmful, *others]))
             lane, record = self._lanes.of_point[batch.point[first]], batch.record[first]
             begins[lane, record] = 1
             # what a late interval read changes of its neighbours is told apart from what comes next
@@ -90,32 +90,38 @@ class Passes:
             begins[:, 0] = 0
         return Plan(late, np.cumsum(begins, axis=1))
 
-    def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Ints, Ints]:
-        """Readings that reach behind what was seen or behind their point's patience, and those of them
-        that may change something that was reported.
+    def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Ints, Ints, Ints]:
+        """Readings that reach behind what was seen or behind their point's patience; those of them that may
+        change something that was reported; and those of registers that are in doubt.
         """
         columns = (batch.point, batch.time, batch.start, batch.record, seen.of_series, seen.of_point)
         rows, over = survey.behind(columns, self._base_ms, self._index.interval)
-        if len(rows) == 0:
-            return rows, rows
         point = batch.point[rows]
-        some = np.flatnonzero(over & ~self._index.interval[point] & self._index.single[point])
+        register = over & ~self._index.interval[point]
+        late = rows[register]
+        late = late[batch.time[late] <= seen.of_series[late]]
+        unsettled = self._unsettled.find(batch, seen.of_series, late)
+        some = np.flatnonzero(register & self._index.single[point])
         doubtful = rows[some]
         waited = survey.waited_before(batch.point[doubtful], batch.record[doubtful])
         harmful = np.ones(len(rows), bool)
-        harmful[some] = ~self._harmless(batch, doubtful, np.maximum(seen.of_point[doubtful], waited))
-        return rows, rows[harmful]
+        frontier = np.maximum(seen.of_point[doubtful], waited)
+        harmful[some] = ~self._harmless(batch, doubtful, frontier, unsettled)
+        return rows, rows[harmful], unsettled.rows
 
-    def _harmless(self, batch: Batch, at: Ints, frontier: Ints) -> Bools:
-        """Late register readings into an open span, between neighbours whose difference was plain."""
+    def _harmless(self, batch: Batch, at: Ints, frontier: Ints, unsettled: Found) -> Bools:
+        """Late readings of registers that nobody doubts into an open span, between neighbours whose
+        difference was plain.
+        """
         if len(at) == 0:
             return np.empty(0, bool)
         before, after, sure = self._neighbours(batch, at)
         out = np.zeros(len(at), bool)
         some = np.flatnonzero(sure & (before != NONE) & (after != NONE))
         low, high, series = time_of(before[some]), time_of(after[some]), batch.series[at[some]]
-        rise = self._values(batch, after[some]) - self._values(batch, before[some])
-        plain = judge(series, rise, low, high, self._books.ratings) == Verdict.PLAIN
+        first, last = self._unsettled.values(batch, before[some]), self._unsettled.values(batch, after[some])
+        plain = judge(series, low, high, first, last, self._books.ratings) == SMOOTH
+        plain &= ~np.isin(series, unsettled.series)
         out[some] = plain & (frontier[some] < _end(low, self._base_ms[batch.point[at[some]]]))
         return out
 
@@ -133,16 +139,6 @@ class Passes:
         after = np.where((after == NONE) | ((later != NONE) & (later < after)), later, after)
         twice = np.concatenate([every[1:][every[1:] == every[:-1]], keys[memory.find(keys)[0] >= 0]])
         return before, after, sure_down & sure_up & ~np.isin(series_of(keys), series_of(twice))
-
-    def _values(self, batch: Batch, keys: Ints) -> Ints:
-        """Register values of readings of the batch or in memory."""
-        every = batch.key
-        at = np.minimum(np.searchsorted(every, keys), len(every) - 1)
-        fresh = every[at] == keys
-        out = np.where(fresh, batch.value[at], 0)
-        memory = self._books.memory
-        out[~fresh] = memory.get("value", memory.find(keys[~fresh]))
-        return out
 
     def _disputed(self, batch: Batch) -> Ints:
         """Readings of an identity that comes more than once, and those behind a reading in conflict: it does

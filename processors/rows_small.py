@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from metering.roster import Roster
+from metering.roster import Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
+from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
 from processors.memory import NONE, time_of
-from processors.verdicts import Verdict
 
 
 class SmallRows:
@@ -36,7 +36,7 @@ class SmallRows:
             return None
         rows, gone = [], []
         for key, reported in step.verdicts:
-            revision = self.engine.verdict_revisions[key]
+            revision = self.engine.books.verdict_revisions[key]
             rows.append(self._verdict(key, reported, revision))
             gone.append(key not in self.engine.books.verdicts)
         lane = self._lanes.of_point[[self.engine.index.point[key[0]] for key, _ in step.verdicts]]
@@ -45,25 +45,26 @@ class SmallRows:
     def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
         series, start, end = key
         point = self.roster.points[self.engine.index.point[series]]
-        verdict, first, last = self.engine.books.verdicts.get(key, (Verdict.PLAIN, 0, 0))
-        evidence = {
-            "from_value": decimal(first, point),
-            "to_value": decimal(last, point),
-            "unit": point.unit.name,
-        }
+        link = self.engine.books.verdicts.get(key) or Link(start, end, 0, 0, Verdict.PLAIN, decided=True)
         return {
             "plant": self._plants[point.plant],
             "point": point.id,
             "serial": self.engine.index.serial[series],
             "from": start,
             "to": end,
-            "verdict": Verdict(verdict).name.lower(),
-            "status": "decided" if verdict == Verdict.ROLLOVER else "held",
-            "by": "rule",
-            "evidence": json.dumps(evidence),
+            "verdict": link.verdict.name.lower(),
+            "status": link.status,
+            "by": link.by or "rule",
+            "evidence": json.dumps(self._evidence(link, series)),
             "revision": revision,
             "reported": reported,
         }
+
+    def _evidence(self, link: Link, series: int) -> dict[str, object]:
+        if link.verdict == Verdict.REPLACEMENT:
+            serials = self.engine.index.serial[series - 1 : series + 1]
+            return dict(zip(("from_serial", "to_serial"), serials, strict=True))
+        return _evidence(link, self.roster.points[self.engine.index.point[series]])
 
     def alerts(self, step: Step) -> pa.Table | None:
         """Changes of alerts."""
@@ -173,3 +174,16 @@ class SmallRows:
                 }
             )
         return plain(HOP, rows, step.position, None)
+
+
+def _evidence(link: Link, point: Point) -> dict[str, object]:
+    """What a verdict was found by: register values, and what was left out."""
+    out: dict[str, object] = {
+        "from_value": decimal(link.first, point),
+        "to_value": decimal(link.last, point),
+        "unit": point.unit.name,
+    }
+    if link.left:
+        out["left_out"] = link.left
+        out |= {"lowest": decimal(link.lowest, point), "highest": decimal(link.highest, point)}
+    return out

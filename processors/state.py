@@ -9,14 +9,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
+from dataclasses import astuple, fields
 from typing import Any
 
 import numpy as np
 
 from processors.alerts import Change
+from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 
-FORMAT = 2
+FORMAT = 3
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -76,7 +78,7 @@ def _arrays(engine: Engine) -> dict[str, Any]:
 
 
 def _small(engine: Engine) -> bytes:
-    progress = engine.progress
+    progress, doubts = engine.progress, engine.books.doubts
     head = {
         "format": FORMAT,
         "roster": engine.roster.version,
@@ -84,8 +86,10 @@ def _small(engine: Engine) -> bytes:
         "unknown_refused": engine.unknown_refused,
         "overlapping": sorted(engine.reads.overlapping),
         "variants": [[k, r, sorted(v)] for k, (r, v) in engine.admission.variants.items()],
-        "verdicts": [[*key, *value] for key, value in engine.books.verdicts.items()],
-        "verdict_revisions": [[*key, value] for key, value in engine.verdict_revisions.items()],
+        "regions": [
+            [series, [_region(one) for one in regions]] for series, regions in doubts.regions.items()
+        ],
+        "verdict_revisions": [[*key, value] for key, value in engine.books.verdict_revisions.items()],
         "alerts": [
             {
                 "changes": [[c.at_ms, c.to, c.value] for c in h.changes.values()],
@@ -102,6 +106,20 @@ def _small(engine: Engine) -> bytes:
     return out.getvalue()
 
 
+def _region(region: Region) -> list[Any]:
+    links = [list(astuple(link)) for link in region.links]
+    return [region.start, region.end, region.breaks, region.reach, links, region.left_out]
+
+
+def _as_region(dumped: list[Any]) -> Region:
+    start, end, breaks, reach, links, left_out = dumped
+    names = [field.name for field in fields(Link)]
+    every = tuple(
+        Link(**dict(zip(names, link, strict=True)) | {"verdict": Verdict(link[4])}) for link in links
+    )
+    return Region(start, end, (breaks[0], breaks[1]), (reach[0], reach[1]), every, tuple(left_out))
+
+
 def _take_small(engine: Engine, chunk: bytes) -> None:
     with np.load(io.BytesIO(chunk), allow_pickle=False) as small:
         head = json.loads(bytes(small["head"]))
@@ -115,8 +133,11 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     engine.admission.variants = {
         k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]
     }
-    engine.books.verdicts = {(a, b, c): (d, e, f) for a, b, c, d, e, f in head["verdicts"]}
-    engine.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
+    for series, regions in head["regions"]:
+        engine.books.doubts.put(series, [_as_region(one) for one in regions])
+    engine.books.resume()
+    engine.stated.resume(engine.books.memory)
+    engine.books.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
     for history, dumped in zip(engine.alerts, head["alerts"], strict=True):
         history.changes = {at: Change(at, to, value) for at, to, value in dumped["changes"]}
         history.revisions = {int(at): int(n) for at, n in dumped["revisions"]}

@@ -1,40 +1,31 @@
-"""What happened between two neighbouring readings of a register: the verdict, by rule.
+"""What two neighbouring readings of a register are to each other, for many registers at once.
 
-A rise that the point's physical limit allows is plain. A fall is a question: it is a rollover
-when the register's width explains it within the limit, otherwise it is held. So is a rise beyond
-the limit, and a gap so long that its shape would be an invention.
+By floats, which say it of nearly all; within a hair of what is possible exact integers do
+(processors.allowance), so that whoever asks is told the same.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metering.roster import Multiplier
+from processors import allowance
+from processors.allowance import BROKEN, GAP, GAP_MAX_MS, SMOOTH, WRAP, Allowance, Kinds
 from processors.batch import SeriesIndex
 from processors.kernels.chain import Facts
 from processors.scaling import scale
 
 Ints = NDArray[np.int64]
 
-GAP_MAX_MS = 400 * 86_400_000
 MARGIN = 1.2
 """Over the rated power: rollover only if the wrapped difference stays below rated power x gap x 1.2."""
 HOUR_MS = 3_600_000
 NO_LIMIT = -1
-
-
-class Verdict(IntEnum):
-    """PLAIN and ROLLOVER are booked, the others held until a person or later readings decide."""
-
-    PLAIN = 0
-    ROLLOVER = 1
-    DECREASE = 2
-    SPIKE = 3
-    GAP = 4
+_NEAR = 2.0**-20
+"""How far floats may be off, relative to what is possible: more than any of their sums here."""
 
 
 class Ratings:
@@ -55,6 +46,17 @@ class Ratings:
         self._fractions = sorted({(n, d) for n, d in pairs if d != 1})
         self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
         self.facts = self._facts(np.array(index.point, np.int64))
+        self._installations = installations
+        self._allowances: dict[int, Allowance] = {}
+
+    def allowance(self, series: int) -> Allowance:
+        """What a register can rise, exactly."""
+        if series not in self._allowances:
+            limit, one = int(self.limit_per_hour[series]), self._installations[series]
+            known = None if limit == NO_LIMIT else limit
+            facts = allowance.Facts(known, one.width or 0, one.step, one.multipliers)
+            self._allowances[series] = Allowance(facts)
+        return self._allowances[series]
 
     def _facts(self, point: Ints) -> Facts:
         """The same for the compiled loop, which works out what is plain."""
@@ -90,19 +92,22 @@ def _ints(values: object) -> Ints:
     return np.fromiter(values, np.int64)  # type: ignore[call-overload, no-any-return]
 
 
-def judge(series: Ints, rise: Ints, start: Ints, end: Ints, ratings: Ratings) -> Ints:
-    """The verdict on each register difference (``rise`` before the multiplier)."""
-    length_ms = end - start
-    width = ratings.width[series]
+def judge(series: Ints, start: Ints, end: Ints, first: Ints, last: Ints, ratings: Ratings) -> Kinds:
+    """What readings ``last`` at ``end`` are to ``first`` at ``start`` (register values, no multiplier)."""
+    rise, width = last - first, ratings.width[series]
     possible = _possible(series, start, end, ratings)
     limited = ratings.limit_per_hour[series] != NO_LIMIT
     wrapped = rise + width
-    rollover = (rise < 0) & (width > 0) & (wrapped >= 0) & limited & (wrapped <= possible)
-    out = np.full(len(series), Verdict.PLAIN, np.int64)
-    out[limited & (rise > possible)] = Verdict.SPIKE
-    out[rise < 0] = Verdict.DECREASE
-    out[rollover] = Verdict.ROLLOVER
-    out[length_ms > GAP_MAX_MS] = Verdict.GAP
+    out = np.full(len(series), BROKEN, np.int8)
+    out[(rise >= 0) & (~limited | (rise <= possible))] = SMOOTH
+    out[(rise < 0) & (width > 0) & (wrapped >= 0) & limited & (wrapped <= possible)] = WRAP
+    out[end - start > GAP_MAX_MS] = GAP
+    hair = 1 + possible * _NEAR
+    near = limited & ((np.abs(rise - possible) <= hair) | (np.abs(wrapped - possible) <= hair))
+    for i in np.flatnonzero(near).tolist():
+        one = slice(i, i + 1)
+        exact = ratings.allowance(int(series[i]))
+        out[i] = exact.kinds(start[one], end[one], first[one], last[one])[0]
     return out
 
 

@@ -27,12 +27,13 @@ typedef struct {
     uint8_t flags;
 } Reading;
 
+/* Within a hair of what is possible floats do not say: that is left to whoever counts exactly. */
 static int is_plain(const Facts *facts, int64_t s, Reading from, Reading to) {
     const int64_t rise = to.value - from.value, length = TIME_OF(to.key) - TIME_OF(from.key);
     if (rise < 0 || length > GAP_MAX_MS) return 0;
     if (!facts->limited[s]) return 1;
     const double possible = facts->per_ms[s] * (double)length + (double)facts->allowance[s];
-    return !((double)rise > possible);
+    return (double)rise + 1 + possible * 0x1p-20 <= possible;
 }
 
 /* Writes one flow; 0 where it is not plain. */
@@ -132,4 +133,32 @@ int64_t meterflow_chain(int64_t n, const int64_t *key, const int64_t *value, con
         old += more;
     }
     return at;
+}
+
+/* Rows (by key) that lie behind all of their series of earlier records (`seen`: the newest time in these) and may not
+   count on from the reading before them as of their record, or lie within `watched`, the greatest key in reach of
+   a doubt of their series; ascending. Returns how many. A row is also named where more than steps_max rows of
+   later records lie before it. */
+int64_t meterflow_breaks(int64_t n, const int64_t *key, const int64_t *value, const int64_t *record, const int64_t *seen,
+                         const int64_t *newest, const int64_t *newest_value, const int64_t *watched,
+                         const int64_t *allowance, const uint8_t *simple, const uint8_t *limited, const double *per_ms,
+                         int64_t steps_max, int64_t *rows) {
+    const Facts facts = {newest, newest_value, 0, 0, 0, 0, allowance, simple, limited, per_ms};
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t s = key[i] >> TIME_BITS;
+        if (TIME_OF(key[i]) <= seen[i]) continue;
+        int64_t p = i - 1, steps = 0;
+        while (p >= 0 && key[p] >> TIME_BITS == s && record[p] > record[i] && steps < steps_max) {
+            p--;
+            steps++;
+        }
+        Reading from = {newest[s], newest_value[s], 0};
+        if (p >= 0 && key[p] >> TIME_BITS == s && key[p] > newest[s]) from = (Reading){key[p], value[p], 0};
+        const Reading to = {key[i], value[i], 0};
+        const int plain = from.key == NONE || (from.key != to.key && simple[s] && is_plain(&facts, s, from, to));
+        rows[count] = i;
+        count += !plain || steps == steps_max || key[i] <= watched[s];
+    }
+    return count;
 }

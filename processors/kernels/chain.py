@@ -60,6 +60,8 @@ _CHAIN = compiled(
     (SIZE, *_READINGS, INT64, *3 * _READINGS, *_FACTS, OUT_INT64, OUT_BOOL, *8 * (OUT_INT64,)),
 )
 
+_BREAKS = compiled("breaks", (SIZE, *4 * (INT64,), *4 * (INT64,), BOOL, BOOL, FLOAT, SIZE, OUT_INT64))
+
 
 def _chain_by_loop(
     run: Readings,
@@ -101,4 +103,31 @@ that is not plain.
 
 ``run``: sorted by key, none known, none in conflict; ``before``, ``after``: the neighbours in memory of those
 of them that are not behind ``newest``, the newest reading of each series. ``booked`` by series is raised.
+"""
+
+
+def _breaks_by_loop(
+    columns: tuple[Ints, Ints, Ints, Ints], newest: Ints, value: Ints, watched: Ints, facts: Facts, steps: int
+) -> Ints:
+    assert _BREAKS is not None
+    rows = np.empty(len(columns[0]), np.int64)
+    known = (newest, value, watched, facts.allowance, facts.simple, facts.limited, facts.per_ms)
+    return rows[: _BREAKS(len(rows), *columns, *known, steps, rows)].copy()
+
+
+def breaks_twin(
+    columns: tuple[Ints, Ints, Ints, Ints], newest: Ints, value: Ints, watched: Ints, facts: Facts, steps: int
+) -> Ints:
+    """Names every row."""
+    del newest, value, watched, facts, steps
+    return np.arange(len(columns[0]))
+
+
+breaks = chosen(_BREAKS, _breaks_by_loop, breaks_twin)
+"""Rows that may be the end of a break: whether they are is to be looked at.
+
+``columns``: key, value, record, and the newest time of the series in earlier records, by key. ``newest`` and
+its ``value``, ``watched`` (the greatest key in reach of a doubt) by series. Left out are rows that are behind
+all of their series and surely count on from the row before them, as of their record, none further than
+``steps`` rows of later records away.
 """

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from metering.readings import MeterQuality
-from metering.roster import INTERVAL, Point, Roster
+from metering.roster import INTERVAL, REGISTER, Point, Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
+from tests.processors.doubt_series import LIMIT, series
 from tests.processors.log_driver import MINUTE_MS, Arrival, Reading
 
 if TYPE_CHECKING:
@@ -157,6 +158,45 @@ def _text(millionths: Fraction, point: Point, places: int = 9) -> str:
     """The value in the point's unit as decimal text."""
     exact = Fraction(millionths) / MICRO / point.unit.factor
     return f"{round(exact * 10**places)}e-{places}"
+
+
+@st.composite
+def _coarse(draw: st.DrawFn) -> list[tuple[int, int]]:
+    """Readings so far apart that most of what happens could be: the next ones tell."""
+    every_ms, value, out = draw(st.sampled_from([10 * MINUTE_MS, HOUR_MS])), 50 * MICRO, []
+    happens = draw(
+        st.lists(st.sampled_from(["on"] * 4 + ["low", "zero", "high", "still", "caught"]), max_size=12)
+    )
+    for number, event in enumerate(["on", "on", *happens, "on", "on"]):
+        rise = draw(st.integers(1, 10)) * LIMIT * every_ms // HOUR_MS // 10
+        value += {"still": 0, "caught": 3 * rise}.get(event, rise)
+        shown = {"low": value - rise - LIMIT // 20, "zero": 0, "high": value + 2 * rise}.get(event, value)
+        out.append((number * every_ms, shown))
+    return out
+
+
+@st.composite
+def doubted(draw: st.DrawFn) -> History:
+    """Readings of one register with a limit, with events that are doubted and settled; some of others."""
+    site = draw(st.sampled_from(["park", "works"]))
+    roster, anchor_ms = roster_of(site), utc_ms(draw(st.sampled_from(ANCHORS[site])))
+    limited = [p for p in roster.points if p.reads == REGISTER and p.limit_per_hour and p.base_ms]
+    point = draw(st.sampled_from(limited))
+    one, rows = point.installations[0], draw(st.one_of(series(16).map(lambda one: one.readings), _coarse()))
+    scale = Fraction(point.limit_per_hour or 0, LIMIT) / Fraction(
+        one.multipliers[0].numerator, one.multipliers[0].denominator
+    )
+    plant = roster.plants[point.plant].id
+    readings = []
+    for time, value in rows:
+        shown = value * scale // one.step * one.step % (one.width or 10**12)
+        readings.append(Reading(plant, point.id, anchor_ms + time, _text(shown, point)))
+    others = draw(st.lists(_readings(roster, roster.points[:3], anchor_ms), max_size=4))
+    copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=2))
+    every = [*readings, *others, *(_changed(reading, change) for reading, change in copies)]
+    far = draw(st.sampled_from([0, 0, 2, 40]))
+    order = {id(r): place + draw(st.integers(0, far)) for place, r in enumerate(every)}
+    return History(site, tuple(sorted(every, key=lambda r: order[id(r)])))
 
 
 @st.composite

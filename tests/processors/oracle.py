@@ -4,10 +4,8 @@ Slow and meant to be obviously right. It is written from the specification and s
 the operators. Here: which readings count, what happened between two of them, the ledger and the
 verdicts. Spans are in oracle_spans, ratios and alerts in oracle_windows.
 
-Rules of this version: differences are taken within one installation; a rise is plain up to 1.2
-times the limit and two steps of the register; a fall is a rollover when the width explains it
-within the limit, else held; a rise beyond the limit is held; so is what lies between neighbours
-more than 400 days apart, and that is not spread.
+Differences are taken within one installation; what is doubtful is as oracle_doubt has it. What lies between
+neighbours more than 400 days apart is not spread.
 """
 
 from __future__ import annotations
@@ -23,14 +21,12 @@ from typing import TYPE_CHECKING
 from metering.readings import MeterQuality
 from metering.roster import INTERVAL, Installation, Point, Roster
 from metering.units import CANONICAL, MICRO, UNITS
+from tests.processors.oracle_doubt import Series, found
 
 if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Reading, Row
 
 AMOUNT_MAX, READ_MAX = 2**61, 2**53
-HOUR_MS = 3_600_000
-GAP_MAX_MS = 400 * 24 * HOUR_MS
-MARGIN = Fraction(12, 10)
 
 
 @dataclass(frozen=True)
@@ -104,14 +100,40 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
             point, number, content = place
             times = said.setdefault((point.index, number), {})
             times.setdefault(reading.time_ms, []).append((reading.revision, content))
+    newest = {index: max(max(times) for (i, _), times in said.items() if i == index) for index, _ in said}
     for (index, number), times in sorted(said.items()):
         meter = Meter(roster.points[index], roster.points[index].installations[number])
         for time, statements in times.items():
             _decide(meter, time, statements)
+        _take_as_stated(meter, newest[index])
+        if (index, number - 1) in said and meter.point.reads != INTERVAL:
+            _replaced(books, meter, number)
         books.meters.append(meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
         (_interval_reads if meter.point.reads == INTERVAL else _register)(books, meter)
     return books
+
+
+def _take_as_stated(meter: Meter, newest: int) -> None:
+    """What the site file says of the beginning and, once the point came so far, of the end."""
+    one, step = meter.installation, meter.installation.step
+    stated = [(one.from_ms, one.initial), (one.to_ms, one.final)]
+    for time, value in stated if meter.point.reads != INTERVAL else ():
+        if value is not None and time <= newest:
+            whole = round(Fraction(value, step)) * step
+            meter.disputed.pop(time, None)
+            meter.counted[time] = Content(whole, 0, whole != value, estimated=False)
+
+
+def _replaced(books: Books, meter: Meter, number: int) -> None:
+    """The end of the installation before, and the beginning of this one: both have readings."""
+    old, plant = meter.point.installations[number - 1], books.roster.plants[meter.point.plant].id
+    key = plant, meter.point.id, meter.installation.serial, old.to_ms, meter.installation.from_ms
+    evidence = {"from_serial": old.serial, "to_serial": meter.installation.serial}
+    books.verdict[key] = {
+        **dict(zip(("plant", "point", "serial", "from", "to"), key, strict=True)),
+        "verdict": "replacement", "status": "decided", "by": "rule", "evidence": json.dumps(evidence),
+    }  # fmt: skip
 
 
 # -- which readings count -------------------------------------------------------------------------
@@ -178,47 +200,33 @@ def _decide(meter: Meter, time: int, statements: list[tuple[int, Content]]) -> N
 def _register(books: Books, meter: Meter) -> None:
     if not meter.counted:
         return
-    line = sorted(meter.counted.items())
+    every = sorted(meter.counted.items())
+    said, lost = found(series_of(meter))
+    links = {(start, end): link for start, end, *link in said}
+    line = [(time, content) for time, content in every if time not in lost]
     booked = held = written_off = 0
     for (start, one), (end, other) in pairwise(line):
-        rise = other.value - one.value
-        verdict, wrap = verdict_of(meter, start, end, rise)
-        if verdict in ("plain", "rollover"):
+        verdict, decided, wrapped, *left = links.get((start, end), ("plain", True, False, 0, 0, 0))
+        rise, wrap = other.value - one.value, (meter.installation.width or 0) if wrapped else 0
+        if decided:
             booked, written_off = booked + rise + wrap, written_off - wrap
         else:
             held += rise
         if verdict != "plain":
-            _note(books, meter, (start, end), (one.value, other.value), verdict)
+            _note(books, meter, (start, end), (one.value, other.value), (verdict, decided, *left))
         if verdict != "gap":
-            books.flows += _flows(
-                meter, (start, end), (one, other), wrap, held=verdict not in ("plain", "rollover")
-            )
+            flows = _flows(meter, (start, end), (one, other), wrap, held=not decided)
+            books.flows += [replace(flow, measured=flow.measured and not left[0]) for flow in flows]
     values = (line[0][1].value, line[-1][1].value, booked, held, written_off)
     _post(books, meter, (line[0][0], line[-1][0]), values)
 
 
-def verdict_of(meter: Meter, start: int, end: int, rise: int) -> tuple[str, int]:
-    """The verdict on a register difference, and what a rollover adds to it."""
-    limit, width = meter.point.limit_per_hour, meter.installation.width
-    if end - start > GAP_MAX_MS:
-        return "gap", 0
-    if rise >= 0:
-        possible = limit is None or rise <= _possible(meter, limit, start, end)
-        return ("plain" if possible else "spike"), 0
-    known = limit is not None and width is not None
-    if known and 0 <= rise + (width or 0) <= _possible(meter, limit or 0, start, end):
-        return "rollover", width or 0
-    return "decrease", 0
-
-
-def _possible(meter: Meter, limit: int, start: int, end: int) -> Fraction:
-    """The most a register can rise, before the multiplier: the limit is of what it stands for."""
-    multiplied_ms = sum(
-        (multiplier * (high - low) for low, high, multiplier in multipliers(meter.installation, start, end)),
-        Fraction(0),
-    )
-    mean = multiplied_ms / (end - start)
-    return limit * Fraction(end - start, HOUR_MS) * MARGIN / mean + 2 * meter.installation.step
+def series_of(meter: Meter) -> Series:
+    """A meter's readings that count, and what is known of it, for the oracle of doubtful readings."""
+    one = meter.installation
+    changes = [(m.from_ms, Fraction(m.numerator, m.denominator)) for m in one.multipliers]
+    readings = [(time, content.value) for time, content in sorted(meter.counted.items())]
+    return Series(readings, meter.point.limit_per_hour, one.width, one.step, changes)
 
 
 def multipliers(installation: Installation, start: int, end: int) -> list[tuple[int, int, Fraction]]:
@@ -330,15 +338,27 @@ def _post(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int,
     }  # fmt: skip
 
 
-def _note(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, int], verdict: str) -> None:
+def _note(
+    books: Books,
+    meter: Meter,
+    times: tuple[int, int],
+    values: tuple[int, int],
+    said: tuple[str, bool, int, int, int],
+) -> None:
     plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
-    canonical = CANONICAL[meter.point.unit.dimension]
-    texts = [f"{(Decimal(value) / MICRO).normalize():f} {canonical}" for value in values]
+    verdict, decided, left, lowest, highest = said
+    evidence = {"from_value": _text(meter, values[0]), "to_value": _text(meter, values[1])}
+    evidence["unit"] = meter.point.unit.name
+    bounds = {"lowest": _text(meter, lowest), "highest": _text(meter, highest)}
     books.verdict[plant, meter.point.id, serial, *times] = {
         "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
-        "verdict": verdict, "status": "decided" if verdict == "rollover" else "held", "by": "rule",
-        "evidence": json.dumps({"from_value": texts[0], "to_value": texts[1], "unit": meter.point.unit.name}),
+        "verdict": verdict, "status": "decided" if decided else "held", "by": "rule",
+        "evidence": json.dumps(evidence | ({"left_out": left, **bounds} if left else {})),
     }  # fmt: skip
+
+
+def _text(meter: Meter, value: int) -> str:
+    return f"{(Decimal(value) / MICRO).normalize():f} {CANONICAL[meter.point.unit.dimension]}"
 
 
 def in_own_unit(point: Point, amount: int | None) -> Row:

@@ -184,19 +184,19 @@ def one_chain(key: list[int], value: list[int], **facts: Any) -> tuple[chain.Col
 @needs_library
 def test_a_plain_chain_becomes_flows() -> None:
     """Two stretches between three readings, each with its amount after the multiplier."""
-    flows, general, booked = one_chain([1, 11, 22], [100, 104, 115])
+    flows, general, booked = one_chain([1, 11, 22], [100, 104, 113])
     assert [column.tolist() for column in flows] == [
         [5, 5],
         [1, 1],
         [TIME_FIRST_MS, TIME_FIRST_MS + 10],
         [TIME_FIRST_MS + 10, TIME_FIRST_MS + 21],
-        [12, 33],
+        [12, 27],
         [1, 0],
         [0, 0],
         [0, 0],
     ]
     assert general.tolist() == [False] * 3
-    assert booked.tolist() == [15]
+    assert booked.tolist() == [13]
 
 
 @needs_library
@@ -205,10 +205,11 @@ def test_a_plain_chain_becomes_flows() -> None:
     [
         {"key": [1, 11], "value": [100, 99]},
         {"key": [1, 11], "value": [100, 111]},
+        {"key": [1, 11], "value": [100, 110]},
         {"key": [1, 11], "value": [100, 101], "simple": np.zeros(1, bool)},
         {"key": [1, 2 + 400 * 86_400_000], "value": [100, 100], "limited": np.zeros(1, bool)},
     ],
-    ids=["a fall", "beyond the limit", "multipliers", "a gap"],
+    ids=["a fall", "beyond the limit", "at the limit", "multipliers", "a gap"],
 )
 def test_a_chain_with_anything_else_is_left_to_the_books(facts: dict[str, Any]) -> None:
     """Nothing is said and nothing booked of it."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from metering.roster import REGISTER, Roster
 from metering.units import MICRO, UNITS
-from tests.processors.histories import History, examples, histories, logs
+from tests.processors.histories import History, doubted, examples, histories, logs
 from tests.processors.log_driver import (
     Driver,
     Store,
@@ -28,6 +28,7 @@ from tests.processors.log_driver import (
 from tests.processors.oracle import multiplier_at
 from tests.processors.oracle_windows import tables_of
 
+ANY = histories() | doubted()
 TABLES = ("interval", "rollup", "intensity", "ledger", "verdict", "alert")
 
 
@@ -48,7 +49,7 @@ def said(driver: Driver, wanted: Store) -> Store:
 @examples()
 def test_whatever_comes_the_tables_are_those_of_the_oracle(data: st.DataObject) -> None:
     """Amounts, ratios, quality, verdicts and ledger are what exact fractions give, for any readings."""
-    history = data.draw(histories())
+    history = data.draw(ANY)
     driver = run(history.roster, data.draw(logs(history.readings)))
     wanted = tables_of(history.roster, history.readings)
     assert differences(said(driver, wanted), wanted) == []
@@ -58,7 +59,7 @@ def test_whatever_comes_the_tables_are_those_of_the_oracle(data: st.DataObject) 
 @examples(0.5)
 def test_order_copies_and_records_change_nothing_that_is_said(data: st.DataObject) -> None:
     """Any order of the readings, some of them twice, in any records, gives the same columns of the set."""
-    history = data.draw(histories())
+    history = data.draw(ANY)
     copies = data.draw(st.lists(st.sampled_from(history.readings), max_size=8))
     shuffled = data.draw(st.permutations([*history.readings, *copies]))
     one = run(history.roster, one_record_per_plant(history.readings, 0))
@@ -70,7 +71,7 @@ def test_order_copies_and_records_change_nothing_that_is_said(data: st.DataObjec
 @examples()
 def test_the_same_log_tells_the_same_story_however_it_is_cut(data: st.DataObject) -> None:
     """Cut into any batches, stopped and started anywhere, a log gives the same rows, story included."""
-    history = data.draw(histories())
+    history = data.draw(ANY)
     log = data.draw(logs(history.readings))
     sizes = data.draw(st.lists(st.sampled_from([1, 1, 2, 3, 10]), min_size=1, max_size=20))
     starts = data.draw(st.lists(st.booleans(), min_size=1, max_size=20))
@@ -93,7 +94,7 @@ def _values(driver: Driver, table: str) -> list[Any]:
 @examples(0.5)
 def test_nothing_is_lost_between_the_first_and_the_last_reading(data: st.DataObject) -> None:
     """Each installation's books balance to the step, and each hop's counts to the reading."""
-    history = data.draw(histories())
+    history = data.draw(ANY)
     driver = run(history.roster, data.draw(logs(history.readings)))
     for row in _values(driver, "ledger"):
         assert row["booked"] + row["held"] + row["written_off"] == row["last"] - row["first"]
@@ -111,7 +112,7 @@ def test_nothing_is_lost_between_the_first_and_the_last_reading(data: st.DataObj
 @examples(0.5)
 def test_the_intervals_of_a_point_add_up_to_what_is_booked(data: st.DataObject) -> None:
     """The sum of a point's intervals is its booked steps times the multiplier, to the last digit."""
-    history = data.draw(histories())
+    history = data.draw(ANY)
     driver = run(history.roster, data.draw(logs(history.readings)))
     for plant, point in _with_whole_multipliers(history.roster):
         rows = [r for r in _values(driver, "interval") if (r["plant"], r["point"]) == (plant, point)]
@@ -140,7 +141,7 @@ def _booked(roster: Roster, driver: Driver, plant: str, point_id: str) -> Fracti
     return out / MICRO
 
 
-@given(histories())
+@given(ANY)
 @examples(0.5)
 def test_what_is_not_known_is_empty_and_says_so(history: History) -> None:
     """Nothing known: no amount. Not wholly known, or nothing to divide by: no value, but a reason."""
@@ -156,7 +157,7 @@ def test_what_is_not_known_is_empty_and_says_so(history: History) -> None:
             assert row["denominator"] > Decimal(0)
 
 
-@given(histories())
+@given(ANY)
 @examples(0.5)
 def test_a_gap_in_a_register_makes_no_window_above_it_whole(history: History) -> None:
     """A plant's ratio has a value only where every register of both sides is known all the time."""

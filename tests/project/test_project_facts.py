@@ -18,7 +18,7 @@ from ingest.reasons import Reason
 from metering import policy_models, site_models
 from processors.admission import CAUSES
 from processors.columns import FLAGS, QUALITIES, STATES
-from processors.verdicts import Verdict
+from processors.doubt import Verdict
 from processors.windows import REASONS
 from web.api import Api
 from web.live import LiveFeed

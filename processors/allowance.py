@@ -1,0 +1,106 @@
+"""How far a register can have risen in a time, and what two readings of it are to each other, exactly.
+
+A point's limit holds behind its multiplier, so that a register may rise by limit x 1.2 x time / multiplier,
+and two of its steps for rounding. The comparison is with the whole millionths of that: a rise is one itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metering.roster import Multiplier
+
+Ints = NDArray[np.int64]
+Kinds = NDArray[np.int8]
+
+SMOOTH, WRAP, BROKEN, GAP = range(4)
+"""A later reading beside an earlier one: counted on; counted on over the register's end; neither; too far."""
+
+GAP_MAX_MS = 400 * 86_400_000
+_HOUR_MS = 3_600_000
+_MARGIN = Fraction(12, 10)
+_INT_MAX = 2**63 - 1
+_UNBOUNDED = 2**62
+"""More than any two readings differ by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What judging needs to know of a series; amounts in millionths of the unit before the multiplier.
+
+    ``limit_per_hour``: behind the multiplier, None where the point has none. ``width``: where the register
+    rolls, 0 where that is not known. ``step``: of the register. ``multipliers``: the first holds before its
+    ``from_ms``, too.
+    """
+
+    limit_per_hour: int | None
+    width: int
+    step: int
+    multipliers: tuple[Multiplier, ...]
+
+
+class Allowance:
+    """The most that a register of these facts rises between two instants."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._per_ms = _MARGIN * Fraction(facts.limit_per_hour or 0, _HOUR_MS)
+
+    def over(self, start: Ints, end: Ints) -> Ints:
+        """Whole millionths; more than any rise where there is no limit."""
+        if self.facts.limit_per_hour is None:
+            return np.full(len(start), _UNBOUNDED, np.int64)
+        if len(self.facts.multipliers) > 1:
+            return self._dated(start, end)
+        one = self.facts.multipliers[0]
+        return self._steady(end - start, self._per_ms * Fraction(one.denominator, one.numerator))
+
+    def _steady(self, length_ms: Ints, per_ms: Fraction) -> Ints:
+        longest_ms = int(length_ms.max(initial=0))
+        whole, rest = divmod(per_ms.numerator, per_ms.denominator)
+        if max(rest, whole + 1) * longest_ms + 2 * self.facts.step < _UNBOUNDED:
+            return whole * length_ms + rest * length_ms // per_ms.denominator + 2 * self.facts.step
+        exact = [per_ms * int(length) for length in length_ms]
+        return self._whole([value.numerator // value.denominator for value in exact])
+
+    def _dated(self, start: Ints, end: Ints) -> Ints:
+        """With the mean of the multipliers in force."""
+        common = lcm(*(m.denominator for m in self.facts.multipliers))
+        at_end, at_start = self._multiplied_ms(end, common), self._multiplied_ms(start, common)
+        rate = self._per_ms * common
+        out = []
+        for low, high, area in zip(start.tolist(), end.tolist(), np.subtract(at_end, at_start), strict=True):
+            out.append(rate.numerator * (high - low) ** 2 // (rate.denominator * int(area)))
+        return self._whole(out)
+
+    def _multiplied_ms(self, at: Ints, common: int) -> list[int]:
+        """The multiplier added up from its first change on, times ``common``."""
+        steps = self.facts.multipliers
+        worth = [m.numerator * (common // m.denominator) for m in steps]
+        out = []
+        for instant in at.tolist():
+            area = worth[0] * (instant - steps[1].from_ms)
+            for before, after, one in zip(worth, worth[1:], steps[1:], strict=False):
+                area += (after - before) * max(0, instant - one.from_ms)
+            out.append(area)
+        return out
+
+    def _whole(self, allowed: Sequence[int]) -> Ints:
+        return np.array([min(value + 2 * self.facts.step, _UNBOUNDED) for value in allowed], np.int64)
+
+    def kinds(self, start: Ints, end: Ints, first: Ints, last: Ints) -> Kinds:
+        """What readings ``last`` at ``end`` are to readings ``first`` at ``start``."""
+        allowed, rise = self.over(start, end), last - first
+        out = np.full(len(start), BROKEN, np.int8)
+        out[(rise >= 0) & (rise <= allowed)] = SMOOTH
+        if self.facts.width and self.facts.limit_per_hour is not None:
+            wrapped = rise + self.facts.width
+            out[(rise < 0) & (wrapped >= 0) & (wrapped <= allowed)] = WRAP
+        out[end - start > GAP_MAX_MS] = GAP
+        return out

@@ -1,0 +1,259 @@
+"""What is doubtful in a register's readings, and what is found of it: regions of a series, with verdicts.
+
+A *region* is a break that no run can bridge, or a component of runs with the breaks in it
+(processors.lines). What is found depends on the region's readings and on the few beside it that ``reach``
+names, on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.allowance import GAP, SMOOTH, WRAP, Allowance, Facts
+from processors.lines import RUN_MAX_MS, Readings, components, left_out, posts, runs_of
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+CLOCK_MAX_MS = 600_000
+"""How far a gateway's clock may be off for its readings to count as those of another time."""
+FROM_EVER, FOR_EVER = -(2**62), 2**62
+
+
+class Verdict(IntEnum):
+    """What a link of the line is, where it is not simply smooth; or what was left out between its ends.
+
+    PLAIN only by a person: what was doubted is as it was read. REPLACEMENT: from one meter to the next.
+    """
+
+    PLAIN = 0
+    ROLLOVER = 1
+    DECREASE = 2
+    SPIKE = 3
+    GAP = 4
+    RESET = 5
+    GLITCH = 6
+    STUCK = 7
+    CLOCK_JUMP = 8
+    REPLACEMENT = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of the line that is not a smooth pair: instants and register values of its ends.
+
+    ``decided``: booked, by rule or by a person; otherwise held, or ``written_off`` by a person. ``by``: who
+    decided, empty for the rule. ``wrapped``: the register passed its end in it. ``left``: how many
+    readings between were left out, ``lowest`` and ``highest`` of them (0 where there are none).
+    """
+
+    start: int
+    end: int
+    first: int
+    last: int
+    verdict: Verdict
+    decided: bool
+    wrapped: bool = False
+    left: int = 0
+    lowest: int = 0
+    highest: int = 0
+    written_off: bool = False
+    by: str = ""
+
+    @property
+    def status(self) -> str:
+        """The word in the verdict's row."""
+        if self.by:
+            return "refused" if self.verdict == Verdict.PLAIN else "confirmed"
+        return "decided" if self.decided else "held"
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """``start``, ``end``: instants of its outermost readings, both on the line. ``left_out``: instants.
+
+    ``breaks``: instants before the first and behind the last of its breaks. ``reach``: a reading that makes
+    no break and ends none changes nothing here unless it lies between these two instants, or at one of them.
+    """
+
+    start: int
+    end: int
+    breaks: tuple[int, int]
+    reach: tuple[int, int]
+    links: tuple[Link, ...]
+    left_out: tuple[int, ...]
+
+
+def judge_all(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:
+    """The regions of a whole series: as ``judge``, with its posts."""
+    held = np.isin(time, posts_of(time, value, facts))
+    return judge(time, value, facts, held if kept is None else held | kept)
+
+
+def posts_of(time: Ints, value: Ints, facts: Facts) -> Ints:
+    """The instants of the posts of a whole series."""
+    pair = Allowance(facts).kinds(time[:-1], time[1:], value[:-1], value[1:])
+    return posts(time[:-1][pair != SMOOTH])
+
+
+def judge(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:
+    """The regions of a stretch of a series, in their order.
+
+    ``time``: UTC milliseconds, rising; ``value``: register values in millionths; readings in conflict are not
+    among them. ``kept``: which of them no run may leave out (posts, and what a person said is right).
+    """
+    readings = Readings(time, value, Allowance(facts), kept)
+    if len(readings.breaks) == 0:
+        return []
+    return list(_Judge(readings).regions())
+
+
+class _Judge:
+    """``lone``: breaks that no run can bridge."""
+
+    def __init__(self, readings: Readings) -> None:
+        self.readings = readings
+        self.limited = readings.allowance.facts.limit_per_hour is not None
+
+    def regions(self) -> Iterator[Region]:
+        readings, at = self.readings, 0
+        breaks = readings.breaks.tolist()
+        for runs in components(runs_of(readings)):
+            start, end = int(runs.start[0]), int(runs.end.max())
+            while at < len(breaks) and breaks[at] < start:
+                yield self._region(breaks[at], breaks[at] + 1, [])
+                at += 1
+            yield self._region(start, end, left_out(readings, runs))
+            while at < len(breaks) and breaks[at] < end:
+                at += 1
+        for low in breaks[at:]:
+            yield self._region(low, low + 1, [])
+
+    def _region(self, start: int, end: int, out: list[tuple[int, int]]) -> Region:
+        keeps = np.ones(end - start + 1, bool)
+        for low, high in out:
+            keeps[low + 1 - start : high - start] = False
+        links = self._pairs(start, keeps) + [self._bridge(low, high) for low, high in out]
+        if self._clock_is_off(start, keeps, links):
+            links = [replace(one, verdict=Verdict.CLOCK_JUMP) if one.left else one for one in links]
+        links, first = self._stood_still(start, keeps, sorted(links, key=lambda one: one.start))
+        return Region(
+            int(self.readings.time[first]),
+            int(self.readings.time[end]),
+            *self._edges(start, end),
+            tuple(links),
+            tuple(t for one in links if one.left for t in self._between(one)),
+        )
+
+    def _between(self, link: Link) -> list[int]:
+        low, high = np.searchsorted(self.readings.time, [link.start, link.end])
+        out: list[int] = self.readings.time[low + 1 : high].tolist()
+        return out
+
+    def _pairs(self, start: int, keeps: Bools) -> list[Link]:
+        """The breaks that stay."""
+        pair = self.readings.pair[start : start + len(keeps) - 1]
+        stays = np.flatnonzero((pair != SMOOTH) & keeps[:-1] & keeps[1:]) + start
+        return [self._link(low, low + 1, self._hypothesis(low)) for low in stays.tolist()]
+
+    def _hypothesis(self, low: int) -> Verdict:
+        readings, kind = self.readings, int(self.readings.pair[low])
+        if kind in (WRAP, GAP):
+            return Verdict.ROLLOVER if kind == WRAP else Verdict.GAP
+        if readings.value[low + 1] > readings.value[low]:
+            return Verdict.SPIKE
+        at = readings.time[low : low + 2]
+        from_zero = (
+            self.limited and 0 <= readings.value[low + 1] <= readings.allowance.over(at[:1], at[1:])[0]
+        )
+        return Verdict.RESET if from_zero else Verdict.DECREASE
+
+    def _bridge(self, low: int, high: int) -> Link:
+        between = self.readings.value[low + 1 : high]
+        below = bool((between < self.readings.value[low]).any())
+        link = self._link(low, high, Verdict.GLITCH if below else Verdict.SPIKE)
+        seen = (len(between), int(between.min()), int(between.max()))
+        return over(replace(link, decided=self.limited), seen)
+
+    def _link(self, low: int, high: int, verdict: Verdict) -> Link:
+        time, value = self.readings.time, self.readings.value
+        first, last = int(value[low]), int(value[high])
+        kind = int(self.readings.kinds(np.array([low]), np.array([high]))[0])
+        decided = wrapped = kind == WRAP
+        return Link(int(time[low]), int(time[high]), first, last, verdict, decided, wrapped)
+
+    def _clock_is_off(self, start: int, keeps: Bools, links: list[Link]) -> bool:
+        """Whether what was left out (two readings at least) is what the line shows up to ten minutes away."""
+        other = any(one.wrapped or one.last < one.first for one in links)
+        if other or (~keeps).sum() < 2:
+            return False
+        readings, end = self.readings, start + len(keeps) - 1
+        before = start - 1 if start > 0 and readings.pair[start - 1] == SMOOTH else start
+        after = end + 1 if end + 1 < len(readings) and readings.pair[end] == SMOOTH else end
+        line = np.unique(np.concatenate([[before], np.flatnonzero(keeps) + start, [after]]))
+        out = np.flatnonzero(~keeps) + start
+        time = readings.time[line]
+        lowest = np.searchsorted(time, readings.time[out] - CLOCK_MAX_MS, "right") - 1
+        highest = np.searchsorted(time, readings.time[out] + CLOCK_MAX_MS)
+        low = readings.value[line[np.maximum(lowest, 0)]]
+        high = readings.value[line[np.minimum(highest, len(line) - 1)]]
+        return bool(((low <= readings.value[out]) & (readings.value[out] <= high)).all())
+
+    def _stood_still(self, start: int, keeps: Bools, links: list[Link]) -> tuple[list[Link], int]:
+        """Rises that cannot be, behind a standstill that explains them, as links over it; the new start."""
+        first, out = start, []
+        for link in links:
+            jump = link.verdict == Verdict.SPIKE and not link.left
+            still = self._standstill(link, start, keeps) if jump else None
+            if still is None:
+                out.append(link)
+            else:
+                low, high = still
+                stuck = replace(self._link(low, high, Verdict.STUCK), decided=True)
+                out.append(over(stuck, (high - low - 1, link.first, link.first)))
+                first = min(first, low)
+        return out, first
+
+    def _standstill(self, link: Link, start: int, keeps: Bools) -> tuple[int, int] | None:
+        """From where to where a register stood still and caught up: the line goes on from there."""
+        readings = self.readings
+        high = int(np.searchsorted(readings.time, link.end))
+        from_ms = link.end - RUN_MAX_MS
+        low = max(
+            int(readings.same_from(np.array([high - 1]))[0]), int(np.searchsorted(readings.time, from_ms))
+        )
+        gone = np.flatnonzero(~keeps[: max(0, high - start)])
+        low = max(low, start + int(gone[-1]) + 1) if len(gone) else low
+        goes_on = high + 1 < len(readings) and readings.pair[high] == SMOOTH
+        if low >= high - 1 or not goes_on or readings.kept[low + 1 : high].any():
+            return None
+        smooth = readings.kinds(np.array([low]), np.array([high]))[0] == SMOOTH
+        return (low, high) if smooth else None
+
+    def _edges(self, start: int, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The outermost breaks; and two readings beyond those that show the same as their ends."""
+        readings = self.readings
+        inside = readings.breaks[
+            np.searchsorted(readings.breaks, start) : np.searchsorted(readings.breaks, end)
+        ]
+        low, high = int(inside[0]), int(inside[-1]) + 1
+        oldest = int(np.searchsorted(readings.time, readings.time[low + 1] - RUN_MAX_MS))
+        newest = int(np.searchsorted(readings.time, readings.time[high - 1] + RUN_MAX_MS, "right")) - 1
+        first = max(int(readings.same_from(np.array([low]))[0]), oldest) - 2
+        last = min(int(readings.other_after(np.array([high]))[0]) - 1, newest) + 2
+        reach = (
+            int(readings.time[first]) if first >= 0 else FROM_EVER,
+            int(readings.time[last]) if last < len(readings) else FOR_EVER,
+        )
+        return (int(readings.time[low]), int(readings.time[high])), reach
+
+
+def over(link: Link, seen: tuple[int, int, int]) -> Link:
+    """The link with how many readings it leaves out, and the lowest and the highest of them."""
+    left, lowest, highest = seen
+    return replace(link, left=left, lowest=lowest, highest=highest)

@@ -1,0 +1,236 @@
+"""The line through a register's readings: which to leave out, so that the fewest events explain the rest.
+
+Theory. Two consecutive readings are a pair; a pair that is not smooth is a break. The line is the chain of
+readings that one believes. It keeps the first and the last, and between two that it keeps it may leave out a
+*run*, where
+
+- the two ends are at most ``RUN_MAX_MS`` apart, and the one counts on from the other (smooth, or over the
+  end);
+- there is a broken pair among those from end to end, and at most ``RUN_BREAKS_MAX`` breaks;
+- the run is cut off on both sides by a break; or on one, and what touches the other end shows one value only,
+  which cannot stand beside the far end: a *dip* (breaks off, and rises to its end from below its beginning),
+  or a *bump* (a single reading that rises from its beginning to above its end, then breaks off).
+
+A *piece* is what lies between two breaks. Every event costs: a broken pair that stays 3, a piece that is
+left out 2 where it shows one value (a zero, however often it is repeated), else 3. So a reset that counts on
+is kept, and what is cut off on both sides is not. Of the cheapest lines the one that leaves out the fewest
+readings counts, then the fewest that are not zero, then the one with the fewest wraps, then the one that
+keeps the earlier reading.
+
+On a day (UTC) with more than ``UNRULY_BREAKS`` breaks the reading before the first of them, and before every
+``POST_EVERY``th one behind it, is a *post*: no run leaves it out. So there is an end to what one reading can
+change.
+
+A run depends only on its own readings; so readings that lie inside of no possible run cut the series into
+parts that do not know of each other. That is what makes a line local: ``components`` are these parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from processors.allowance import BROKEN, SMOOTH, WRAP, Allowance, Kinds
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+RUN_MAX_MS = 86_400_000
+RUN_BREAKS_MAX = 100
+UNRULY_BREAKS, POST_EVERY = 20, 200
+_ONE_VALUE, _COUNTING, _BROKEN = 2, 3, 3
+_DAY_MS = 86_400_000
+_STAY = -1
+_RADIX = 1 << 40
+"""Above any number of readings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Runs that may be left out, by the positions of their ends; sorted. ``cost``: of their pieces."""
+
+    start: Ints
+    end: Ints
+    cost: Ints
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+class Readings:
+    """Readings of one series in their order, with what its pairs are.
+
+    ``breaks``: positions of the readings before each break. ``kept``: readings that may not be left out.
+    """
+
+    def __init__(self, time: Ints, value: Ints, allowance: Allowance, kept: Bools | None = None) -> None:
+        self.time, self.value, self.allowance = time, value, allowance
+        self.pair: Kinds = allowance.kinds(time[:-1], time[1:], value[:-1], value[1:])
+        self.breaks: Ints = np.flatnonzero(self.pair != SMOOTH)
+        self.kept = np.zeros(len(time), bool) if kept is None else kept
+        self._broken = self.breaks[self.pair[self.breaks] == BROKEN]
+        self._wraps = self.breaks[self.pair[self.breaks] == WRAP]
+        self._kept = np.append(0, np.cumsum(self.kept)) if self.kept.any() else None
+        self._turns = np.flatnonzero(value[1:] != value[:-1]) + 1
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def other_after(self, at: Ints) -> Ints:
+        """The first position behind each that shows another value; the length where there is none."""
+        return np.append(self._turns, len(self))[np.searchsorted(self._turns, at, "right")]
+
+    def same_from(self, at: Ints) -> Ints:
+        """The position since which the register has shown what it shows at each."""
+        return np.append(0, self._turns)[np.searchsorted(self._turns, at, "right")]
+
+    def kinds(self, start: Ints, end: Ints) -> Kinds:
+        """What the readings at some positions are to those at others."""
+        return self.allowance.kinds(self.time[start], self.time[end], self.value[start], self.value[end])
+
+    def keeps(self, start: Ints, end: Ints) -> Bools:
+        """Whether a reading that must be kept lies between those at some positions and those at others."""
+        if self._kept is None:
+            return np.zeros(len(start), bool)
+        return np.asarray(self._kept[end] > self._kept[start + 1])
+
+    def broken_until(self, at: Ints) -> Ints:
+        """How many pairs are broken before each position."""
+        return np.asarray(np.searchsorted(self._broken, at))
+
+    def wraps_until(self, at: Ints) -> Ints:
+        """How many pairs are wraps before each position."""
+        return np.asarray(np.searchsorted(self._wraps, at))
+
+
+def posts(low_ms: Ints) -> Ints:
+    """Instants of the posts, by the instants of the readings before each break."""
+    day = low_ms // _DAY_MS
+    first = np.searchsorted(day, day)
+    many = np.searchsorted(day, day, "right") - first > UNRULY_BREAKS
+    return np.asarray(low_ms[many & ((np.arange(len(day)) - first) % POST_EVERY == 0)])
+
+
+def runs_of(readings: Readings) -> Runs:
+    """Every run that may be left out."""
+    low, high = readings.breaks, readings.breaks + 1
+    if not (readings.pair[low] == BROKEN).any():
+        return _runs([])
+    behind = readings.other_after(high)
+    behind[behind > np.append(low[1:], len(readings) - 1)] = -1
+    ahead = np.where(low - 1 >= np.append(0, high[:-1]), low - 1, -1)
+    single = readings.other_after(high[:-1]) > low[1:]
+    pieces = np.append(0, np.cumsum(np.where(single, _ONE_VALUE, _COUNTING)))
+    broken = readings.broken_until(np.append(low, len(readings)))
+    found: list[_Found] = []
+    waiting: list[_Found] = []
+    for more in range(min(RUN_BREAKS_MAX, len(low))):
+        first = np.arange(len(low) - more)
+        near = readings.time[high[more:]] - readings.time[low[first]] <= RUN_MAX_MS
+        if not near.any():
+            break
+        first = first[near & (broken[more + 1 :] > broken[first])]
+        last = first + more
+        cost = pieces[last] - pieces[first]
+        start, end = low[first], high[last]
+        if more:
+            waiting.append((start, end, cost, np.full(len(first), WRAP)))
+        smooth = np.full(len(first), SMOOTH)
+        dip = np.where(readings.value[end] < readings.value[start], behind[last], -1)
+        bump = np.where(readings.value[start] > readings.value[end], ahead[first], -1)
+        waiting += [(start, dip, cost + _ONE_VALUE, smooth), (bump, end, cost + _ONE_VALUE, smooth)]
+        if sum(len(one[0]) for one in waiting) > _TOGETHER:
+            found, waiting = [*found, _counting_on(readings, waiting)], []
+    return _runs([*found, _counting_on(readings, waiting)])
+
+
+_TOGETHER = 1 << 16
+"""Runs looked at in one go."""
+_Found = tuple[Ints, Ints, Ints, Ints]
+"""Start, end and cost of runs (a start or end of -1: there is none), and what the link may be at most."""
+
+
+def _counting_on(readings: Readings, waiting: list[_Found]) -> _Found:
+    """Those runs whose end counts on from their start, with nothing in them that must be kept."""
+    if not waiting:
+        none = np.empty(0, np.int64)
+        return none, none, none, none
+    start, end, cost, most = (np.concatenate(columns) for columns in zip(*waiting, strict=True))
+    good = (start >= 0) & (end >= 0)
+    good &= (readings.time[end] - readings.time[start] <= RUN_MAX_MS) & ~readings.keeps(start, end)
+    some = np.flatnonzero(good)
+    some = some[readings.kinds(start[some], end[some]) <= most[some]]
+    return start[some], end[some], cost[some], most[some]
+
+
+def _runs(found: list[_Found]) -> Runs:
+    if not found:
+        return Runs(*(np.empty(0, np.int64) for _ in range(3)))
+    start, end, cost, _ = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    order = np.lexsort((end, start))
+    return Runs(start[order], end[order], cost[order])
+
+
+def components(runs: Runs) -> list[Runs]:
+    """The runs that overlap, together; two that only share an end do not."""
+    if len(runs) == 0:
+        return []
+    until = np.maximum.accumulate(runs.end)
+    edges = [0, *(np.flatnonzero(runs.start[1:] >= until[:-1]) + 1).tolist(), len(runs)]
+    return [Runs(runs.start[a:b], runs.end[a:b], runs.cost[a:b]) for a, b in pairwise(edges)]
+
+
+def left_out(readings: Readings, runs: Runs) -> list[tuple[int, int]]:
+    """The ends of the runs of one component that its line leaves out, in their order."""
+    nodes = np.unique(np.concatenate([runs.start, runs.end]))
+    broken, wraps = readings.broken_until(nodes), readings.wraps_until(nodes)
+    staying = zip(np.diff(broken).tolist(), np.diff(wraps).tolist(), strict=True)
+    stay = [_weight(_BROKEN * b, 0, 0, w) for b, w in staying]
+    leaving = _leaving(readings, runs, nodes)
+    to_go, chosen = [0] * len(nodes), [_STAY] * len(nodes)
+    for at in range(len(nodes) - 2, -1, -1):
+        best = stay[at] + to_go[at + 1]
+        for end, weight in leaving[at]:
+            if weight + to_go[end] < best:
+                best, chosen[at] = weight + to_go[end], end
+        to_go[at] = best
+    return _followed(nodes.tolist(), chosen)
+
+
+def _leaving(readings: Readings, runs: Runs, nodes: Ints) -> list[list[tuple[int, int]]]:
+    """Of each node the runs that begin there, the shortest first: number of the end node, weight."""
+    lost = runs.end - runs.start - 1
+    zeros = np.append(0, np.cumsum(readings.value == 0))
+    other = lost - (zeros[runs.end] - zeros[runs.start + 1])
+    wrap = readings.kinds(runs.start, runs.end) == WRAP
+    out: list[list[tuple[int, int]]] = [[] for _ in nodes]
+    columns = (
+        np.searchsorted(nodes, runs.start),
+        np.searchsorted(nodes, runs.end),
+        runs.cost,
+        lost,
+        other,
+        wrap,
+    )
+    for start, end, *parts in zip(*(column.tolist() for column in columns), strict=True):
+        out[start].append((end, _weight(*parts)))
+    return out
+
+
+def _weight(cost: int, lost: int, other: int, wraps: int) -> int:
+    """One number that compares as the four do, one after the other."""
+    return ((cost * _RADIX + lost) * _RADIX + other) * _RADIX + wraps
+
+
+def _followed(nodes: list[int], chosen: list[int]) -> list[tuple[int, int]]:
+    out, at = [], 0
+    while at < len(nodes) - 1:
+        if chosen[at] == _STAY:
+            at += 1
+        else:
+            out.append((nodes[at], nodes[chosen[at]]))
+            at = chosen[at]
+    return out

@@ -1,0 +1,170 @@
+"""Series of doubtful readings, by chance and by hand, and what would keep one up to date."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import strategies as st
+
+from metering.roster import Multiplier
+from processors.allowance import SMOOTH, Allowance, Facts
+from processors.anew import Break, stretches
+from processors.doubt import Region, judge, judge_all
+from processors.lines import RUN_MAX_MS, posts
+from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series
+
+KWH = 1_000_000
+Rows = list[tuple[int, int]]
+
+
+def facts_of(series: Series) -> Facts:
+    """The same facts as the operators have them."""
+    steps = tuple(Multiplier(since, m.numerator, m.denominator) for since, m in series.multipliers)
+    return Facts(series.limit, series.width or 0, series.step, steps)
+
+
+def arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Instants and values as columns."""
+    table = np.array(rows, np.int64).reshape(-1, 2)
+    return table[:, 0].copy(), table[:, 1].copy()
+
+
+def regions_of(series: Series) -> list[Region]:
+    """The operators' answer for a whole series."""
+    time, value = arrays(series.readings)
+    return judge_all(time, value, facts_of(series), np.isin(time, list(series.kept)))
+
+
+def said(regions: Iterable[Region]) -> tuple[list[tuple[object, ...]], set[int]]:
+    """Links as the oracle writes them, and what was left out."""
+    links = [link for region in regions for link in region.links]
+    rows: list[tuple[object, ...]] = [
+        (k.start, k.end, k.verdict.name.lower(), k.decided, k.wrapped, k.left, k.lowest, k.highest)
+        for k in links
+    ]
+    return rows, {time for region in regions for time in region.left_out}
+
+
+# -- random series ----------------------------------------------------------------------------------
+
+GAPS_MS = (10_000, MINUTE, MINUTE, MINUTE, 5 * MINUTE, HOUR, 8 * HOUR, 24 * HOUR, 24 * HOUR + 1, 401 * DAY)
+LIMIT = 120 * KWH
+WIDTH = 1_000 * KWH
+
+
+@st.composite
+def series(draw: st.DrawFn, size_max: int = 16) -> Series:
+    """A register that counts on, with events in it: zeros, spikes, falls, standstills, other lines, wraps."""
+    pace = draw(st.sampled_from([GAPS_MS[:3], GAPS_MS[1:5], GAPS_MS[3:7], GAPS_MS]))
+    steps = draw(
+        st.lists(st.tuples(st.sampled_from(pace), st.sampled_from(_EVENTS)), min_size=1, max_size=size_max)
+    )
+    time, value = draw(st.sampled_from([0, DAY - 5 * MINUTE])), draw(st.sampled_from([0, 3, 500, 998])) * KWH
+    rows, shown = [(time, value)], value
+    for gap, event in steps:
+        time += gap
+        value += min(gap, HOUR) * draw(st.sampled_from([0, 20, 60, 140])) * KWH // HOUR
+        value, shown = _event(event, value, shown, draw(st.integers(1, 40)))
+        rows.append((time, shown))
+    multipliers = draw(st.sampled_from([[(0, Fraction(1))]] * 4 + [_DATED]))
+    limit = draw(st.sampled_from([LIMIT] * 5 + [None, 10 * LIMIT]))
+    width = draw(st.sampled_from([WIDTH, WIDTH, None]))
+    kept = (
+        draw(st.sets(st.sampled_from([when for when, _ in rows]), max_size=1))
+        if draw(st.booleans())
+        else set()
+    )
+    return Series(rows, limit, width, draw(st.sampled_from([1, KWH // 10])), multipliers, kept)
+
+
+_DATED = [(0, Fraction(1)), (3 * MINUTE, Fraction(3, 2)), (DAY, Fraction(40))]
+_EVENTS = ["on"] * 5 + [
+    "zero",
+    "zero",
+    "spike",
+    "same",
+    "same",
+    "low",
+    "fall",
+    "reset",
+    "jump",
+    "wrap",
+    "back",
+]
+
+
+def _event(event: str, value: int, shown: int, size: int) -> tuple[int, int]:
+    """The register's own value, and what it shows."""
+    match event:
+        case "zero":
+            return value, 0
+        case "spike":
+            return value, value + size * KWH
+        case "low":
+            return value, value // 2
+        case "same":
+            return value, shown
+        case "back":
+            return value, max(0, value - KWH // 10)
+        case "fall":
+            value = max(0, value - size * KWH)
+        case "jump":
+            value += size * 10 * KWH
+        case "reset":
+            value = 0
+        case "wrap":
+            value = value % WIDTH if value >= WIDTH else WIDTH - KWH
+    return value, value % WIDTH
+
+
+def minutes(*rows: tuple[float, float], limit: float | None = 120, width: int | None = 1_000_000) -> Series:
+    """Minutes and kWh; a register with two decimals."""
+    exact = [(round(minute * MINUTE), round(value * KWH)) for minute, value in rows]
+    return Series(
+        sorted(exact), None if limit is None else round(limit * KWH), (width or 0) * KWH or None, KWH // 100
+    )
+
+
+@dataclass
+class Keeper:
+    """What an engine would keep of one series, judged anew as little as possible."""
+
+    series: Series
+    rows: Rows = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+    judged: int = 0
+
+    def change(self, added: Rows, gone: Sequence[int] = ()) -> None:
+        """Takes readings in and others out."""
+        before = self._breaks()
+        self.rows = sorted([row for row in self.rows if row[0] not in set(gone)] + added)
+        changed = [*(time for time, _ in added), *gone]
+        for low, high in stretches(changed, self.regions, before, self._breaks()):
+            self._judge(low, high)
+
+    def _breaks(self) -> list[Break]:
+        if len(self.rows) < 2:
+            return []
+        time, value = arrays(self.rows)
+        pair = Allowance(facts_of(self.series)).kinds(time[:-1], time[1:], value[:-1], value[1:])
+        return [(int(time[k]), int(time[k + 1])) for k in np.flatnonzero(pair != SMOOTH)]
+
+    def _judge(self, low: int, high: int) -> None:
+        times = [time for time, _ in self.rows]
+        first = max(0, bisect_left(times, low - RUN_MAX_MS) - 2)
+        last = bisect_left(times, high + RUN_MAX_MS + 1) + 2
+        part = self.rows[first:last]
+        if not part:
+            self.regions = []
+            return
+        self.judged += len(part)
+        walls = posts(np.array([a for a, _ in self._breaks()], np.int64)).tolist()
+        kept = np.isin([time for time, _ in part], [*walls, *self.series.kept])
+        fresh = judge(*arrays(part), facts_of(self.series), kept)
+        fresh = [one for one in fresh if low <= one.breaks[0] and one.breaks[1] <= high]
+        known = [one for one in self.regions if not (low <= one.breaks[0] and one.breaks[1] <= high)]
+        self.regions = sorted([*known, *fresh], key=lambda one: one.breaks)

@@ -1,0 +1,231 @@
+"""The oracle of doubtful readings: the definition of docs/books.md, word by word, one reading at a time.
+
+Slow and meant to be obviously right: every run between any two readings is tried, in plain Python and exact
+fractions. It is written from the definition and shares no code with the operators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+Said = tuple[int, int, str, bool, bool, int, int, int]
+"""A link: start, end, finding, decided, wrapped, how many left out, the lowest and the highest of them."""
+
+
+@dataclass
+class Series:
+    """Readings (instant, value) in their order. ``multipliers``: from when, how much; the first from ever."""
+
+    readings: list[tuple[int, int]]
+    limit: int | None = None
+    width: int | None = None
+    step: int = 1
+    multipliers: list[tuple[int, Fraction]] = field(default_factory=lambda: [(0, Fraction(1))])
+    kept: set[int] = field(default_factory=set)
+    """Instants of readings that a person said are right."""
+
+    def __post_init__(self) -> None:
+        self._links: dict[tuple[int, int], str] = {}
+        self.posts = _posts(self)
+
+    def possible(self, i: int, j: int) -> Fraction:
+        """The most that the register can have risen from reading i to reading j."""
+        start, end = self.readings[i][0], self.readings[j][0]
+        edges = [start, *(since for since, _ in self.multipliers[1:] if start < since < end), end]
+        multiplied = sum(self.multiplier(low) * (high - low) for low, high in pairwise(edges))
+        mean = Fraction(multiplied, end - start)
+        return (
+            Fraction(self.limit or 0) * Fraction(12, 10) * Fraction(end - start, HOUR) / mean + 2 * self.step
+        )
+
+    def multiplier(self, at: int) -> Fraction:
+        """The multiplier in force."""
+        found = self.multipliers[0][1]
+        for since, one in self.multipliers[1:]:
+            found = one if since <= at else found
+        return found
+
+    def link(self, i: int, j: int) -> str:
+        """smooth, wrap, broken or gap."""
+        if (i, j) not in self._links:
+            self._links[i, j] = self._link(i, j)
+        return self._links[i, j]
+
+    def _link(self, i: int, j: int) -> str:
+        (start, first), (end, last) = self.readings[i], self.readings[j]
+        if end - start > 400 * DAY:
+            return "gap"
+        if last >= first:
+            return "smooth" if self.limit is None or last - first <= self.possible(i, j) else "broken"
+        if self.limit is not None and self.width and 0 <= last - first + self.width <= self.possible(i, j):
+            return "wrap"
+        return "broken"
+
+    def breaks(self, i: int, j: int) -> list[str]:
+        """The links of consecutive readings from i to j that are not smooth."""
+        links = [self.link(k, k + 1) for k in range(i, j)]
+        return [link for link in links if link != "smooth"]
+
+    def pieces(self, low: int, high: int) -> list[list[int]]:
+        """Values of the readings low..high, cut at breaks."""
+        out = [[self.readings[low][1]]]
+        for k in range(low + 1, high + 1):
+            if self.link(k - 1, k) == "smooth":
+                out[-1].append(self.readings[k][1])
+            else:
+                out.append([self.readings[k][1]])
+        return out
+
+    def may_be_left_out(self, i: int, j: int) -> bool:
+        """Whether the readings between i and j may be: the three conditions."""
+        if j - i < 2 or self.readings[j][0] - self.readings[i][0] > DAY:
+            return False
+        if any(self.readings[k][0] in self.kept | self.posts for k in range(i + 1, j)):
+            return False
+        link, breaks = self.link(i, j), self.breaks(i, j)
+        if link not in ("smooth", "wrap") or "broken" not in breaks or len(breaks) > 100:
+            return False
+        cut_before, cut_behind = self.link(i, i + 1) != "smooth", self.link(j - 1, j) != "smooth"
+        if cut_before and cut_behind:
+            return True
+        pieces, before, behind = self.pieces(i + 1, j - 1), self.readings[i][1], self.readings[j][1]
+        if link != "smooth" or not (cut_before or cut_behind):
+            return False
+        if cut_before:  # a dip
+            return len(set(pieces[-1])) == 1 and pieces[-1][0] < before and behind != pieces[-1][0]
+        return len(pieces[0]) == 1 and pieces[0][0] > behind  # a bump
+
+    def cost(self, i: int, j: int) -> tuple[int, int, int, int]:
+        """What leaving out the readings between i and j costs: events, readings, those not zero, wraps."""
+        events = sum(2 if len(set(piece)) == 1 else 3 for piece in self.pieces(i + 1, j - 1))
+        values = [value for _, value in self.readings[i + 1 : j]]
+        return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
+
+
+def _posts(series: Series) -> set[int]:
+    """On a day with more than 20 breaks the reading before the first, and before every 200th behind it."""
+    days: dict[int, list[int]] = {}
+    for k in range(len(series.readings) - 1):
+        if series.link(k, k + 1) != "smooth":
+            days.setdefault(series.readings[k][0] // DAY, []).append(series.readings[k][0])
+    return {time for times in days.values() if len(times) > 20 for time in times[::200]}
+
+
+def line(series: Series) -> list[int]:
+    """The readings that the line keeps: of all chains the cheapest."""
+    n = len(series.readings)
+    best: list[tuple[tuple[int, ...], list[int]]] = [((0, 0, 0, 0), [n - 1])] * n
+    for i in range(n - 2, -1, -1):
+        chains = []
+        for j in range(i + 1, n):
+            if j == i + 1:
+                link = series.link(i, j)
+                cost: tuple[int, ...] = (3 * (link == "broken"), 0, 0, int(link == "wrap"))
+            elif series.may_be_left_out(i, j):
+                cost = series.cost(i, j)
+            else:
+                continue
+            further, chain = best[j]
+            chains.append((tuple(a + b for a, b in zip(cost, further, strict=True)), [i, *chain]))
+        # of equally cheap chains that which keeps the earlier reading where they differ is the smaller list
+        best[i] = min(chains)
+    return best[0][1]
+
+
+def found(series: Series) -> tuple[list[Said], set[int]]:
+    """What is not plain, in order; and the instants of all readings that are left out."""
+    if len(series.readings) < 2:
+        return [], set()
+    chain = line(series)
+    regions = _regions(series)
+    said = []
+    for i, j in pairwise(chain):
+        if j > i + 1:
+            said.append(_bridge(series, i, j, _clock_is_off(series, chain, _region_of(regions, i, j))))
+        elif series.link(i, j) != "smooth":
+            said.append(_stood_still(series, chain, i) or _pair(series, i))
+    lost = {time for one in said for time, _ in series.readings if one[5] and one[0] < time < one[1]}
+    return said, lost
+
+
+def _pair(series: Series, i: int) -> Said:
+    (start, first), (end, last) = series.readings[i], series.readings[i + 1]
+    match series.link(i, i + 1):
+        case "wrap":
+            return start, end, "rollover", True, True, 0, 0, 0
+        case "gap":
+            return start, end, "gap", False, False, 0, 0, 0
+    if last > first:
+        return start, end, "spike", False, False, 0, 0, 0
+    counted = series.limit is not None and 0 <= last <= series.possible(i, i + 1)
+    return start, end, "reset" if counted else "decrease", False, False, 0, 0, 0
+
+
+def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
+    values = [value for _, value in series.readings[i + 1 : j]]
+    below = any(value < series.readings[i][1] for value in values)
+    finding = "clock_jump" if clock_is_off else "glitch" if below else "spike"
+    wrapped, times = series.link(i, j) == "wrap", (series.readings[i][0], series.readings[j][0])
+    return *times, finding, series.limit is not None, wrapped, len(values), min(values), max(values)
+
+
+def _stood_still(series: Series, chain: list[int], i: int) -> Said | None:
+    """A rise that cannot be, behind a standstill that explains it, where the register goes on from there."""
+    value, (end, last) = series.readings[i][1], series.readings[i + 1]
+    if last <= value or i + 2 >= len(series.readings) or series.link(i + 1, i + 2) != "smooth":
+        return None
+    if series.link(i, i + 1) == "gap":
+        return None
+    first = i
+    while (
+        first - 1 in chain
+        and series.readings[first - 1][1] == value
+        and end - series.readings[first - 1][0] <= DAY
+    ):
+        first -= 1
+    told = [when for when, _ in series.readings[first + 1 : i + 1]]
+    if not told or set(told) & (series.kept | series.posts) or series.link(first, i + 1) != "smooth":
+        return None
+    return series.readings[first][0], end, "stuck", True, False, len(told), value, value
+
+
+def _regions(series: Series) -> list[tuple[int, int]]:
+    """Runs that may be left out, joined where they overlap."""
+    n = len(series.readings)
+    out: list[tuple[int, int]] = []
+    for i, j in sorted((i, j) for i in range(n) for j in range(n) if series.may_be_left_out(i, j)):
+        if out and i < out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], j))
+        else:
+            out.append((i, j))
+    return out
+
+
+def _region_of(regions: list[tuple[int, int]], i: int, j: int) -> tuple[int, int]:
+    return next(one for one in regions if one[0] <= i and j <= one[1])
+
+
+def _clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> bool:
+    """What was left out of the region is what the line shows within ten minutes."""
+    first, last = region
+    kept = [k for k in chain if first <= k <= last]
+    lost = [k for k in range(first, last) if k not in chain]
+    for i, j in pairwise(kept):
+        if series.readings[j][1] < series.readings[i][1]:
+            return False
+    if first > 0 and series.link(first - 1, first) == "smooth":
+        kept.insert(0, first - 1)
+    if last + 1 < len(series.readings) and series.link(last, last + 1) == "smooth":
+        kept.append(last + 1)
+    for k in lost:
+        time, value = series.readings[k]
+        low = [m for m in kept if series.readings[m][0] <= time - 10 * MINUTE] or kept[:1]
+        high = [m for m in kept if series.readings[m][0] >= time + 10 * MINUTE] or kept[-1:]
+        if not series.readings[low[-1]][1] <= value <= series.readings[high[0]][1]:
+            return False
+    return len(lost) >= 2

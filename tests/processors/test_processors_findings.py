@@ -1,0 +1,125 @@
+"""What is found of a register, history by history, and what a person's decision makes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from processors.decided import Decision, in_force, judge_decided
+from processors.doubt import Verdict
+from tests.processors.doubt_series import arrays, facts_of, minutes, regions_of, said
+from tests.processors.oracle_doubt import MINUTE, Series, found
+
+
+def findings(one: Series) -> list[tuple[float, float, Verdict, bool]]:
+    """From, to (minutes), finding, decided."""
+    links = [link for region in regions_of(one) for link in region.links]
+    return [(link.start / MINUTE, link.end / MINUTE, link.verdict, link.decided) for link in links]
+
+
+def lost(one: Series) -> list[float]:
+    """Minutes of the readings left out."""
+    return sorted(time / MINUTE for region in regions_of(one) for time in region.left_out)
+
+
+SHIFTED = (
+    [(m, m) for m in range(10)] + [(m + 7.2, m) for m in range(10, 20)] + [(m, m) for m in range(20, 40)]
+)
+STORIES = {
+    "P1, a rollover": (
+        minutes((0, 999980), (3, 999984), (30, 20), (33, 24)), [(3, 30, Verdict.ROLLOVER, True)], []),
+    "P2, a glitch to zero": (
+        minutes((0, 397.11), (5, 0), (720, 0), (725, 413.50)), [(0, 725, Verdict.GLITCH, True)], [5, 720]),
+    "P4, six hours without readings": (minutes((0, 999), (1, 1000), (361, 1600), (362, 1601)), [], []),
+    "P5, a late reading": (minutes((0, 100), (2, 100.4), (1, 100.2), (3, 100.6), limit=24), [], []),
+    "P7, a steady load": (minutes(*((i, 1000 + i * 100 / 60) for i in range(61))), [], []),
+    "a glitch to zero at a rollover": (
+        minutes((0, 999980), (3, 999984), (6, 0), (9, 999990), (20, 4), (23, 8)),
+        [(3, 9, Verdict.GLITCH, True), (9, 20, Verdict.ROLLOVER, True)], [6]),
+    "a reset that counts on is no glitch": (
+        minutes(*((m, m) for m in range(6)), *((6 + m, m) for m in range(12))),
+        [(5, 6, Verdict.RESET, False)], []),
+    "a zero in coarse readings is a glitch, though the rise behind it could be": (
+        minutes((0, 20), (60, 30), (120, 0), (180, 31), (240, 40)), [(60, 180, Verdict.GLITCH, True)], [120]),
+    "stuck, and caught up": (
+        minutes(*((m, 100) for m in range(60)), (60, 150), (61, 151)), [(0, 60, Verdict.STUCK, True)],
+        [float(m) for m in range(1, 60)]),
+    "caught up, but not yet gone on": (
+        minutes(*((m, 100) for m in range(60)), (60, 150)), [(59, 60, Verdict.SPIKE, False)], []),
+    "a gateway's clock seven minutes ahead": (
+        minutes(*SHIFTED, limit=1200), [(m, m + 1, Verdict.CLOCK_JUMP, True) for m in range(20, 27)],
+        [m + 7.2 for m in range(13, 20)]),
+    "two spikes near each other": (
+        minutes((0, 10), (1, 11), (2, 900), (3, 12), (4, 13), (5, 800), (6, 801), (7, 15), (8, 16)),
+        [(1, 3, Verdict.SPIKE, True), (4, 7, Verdict.SPIKE, True)], [2, 5, 6]),
+    "a spike at the end of what is known": (
+        minutes((0, 10), (1, 11), (2, 900)), [(1, 2, Verdict.SPIKE, False)], []),
+    "the same, resolved by the next reading": (
+        minutes((0, 10), (1, 11), (2, 900), (3, 12)), [(1, 3, Verdict.SPIKE, True)], [2]),
+    "shifts that begin at zero are resets, one by one": (
+        minutes(*((480 * s + m, m / 4) for s in range(4) for m in range(0, 480, 60))),
+        [(480 * s - 60, 480 * s, Verdict.RESET, False) for s in (1, 2, 3)], []),
+    "what does not come back within a day stays a fall and a rise": (
+        minutes((0, 400), (1, 401), (2, 0), (1441, 0), (1442, 430)),
+        [(1, 2, Verdict.RESET, False), (1441, 1442, Verdict.SPIKE, False)], []),
+    "ahead of what can be, and still until that is caught up": (
+        minutes((0, 100), (1, 101), *((m, 150) for m in range(2, 40)), (40, 151), (41, 152)),
+        [(1, 2, Verdict.SPIKE, False)], []),
+    "without a limit what came back is held": (
+        minutes((0, 400), (1, 401), (2, 0), (3, 402), limit=None), [(1, 3, Verdict.GLITCH, False)], [2]),
+    "a register that runs backwards is held, reading by reading": (
+        minutes((0, 10), (1, 9), (2, 8)),
+        [(0, 1, Verdict.DECREASE, False), (1, 2, Verdict.DECREASE, False)], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_history_is_read_as_a_person_reads_it(name: str) -> None:
+    """Findings and readings left out, by hand; and the oracle agrees."""
+    one, wanted, without = STORIES[name]
+    assert (findings(one), lost(one)) == (wanted, without)
+    assert said(regions_of(one)) == found(one)
+
+
+def decided(one: Series, *decisions: Decision) -> list[tuple[float, float, str, str, int]]:
+    """From, to (minutes), finding, status, how many left out."""
+    time, value = arrays(one.readings)
+    regions = judge_decided(time, value, facts_of(one), in_force(decisions))
+    links = [link for region in regions for link in region.links]
+    rows = [(k.start / MINUTE, k.end / MINUTE, k.verdict.name.lower(), k.status, k.left) for k in links]
+    return sorted(rows)
+
+
+RESET = minutes((0, 500), (1, 501), (2, 0), (3, 1), (4, 2))
+FALL = minutes((0, 999980), (1, 999990), (2, 5), (3, 15), limit=None)
+RISE = minutes((0, 10), (1, 11), (2, 100), (3, 101))
+ZERO = minutes((0, 100), (1, 101), (2, 0), (3, 103))
+TOP = minutes((0, 999998), (1, 999999), (2, 999999.5), (3, 2))
+LINE = minutes((0, 100), (1, 101), (2, 101.5), (3, 103))
+
+
+@pytest.mark.parametrize(
+    ("one", "said_by", "wanted"),
+    [
+        (RESET, [(1, 2, "RESET", 0)], [(1, 2, "reset", "confirmed", 0)]),
+        (RESET, [(1, 2, "PLAIN", 0)], [(1, 2, "reset", "held", 0)]),
+        (RESET, [(1, 3, "RESET", 0)], [(1, 2, "reset", "held", 0)]),
+        (FALL, [(1, 2, "ROLLOVER", 0)], [(1, 2, "rollover", "confirmed", 0)]),
+        (FALL, [(1, 2, "RESET", 0), (1, 2, "ROLLOVER", 1)], [(1, 2, "rollover", "confirmed", 0)]),
+        (FALL, [(1, 2, "RESET", 0), (1, 2, "ROLLOVER", 0)], [(1, 2, "decrease", "held", 0)]),
+        (RISE, [(1, 2, "PLAIN", 0)], [(1, 2, "plain", "refused", 0)]),
+        (RISE, [(1, 2, "SPIKE", 0)], [(1, 2, "spike", "confirmed", 0)]),
+        (ZERO, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
+        (ZERO, [(1, 3, "PLAIN", 0)], [(1, 2, "reset", "held", 0), (2, 3, "spike", "held", 0)]),
+        (LINE, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
+        (RESET, [(1, 3, "SPIKE", 0)], [(1, 3, "reset", "held", 1)]),
+        (TOP, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
+    ],
+)
+def test_a_decision_says_what_happened(
+    one: Series,
+    said_by: list[tuple[int, int, str, int]],
+    wanted: list[tuple[float, float, str, str, int]],
+) -> None:
+    """Links with their status under a person's decisions; one that cannot be changes nothing."""
+    decisions = [Decision(a * MINUTE, b * MINUTE, Verdict[name], "li", n) for a, b, name, n in said_by]
+    assert decided(one, *decisions) == wanted

@@ -1,0 +1,62 @@
+"""Which readings begin a pass because of what a register did: with and without the compiled loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from processors import unsettled
+from processors.batch import build
+from processors.engine import Engine
+from processors.kernels import library
+from processors.kernels.chain import breaks_twin
+from processors.passes import sorted_by_key
+from processors.unsettled import Found
+from tests.processors.histories import HOUR_MS, doubted, examples, histories, logs, roster_of
+from tests.processors.log_driver import Arrival, Reading, as_records, differences, run
+
+START_MS = 1_767_205_800_000
+
+
+def found(engine: Engine, log: list[Arrival]) -> Found:
+    """What is found of a log, as one batch."""
+    batch, seen = sorted_by_key(
+        build(as_records(log), engine.index),
+        engine._newest(),
+        engine.progress.seen,
+        engine.index,
+    )
+    late = np.flatnonzero((batch.time <= seen.of_series) & ~engine.index.interval[batch.point])
+    return unsettled.Unsettled(engine.index, engine.books).find(batch, seen.of_series, late)
+
+
+@pytest.mark.skipif(not library.COMPILED, reason="the loops are not built: make setup")
+@given(st.data())
+@examples()
+def test_the_loop_leaves_out_only_what_counts_on(data: st.DataObject) -> None:
+    """What is found is the same when every row is looked at."""
+    history = data.draw(histories() | doubted())
+    log = data.draw(logs(history.readings))
+    half = len(log) // 2
+    engine = run(history.roster, log[:half]).engine
+    one = found(engine, log[half:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unsettled, "breaks", breaks_twin)
+        other = found(engine, log[half:])
+    assert (one.rows.tolist(), one.series.tolist()) == (other.rows.tolist(), other.series.tolist())
+
+
+def test_what_the_next_reading_settles_begins_a_pass() -> None:
+    """161, 80, 162 an hour apart: the fall is held and said, the third reading says it anew."""
+    roster = roster_of("park")
+    hours = range(START_MS, START_MS + 5 * HOUR_MS, HOUR_MS)
+    values = ["160", "161", "80", "162", "163"]
+    rows = zip(hours, values, strict=True)
+    log = [Arrival(time, (Reading("p1", "e1", time, value),)) for time, value in rows]
+    one, other = run(roster, log, cut=lambda: 1), run(roster, log)
+    verdicts = list(one.tables["verdict"].values())
+    assert [(row["verdict"], row["status"]) for row in verdicts] == [("glitch", "decided")]
+    assert differences(one.tables, other.tables) == []
+    assert "verdict" in {row["cause"] for row in one.tables["interval"].values()}
