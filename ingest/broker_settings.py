@@ -33,6 +33,7 @@ class Broker:
     ``receive_maximum``: QoS 1 messages that may wait for their PUBACK, which is also what may come
     twice after a kill; ``packet_bytes``: an MQTT 5 broker drops what is larger; ``protocol``: 5, or
     4 for MQTT 3.1.1; ``client``: which client is used, ours ("native") or paho-mqtt ("paho");
+    ``decisions``: whether people's decisions are taken, from whomever the broker lets publish them;
     ``watch_drops``: subscribe, too, to Mosquitto's count of messages it had no room for;
     ``retry_s``, ``retry_s_max``: the first and the longest pause before the next try to connect.
     """
@@ -51,6 +52,7 @@ class Broker:
     cert_file: Path | None = None
     key_file: Path | None = None
     client: Literal["native", "paho"] = "native"
+    decisions: bool = False
     watch_drops: bool = True
     retry_s: float = 0.5
     retry_s_max: float = 30.0

@@ -299,7 +299,8 @@ class Collector(Way):
             run = self._drops.taken_out(run)
             self.status.dropped_by_broker = self._drops.dropped
         size = sum(map(len, run.payloads)) + _MESSAGE_BYTES * len(run.payloads)
-        delivery = Delivery(run.topics, run.payloads, self.intake.now_ms())
+        decides = self.settings.decisions
+        delivery = Delivery(run.topics, run.payloads, self.intake.now_ms(), decides=decides)
         self._gather(link, delivery, run.ids, size, None)
 
     def refused(

@@ -32,7 +32,7 @@ from ingest.mqtt_events import (
 )
 from ingest.mqtt_topics import TopicNames
 from ingest.reasons import Reason
-from ingest.users import Users
+from ingest.users import User, Users
 
 _log = structlog.get_logger(__name__)
 _PARCEL_BYTES = 500
@@ -61,8 +61,8 @@ class Host(Protocol):
     def leave(self, connection: Connection) -> None:
         """The connection is gone."""
 
-    async def authenticate(self, user: str, password: bytes) -> frozenset[str] | None:
-        """The plants a user may publish for, None: all. Raises PermissionError."""
+    async def authenticate(self, user: str, password: bytes) -> User:
+        """Who that is, and so what they may. Raises PermissionError."""
 
 
 class Connection(asyncio.Protocol):
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._receiver = Receiver(host.limits, host.names)
         self._transport: asyncio.Transport | None = None
         self._connect: Connect | None = None
-        self._plants: frozenset[str] | None = None
+        self._login: User | None = None
         self._will: Will | None = None
         self._backlog: list[Event] = []
         self._unread: list[bytes] = []
@@ -260,11 +260,18 @@ class Connection(asyncio.Protocol):
                 raise AssertionError(event)
 
     def _published(self, run: Publishes) -> None:
-        delivery = Delivery(run.topics, run.payloads, self._host.intake.now_ms(), self._plants)
+        delivery = self._delivery(run.topics, run.payloads)
         self._host.counters.messages += len(run.topics)
         self._pending += 1
         size = sum(map(len, run.payloads)) + _MESSAGE_BYTES * len(run.payloads)
         self._host.intake.gather(Parcel(self, delivery, run.ids), size)
+
+    def _delivery(self, topics: Sequence[str], payloads: Sequence[bytes]) -> Delivery:
+        """Messages of this client, with its rights; without a file of users everybody has all of them."""
+        now_ms, login = self._host.intake.now_ms(), self._login
+        if login is None:
+            return Delivery(topics, payloads, now_ms)
+        return Delivery(topics, payloads, now_ms, login.plants, login.decides, login.name)
 
     def _oversize(self, event: Oversize) -> None:
         """Its row is written before it is acknowledged: else it would be sent again for ever."""
@@ -285,15 +292,15 @@ class Connection(asyncio.Protocol):
         will, self._will = self._will, None
         if will is not None:
             self._host.counters.messages += 1
-            delivery = Delivery((will.topic,), (will.payload,), self._host.intake.now_ms(), self._plants)
+            delivery = self._delivery((will.topic,), (will.payload,))
             self._host.intake.gather(Parcel(None, delivery, ()), len(will.payload) + _PARCEL_BYTES)
 
     # -- coming and going ------------------------------------------------------------------------
 
-    def _accept(self, connect: Connect, plants: frozenset[str] | None) -> None:
+    def _accept(self, connect: Connect, login: User | None) -> None:
         assert self._transport is not None
         assigned = "" if connect.client_id else f"meterflow-{secrets.token_hex(8)}"
-        self._connect, self._plants, self._will = connect, plants, connect.will
+        self._connect, self._login, self._will = connect, login, connect.will
         self.client_id = connect.client_id or assigned
         self._host.enter(self)
         self._transport.write(mqtt_encode.connack(connect, self._host.limits, assigned))
@@ -302,7 +309,7 @@ class Connection(asyncio.Protocol):
         try:
             if connect.user is None:
                 return self._refuse_client(connect, Code.NOT_AUTHORIZED, "a user name is needed")
-            plants = await self._host.authenticate(connect.user, connect.password or b"")
+            login = await self._host.authenticate(connect.user, connect.password or b"")
         except PermissionError:
             return self._refuse_client(connect, Code.BAD_USER_OR_PASSWORD, "wrong user name or password")
         except Exception:  # noqa: BLE001 a mistake of ours must not leave the client waiting
@@ -310,7 +317,7 @@ class Connection(asyncio.Protocol):
             return self._refuse_client(connect, Code.SERVER_UNAVAILABLE, "users cannot be checked now")
         if self._transport is None or self._reply is not None:
             return None
-        self._accept(connect, plants)
+        self._accept(connect, login)
         self.release(_AUTHENTICATION)
         return None
 

@@ -10,7 +10,7 @@ from ingest.decode import Decoded
 
 @dataclass(slots=True)
 class Hop:
-    """One plant's books of the hop into the log, in readings: received = accepted + rejected."""
+    """One plant's books of the hop into the log: received = accepted + rejected, readings and decisions."""
 
     received: int = 0
     accepted: int = 0
@@ -45,11 +45,13 @@ class Counters:
         """Books a batch that the log has."""
         self.batches += 1
         self.received += decoded.received
-        for readings in decoded.readings:
-            self.accepted += len(readings)
-            hop = self._hop(readings.plant)
-            hop.received += len(readings)
-            hop.accepted += len(readings)
+        accepted = [(readings.plant, len(readings)) for readings in decoded.readings]
+        accepted += [(plant, len(decided)) for plant, decided in decoded.decisions.items()]
+        for plant, count in accepted:
+            self.accepted += count
+            hop = self._hop(plant)
+            hop.received += count
+            hop.accepted += count
         for rejected in decoded.rejected:
             self.rejected[str(rejected.row["reason"])] += 1
             hop = self._hop(rejected.plant)

@@ -1,31 +1,38 @@
-"""Messages in, readings and refusals out (interface.md, "Topics and payloads").
+"""Messages in, readings, decisions and refusals out (interface.md, "Topics and payloads").
 
 A batch goes through decode_fast.py; what is not plain in it is read again by decode_exact.py,
 which names every fault. Nothing leaves without a trace: received = accepted + rejected, counted
-in readings; a message refused as a whole counts one.
+in readings and decisions; a message refused as a whole counts one.
 """
 
 from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.columns import Columns, by_plant, from_readings, joined
+from ingest.decide import read_decisions
 from ingest.decode_exact import Refusal, read_message
 from ingest.decode_fast import decode_fast
 from ingest.directory import Directory, Route, plant_of_topic
 from ingest.judge import Reading
 from ingest.numbers import Fault
 from ingest.reasons import Reason
+from metering.decisions import Decision
 from metering.readings import Readings
 from metering.roster import Roster
 
-_Plants = frozenset[str] | None
+T = TypeVar("T")
+NO_DECIDER = (
+    "who sent it may not decide: a user needs 'decide: true' in the file of users, a broker the section"
+    " 'decisions' in the settings"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -33,13 +40,16 @@ _log = logging.getLogger(__name__)
 class Delivery:
     """Messages that one client sent at one time; ``topics`` and ``payloads`` have one length.
 
-    ``plants``: those the client may publish for, None: all.
+    ``plants``: those the client may publish for, None: all. ``decides``: whether it may send people's
+    decisions. ``login``: its user name, where it had to give one.
     """
 
     topics: Sequence[str]
     payloads: Sequence[bytes]
     received_ms: int
     plants: frozenset[str] | None = None
+    decides: bool = True
+    login: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +62,12 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a batch. ``readings``: one for each plant. ``received``: counted at entry."""
+    """What became of a batch. ``readings``, ``decisions``: one for each plant. ``received``: at entry."""
 
     readings: list[Readings]
     rejected: list[Rejected]
     received: int
+    decisions: Mapping[str, list[Decision]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -66,6 +77,7 @@ class _Exact:
     taken: list[Reading] = field(default_factory=list)
     order: list[int] = field(default_factory=list)
     rejected: list[tuple[int, Rejected]] = field(default_factory=list)
+    decisions: dict[str, list[Decision]] = field(default_factory=dict)
     received: int = 0
 
 
@@ -96,12 +108,13 @@ class Decoder:
         columns, others = self._fast(codes, payloads, received)
         exact = _Exact(received=len(columns))
         if others:
-            rights = [delivery.plants for delivery in deliveries for _ in delivery.topics]
+            senders = [delivery for delivery in deliveries for _ in delivery.topics]
             for i in others:
-                self._exactly(exact, i, topics[i], payloads[i], int(received[i]), rights[i])
+                self._exactly(exact, i, topics[i], payloads[i], senders[i])
             columns = joined(columns, from_readings(exact.taken, exact.order))
         readings = by_plant(self._directory, columns, received)
-        return Decoded(readings, [rejected for _, rejected in exact.rejected], exact.received)
+        rejected = [one for _, one in exact.rejected]
+        return Decoded(readings, rejected, exact.received, exact.decisions)
 
     def _fast(
         self, codes: list[int], payloads: list[bytes], received: NDArray[np.int64]
@@ -126,30 +139,39 @@ class Decoder:
             start += len(delivery.topics)
         return codes
 
-    def _exactly(
-        self, exact: _Exact, i: int, topic: str, payload: bytes, received_ms: int, plants: _Plants
-    ) -> None:
-        route = self._route(topic, plants)
+    def _exactly(self, exact: _Exact, i: int, topic: str, payload: bytes, sender: Delivery) -> None:
+        route = self._route(topic, sender)
+        taken: list[Reading] = []
+        decided: list[Decision] = []
         if isinstance(route, Fault):
-            taken: list[Reading] = []
             refused = [Refusal(None, None, route.reason, route.detail, None)]
+        elif route.decision:
+            decided, refused = self._read(read_decisions, route, payload, sender.received_ms, sender.login)
+            if decided:
+                exact.decisions.setdefault(route.plant, []).extend(decided)
         else:
-            taken, refused = self._read(route, payload, received_ms)
-        exact.received += len(taken) + len(refused)
+            taken, refused = self._read(read_message, route, payload, sender.received_ms)
+        exact.received += len(taken) + len(decided) + len(refused)
         exact.taken += taken
         exact.order += [i] * len(taken)
-        exact.rejected += [(i, self.rejected(topic, payload, received_ms, refusal)) for refusal in refused]
+        exact.rejected += [(i, self.rejected(topic, payload, sender.received_ms, one)) for one in refused]
 
-    def _route(self, topic: str, plants: _Plants) -> Route | Fault:
+    def _route(self, topic: str, sender: Delivery) -> Route | Fault:
+        """Where a topic leads for who sent it."""
         plant = plant_of_topic(topic)
-        if plants is not None and plant is not None and plant not in plants:
+        if sender.plants is not None and plant is not None and plant not in sender.plants:
             return Fault(Reason.NOT_PERMITTED, "the user may not publish for this plant")
-        return self._directory.route(topic)
+        route = self._directory.route(topic)
+        if isinstance(route, Route) and route.decision and not sender.decides:
+            return Fault(Reason.NOT_PERMITTED, NO_DECIDER)
+        return route
 
-    def _read(self, route: Route, payload: bytes, received_ms: int) -> tuple[list[Reading], list[Refusal]]:
+    def _read(
+        self, read: Callable[..., tuple[list[T], list[Refusal]]], route: Route, payload: bytes, *more: object
+    ) -> tuple[list[T], list[Refusal]]:
         """A mistake of ours must cost its message, not the service: meters would send it for ever."""
         try:
-            return read_message(self._directory, route, payload, received_ms)
+            return read(self._directory, route, payload, *more)
         except Exception as error:  # noqa: BLE001
             _log.exception(
                 "a message of %d bytes for plant %s could not be decoded", len(payload), route.plant

@@ -18,10 +18,14 @@ DECISION = "decision"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a topic leads: to a point's index in the roster, or to a whole plant (``point`` -1)."""
+    """Where a topic leads: to a point's index in the roster, or to a whole plant (``point`` -1).
+
+    ``decision``: whether people's decisions on the point come there, instead of readings.
+    """
 
     plant: str
     point: int
+    decision: bool = False
 
 
 class Directory:
@@ -64,9 +68,7 @@ class Directory:
         index = self.find(plant, levels[1])
         if isinstance(index, Fault):
             return index
-        if len(levels) == 3:
-            return Fault(Reason.NOT_SUPPORTED, "decisions are not taken yet")
-        return Route(plant, index)
+        return Route(plant, index, decision=len(levels) == 3)
 
     def find(self, plant: str, point: str) -> int | Fault:
         """The index of a known plant's point."""

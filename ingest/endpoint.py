@@ -20,7 +20,7 @@ from ingest.connection import Connection, taken_over
 from ingest.decode import Decoder
 from ingest.mqtt_events import Code, Limits
 from ingest.mqtt_topics import TopicNames
-from ingest.users import Users
+from ingest.users import User, Users
 from ingest.way import Way
 from metering.errors import UsageError
 from metering.roster import Roster
@@ -165,14 +165,14 @@ class Endpoint(Way):
         if self._clients.get(self._key(connection)) is connection:
             del self._clients[self._key(connection)]
 
-    async def authenticate(self, user: str, password: bytes) -> frozenset[str] | None:
-        """The plants a user may publish for, None: all. Raises PermissionError."""
+    async def authenticate(self, user: str, password: bytes) -> User:
+        """Who that is, and so what they may. Raises PermissionError."""
         assert self.users is not None
         async with self._hashing:
             found = await asyncio.to_thread(self.users.check, user, password)
         if found is None:
             raise PermissionError(user)
-        return found.plants
+        return found
 
     def _key(self, connection: Connection) -> tuple[str | None, str]:
         return (connection.user if self.users is not None else None), connection.client_id

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
 
+from bus.decision_frames import encode_decisions
 from bus.frames import encode_readings, encode_rows
 from bus.log import READINGS, REJECTED, Entry, Log
 from bus.partition import partition_of
@@ -125,7 +126,7 @@ class Intake:
     def _decoded(self, batch: list[Parcel]) -> Decoded:
         decoded = self._decoder.decode([parcel.delivery for parcel in batch])
         refused = [parcel.refused for parcel in batch if parcel.refused is not None]
-        return Decoded(decoded.readings, decoded.rejected + refused, decoded.received + len(refused))
+        return replace(decoded, rejected=decoded.rejected + refused, received=decoded.received + len(refused))
 
     async def _append(self, records: _Records) -> None:
         """Returns when the records are durable on all their partitions, however long that takes."""
@@ -195,8 +196,11 @@ def _shares(records: _Records, partitions: int) -> dict[int, dict[str, list[Entr
 
 
 def _records(decoded: Decoded, stamp_ms: int) -> dict[str, list[Entry]]:
+    readings = [Entry(r.plant, encode_readings(r), stamp_ms) for r in decoded.readings]
+    decided = decoded.decisions.items()
+    decisions = [Entry(plant, encode_decisions(plant, each), stamp_ms) for plant, each in decided]
     records = {
-        READINGS: [Entry(r.plant, encode_readings(r), stamp_ms) for r in decoded.readings],
+        READINGS: readings + decisions,
         REJECTED: [Entry(key, encode_rows(REJECTED, rows), stamp_ms) for key, rows in _portions(decoded)],
     }
     return {topic: entries for topic, entries in records.items() if entries}

@@ -65,8 +65,8 @@ class Reading:
     quality: int
 
 
-class _Refused(Exception):
-    """Leaves the judging of a reading at its first fault; never seen outside this file."""
+class Refused(Exception):
+    """Leaves the judging of a reading, or of a decision, at its first fault."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -76,21 +76,21 @@ class _Refused(Exception):
 def judge(directory: Directory, point: int, fields: Mapping[str, Json], received_ms: int) -> Reading | Fault:
     """A reading from its fields; the first fault in the order of the code counts."""
     try:
-        time = _instant(fields.get("time"), "", received_ms)
-        value = _value(fields)
+        time = instant(fields.get("time"), "", received_ms)
+        value = value_of(fields)
         return Reading(
             point=point,
             time=time,
             start=_start(directory, point, fields.get("start"), time, received_ms),
             value=value,
             unit=_unit(directory, point, fields),
-            serial=_text(fields, "serial"),
-            product=_text(fields, "product"),
-            revision=_whole(fields, "revision", 0, REVISION_MAX, Reason.REVISION_INVALID),
-            seq=_whole(fields, "seq", NO_SEQ, SEQ_MAX, Reason.WRONG_SHAPE),
+            serial=read_text(fields, "serial"),
+            product=read_text(fields, "product"),
+            revision=whole(fields, "revision", 0, REVISION_MAX, Reason.REVISION_INVALID),
+            seq=whole(fields, "seq", NO_SEQ, SEQ_MAX, Reason.WRONG_SHAPE),
             quality=_quality(fields),
         )
-    except _Refused as refused:
+    except Refused as refused:
         return refused.fault
 
 
@@ -114,62 +114,64 @@ def _milliseconds(text: str) -> int | Fault:
     return Fault(reason, f"{shown(text)}: are these milliseconds?")
 
 
-def _instant(value: Json, name: str, received_ms: int) -> int:
+def instant(value: Json, name: str, received_ms: int) -> int:
+    """A time that a reading or a decision may have; ``name`` stands before what is wrong. Raises Refused."""
     found = time_of(value)
     if isinstance(found, Fault):
-        raise _Refused(found.reason, name + found.detail)
+        raise Refused(found.reason, name + found.detail)
     reason = time_fault(found, received_ms)
     if reason is not None:
-        raise _Refused(reason, name + shown(value))
+        raise Refused(reason, name + shown(value))
     return found
 
 
-def _value(fields: Mapping[str, Json]) -> Exact:
+def value_of(fields: Mapping[str, Json]) -> Exact:
+    """The number in ``value``. Raises Refused."""
     if "value" not in fields:
-        raise _Refused(Reason.VALUE_MISSING, "the reading has no value")
+        raise Refused(Reason.VALUE_MISSING, "the reading has no value")
     value = fields["value"]
     if isinstance(value, NotFinite):
-        raise _Refused(Reason.VALUE_NOT_FINITE, str(value))
+        raise Refused(Reason.VALUE_NOT_FINITE, str(value))
     if not isinstance(value, str):
-        raise _Refused(Reason.VALUE_NOT_NUMBER, f"expected a number or a decimal text, got {kind(value)}")
+        raise Refused(Reason.VALUE_NOT_NUMBER, f"expected a number or a decimal text, got {kind(value)}")
     found = exact(value)
     if isinstance(found, Fault):
-        raise _Refused(found.reason, found.detail)
+        raise Refused(found.reason, found.detail)
     return found
 
 
 def _start(directory: Directory, point: int, value: Json, time: int, received_ms: int) -> int:
     if not directory.reads_intervals[point]:
         if value is not None:
-            raise _Refused(Reason.WRONG_SHAPE, "start: only a point that reads intervals has one")
+            raise Refused(Reason.WRONG_SHAPE, "start: only a point that reads intervals has one")
         return NO_TIME
     if value is None:
-        raise _Refused(Reason.START_MISSING, "the point reads intervals, and the reading has no start")
-    start = _instant(value, "start: ", received_ms)
+        raise Refused(Reason.START_MISSING, "the point reads intervals, and the reading has no start")
+    start = instant(value, "start: ", received_ms)
     if start >= time:
-        raise _Refused(Reason.START_NOT_BEFORE_TIME, f"start {shown(value)}")
+        raise Refused(Reason.START_NOT_BEFORE_TIME, f"start {shown(value)}")
     return start
 
 
 def _unit(directory: Directory, point: int, fields: Mapping[str, Json]) -> str | None:
-    unit = _text(fields, "unit")
+    unit = read_text(fields, "unit")
     if unit is None:
         return None
     reason = directory.unit_fault(unit, point)
     if reason is not None:
-        raise _Refused(reason, f"{shown(unit)!r}, the point is in {directory.points[point].unit.name}")
+        raise Refused(reason, f"{shown(unit)!r}, the point is in {directory.points[point].unit.name}")
     return unit
 
 
-def _text(fields: Mapping[str, Json], name: str) -> str | None:
-    """An optional text; null and the empty text are what devices send for none."""
+def read_text(fields: Mapping[str, Json], name: str) -> str | None:
+    """An optional text; null and the empty text are what devices send for none. Raises Refused."""
     value = fields.get(name)
     if value is None or value == "":
         return None
     if isinstance(value, str) and not isinstance(value, (Number, NotFinite)) and good_text(value):
         return value
     wanted = f"a text of up to {TEXT_SIZE_MAX} printable characters"
-    raise _Refused(Reason.WRONG_SHAPE, f"{name}: expected {wanted}")
+    raise Refused(Reason.WRONG_SHAPE, f"{name}: expected {wanted}")
 
 
 def good_text(text: str) -> bool:
@@ -177,14 +179,15 @@ def good_text(text: str) -> bool:
     return len(text) <= TEXT_SIZE_MAX and text.isprintable()
 
 
-def _whole(fields: Mapping[str, Json], name: str, none: int, most: int, reason: Reason) -> int:
+def whole(fields: Mapping[str, Json], name: str, none: int, most: int, reason: Reason) -> int:
+    """An optional whole number from 0 to ``most``. Raises Refused."""
     value = fields.get(name)
     if value is None:
         return none
     plain = isinstance(value, Number) and _INTEGER.fullmatch(value) and len(value) <= len(str(SEQ_MAX))
     if plain and 0 <= int(value) <= most:
         return int(value)
-    raise _Refused(reason, f"{name}: {shown(value)} is no whole number from 0 to {most}")
+    raise Refused(reason, f"{name}: {shown(value)} is no whole number from 0 to {most}")
 
 
 def kind(value: Json) -> str:
@@ -202,5 +205,5 @@ def _quality(fields: Mapping[str, Json]) -> int:
     value = fields.get("quality")
     text = value if isinstance(value, str) and not isinstance(value, (Number, NotFinite)) else None
     if value is not None and (text is None or text not in QUALITIES):
-        raise _Refused(Reason.WRONG_SHAPE, f"quality: {shown(value)} is none of good, bad, estimated")
+        raise Refused(Reason.WRONG_SHAPE, f"quality: {shown(value)} is none of good, bad, estimated")
     return QUALITIES[text]

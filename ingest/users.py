@@ -1,9 +1,10 @@
-"""Who may publish, and for which plants: a YAML or JSON file with scrypt-hashed passwords.
+"""Who may publish, for which plants, and who may decide: a YAML or JSON file with scrypt-hashed passwords.
 
 users:
   - name: gateway-1
     password: scrypt:16384:8:1:SALT:HASH     # as hash_password writes it
     plants: [steel-1, steel-2]               # absent: every plant
+    decide: true                             # absent: the user sends readings, no decisions
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from metering.errors import UsageError
 
 _N, _R, _P, _SALT_BYTES, _HASH_BYTES = 16_384, 8, 1, 16, 32
 _N_MAX, _R_MAX, _P_MAX = 1 << 20, 32, 16
-_HINT = "A user has a name, a password as hash_password writes it (scrypt:...), and plants: [ID, ...]."
+_HINT = (
+    "A user has a name, a password as hash_password writes it (scrypt:...), plants: [ID, ...], decide: true."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,15 @@ class _Hash:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """``plants``: those the user may publish for, None: all. ``secret``: as hash_password writes it."""
+    """``plants``: those the user may publish for, None: all. ``secret``: as hash_password writes it.
+
+    ``decides``: whether the user may send people's decisions, which no meter should.
+    """
 
     name: str
     plants: frozenset[str] | None
     secret: str = field(repr=False)
+    decides: bool = False
 
 
 class Users:
@@ -105,18 +112,21 @@ def hash_password(password: str) -> str:
 
 
 def _user(entry: Any, where: str) -> User:
-    if not isinstance(entry, dict) or not entry.keys() <= {"name", "password", "plants"}:
-        raise UsageError("a user is not written as name, password, plants", where=where, hint=_HINT)
+    if not isinstance(entry, dict) or not entry.keys() <= {"name", "password", "plants", "decide"}:
+        raise UsageError("a user is not written as name, password, plants, decide", where=where, hint=_HINT)
     name, password, plants = entry.get("name"), entry.get("password"), entry.get("plants")
     if not isinstance(name, str) or not name:
         raise UsageError("a user has no name", where=where, hint=_HINT)
     if plants is not None and not (isinstance(plants, list) and all(isinstance(p, str) for p in plants)):
         raise UsageError(f"plants of {name!r} is no list of plant ids", where=where, hint=_HINT)
+    decides = entry.get("decide", False)
+    if not isinstance(decides, bool):
+        raise UsageError(f"decide of {name!r} is neither true nor false", where=where, hint=_HINT)
     try:
         _parsed(password)
     except (ValueError, AttributeError, binascii.Error) as error:
         raise UsageError(f"the password of {name!r} is not a hash", where=where, hint=_HINT) from error
-    return User(name, None if plants is None else frozenset(plants), str(password))
+    return User(name, None if plants is None else frozenset(plants), str(password), decides)
 
 
 def _parsed(text: Any) -> _Hash:

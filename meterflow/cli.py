@@ -232,10 +232,11 @@ def bench(name: str, as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @click.argument("user")
 @click.option("--plant", "plants", multiple=True, help="A plant the user may publish for; none: all.")
+@click.option("--decide", is_flag=True, help="The user may send decisions on verdicts. No meter should.")
 @reported
-def passwd(file: Path, user: str, plants: tuple[str, ...]) -> None:
+def passwd(file: Path, user: str, plants: tuple[str, ...], decide: bool) -> None:
     """Adds or changes a user of the MQTT endpoint; asks for the password."""
     from meterflow import files
 
     password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    files.passwd(file, user, password, plants)
+    files.passwd(file, user, password, plants, decide)

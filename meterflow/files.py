@@ -138,7 +138,7 @@ def bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
         yield lambda done, whole: progress.update(task, completed=done, total=whole)
 
 
-def passwd(file: Path, user: str, password: str, plants: Sequence[str]) -> None:
+def passwd(file: Path, user: str, password: str, plants: Sequence[str], decide: bool) -> None:
     """Writes a user into a users file, new or in place of the one of that name."""
     from ruamel.yaml import YAML
 
@@ -153,6 +153,8 @@ def passwd(file: Path, user: str, password: str, plants: Sequence[str]) -> None:
     entry: dict[str, Any] = {"name": user, "password": hash_password(password)}
     if plants:
         entry["plants"] = list(plants)
+    if decide:
+        entry["decide"] = True
     content["users"] = [old for old in content["users"] if old["name"] != user] + [entry]
     part = file.with_name(file.name + ".part")
     part.unlink(missing_ok=True)

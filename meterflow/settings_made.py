@@ -45,6 +45,7 @@ def broker(settings: Settings) -> Broker:
         cert_file=settings.path(mqtt.cert_file),
         key_file=settings.path(mqtt.key_file),
         client=mqtt.client,
+        decisions=settings.values.decisions is not None,
     )
 
 

@@ -42,6 +42,17 @@ class MqttSection(Part):
     client: Client = "native"
 
 
+class DecisionsSection(Part):
+    """Where the page and the command publish people's decisions.
+
+    Where the section stands, the collector takes them from its broker: whose they are is the broker's to say.
+    """
+
+    url: MqttUrl
+    user: Text = ""
+    password_file: FilePath | None = None
+
+
 class EndpointSection(Part):
     """Our own MQTT endpoint: what meters connect to when there is no broker."""
 
@@ -122,6 +133,7 @@ class SettingsFile(Part):
     mqtt: MqttSection | None = None
     endpoint: EndpointSection | None = None
     json_topic: JsonTopicSection | None = None
+    decisions: DecisionsSection | None = None
     kafka: KafkaSection | None = None
     influxdb: InfluxdbSection | None = None
     http: HttpSection = HttpSection()

@@ -9,13 +9,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from bus.decision_frames import decode_decisions
 from bus.frames import decode_readings, decode_table
 from bus.log import READINGS, REJECTED, Entry
 from bus.log_memory import MemoryLog
 from ingest.decode import Decoded, Decoder, Delivery
 from ingest.endpoint import Endpoint
 from ingest.mqtt_events import V3, V5
-from metering.errors import Unavailable
+from metering.decisions import Decision
+from metering.errors import MeterflowError, Unavailable
 from metering.policy import Policy
 from metering.roster import INTERVAL, REGISTER, Plant, Point, Roster
 from metering.units import UNITS
@@ -81,6 +83,12 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
         for r in decoded.readings
         for i in range(len(r))
     ]
+
+
+def decision(verdict: str = "reset", by: str = "li.wei", **more: object) -> bytes:
+    """A decision's payload, on an hour before NOW."""
+    said = {"from": NOW_MS - 3_600_000, "to": NOW_MS, "verdict": verdict, "by": by, **more}
+    return json.dumps(said).encode()
 
 
 def reasons(decoded: Decoded) -> list[str]:
@@ -163,14 +171,27 @@ class FaultyLog(MemoryLog):
         await super().append(topics, partition)
 
     async def readings(self) -> list[dict[str, Any]]:
-        """Everything accepted, in order."""
-        records = await self.read(READINGS, 0, records_max=10_000)
+        """Every reading accepted, in order."""
+        records = [r for r in await self.read(READINGS, 0, records_max=10_000) if not _decides(r.value)]
         return [row for record in records for row in rows(Decoded([decode_readings(record.value)], [], 0))]
+
+    async def decisions(self) -> list[tuple[str, Decision]]:
+        """Every decision accepted with its plant, in order."""
+        records = [r for r in await self.read(READINGS, 0, records_max=10_000) if _decides(r.value)]
+        return [(plant, one) for r in records for plant, each in [decode_decisions(r.value)] for one in each]
 
     async def rejected(self) -> list[dict[str, Any]]:
         """Every row of ``rejected``, in order."""
         records = await self.read(REJECTED, 0, records_max=10_000)
         return [row for record in records for row in decode_table(record.value)[1].to_pylist()]
+
+
+def _decides(frame: bytes) -> bool:
+    try:
+        decode_decisions(frame)
+    except MeterflowError:
+        return False
+    return True
 
 
 @asynccontextmanager

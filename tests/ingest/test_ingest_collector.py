@@ -21,7 +21,7 @@ from tests.ingest.collector_builders import (
     publish_readings,
     values,
 )
-from tests.ingest.ingest_builders import NOW_MS, connect, publish, reading, until
+from tests.ingest.ingest_builders import NOW_MS, connect, decision, publish, reading, until
 from tests.real.mosquitto import Mosquitto
 
 Start = Callable[..., Mosquitto]
@@ -174,3 +174,19 @@ async def test_an_error_inside_the_connection_is_seen_and_survived(
         await until(lambda: collector.counters.accepted == 1, 20)
         assert await values(log) == [1]
         await until(lambda: collector.counters.connected == 2)
+
+
+@pytest.mark.parametrize("decisions", [True, False])
+async def test_a_broker_is_asked_for_decisions_only_where_they_are_wanted(
+    client: str, decisions: bool, mosquitto_server: Start
+) -> None:
+    """A message does not say who published it, so that somebody has to say that the broker knows."""
+    server = mosquitto_server()
+    async with collecting(broker(server.port, client, decisions=decisions)) as (collector, log):
+        await publish_payloads(server.port, [decision()], topic=f"{TOPIC}/decision")
+        await publish_readings(server.port, [7])
+        await until(lambda: collector.counters.acknowledged == 2)
+        assert [one.verdict for _, one in await log.decisions()] == ["reset"] * decisions
+        assert [row["reason"] for row in await log.rejected()] == ["not_permitted"] * (not decisions)
+        assert await values(log) == [7]
+        assert collector.counters.received == collector.counters.accepted + (not decisions) == 2

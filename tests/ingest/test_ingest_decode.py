@@ -218,7 +218,7 @@ def test_a_message_that_is_no_json_is_refused_whole(payload: bytes, reason: str)
         ("meterflow/v1/nowhere", "unknown_plant"),
         ("meterflow/v1/steel/nothing", "unknown_point"),
         ("meterflow/v1/steel/rolls", "point_of_other_plant"),
-        ("meterflow/v1/steel/main/decision", "not_supported"),
+        ("meterflow/v1/steel/main/decided", "topic_unknown"),
         ("meterflow/v1/steel/nothing/decision", "unknown_point"),
         ("meterflow/v1/steel/main/other", "topic_unknown"),
         ("meterflow/v1/steel//decision", "topic_unknown"),

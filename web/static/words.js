@@ -119,6 +119,7 @@ const REJECTIONS = {
   value_out_of_range: "value out of range",
   unit_unknown: "unknown unit",
   unit_not_convertible: "the unit does not fit the point",
+  decision_invalid: "a decision that cannot be",
   not_permitted: "not permitted for this user",
 };
 
