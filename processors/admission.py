@@ -14,12 +14,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.readings import NO_TIME
 from processors.batch import Batch
 from processors.books import Books, as_run
 from processors.changes import Touches
+from processors.doubt import Link, Verdict
 from processors.flows import Flows
 from processors.kernels.memory import doubtful
-from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Memory, Places, Run, doubled, time_of
+from processors.memory import (
+    CONFLICT,
+    ESTIMATED,
+    ROUNDED,
+    TIME_BITS,
+    Memory,
+    Places,
+    Run,
+    doubled,
+    key_of,
+    time_of,
+)
 from processors.reads import ReadRows, Reads
 from processors.scaling import distinct
 
@@ -35,6 +48,8 @@ _OWN = ROUNDED | ESTIMATED
 
 Variant = tuple[int, int, int]
 """Value, start and own flags of a reading: all that two readings of one identity can differ in."""
+Contents = tuple[tuple[int, int], ...]
+"""Values and starts that are in conflict."""
 
 
 @dataclass
@@ -204,9 +219,13 @@ class Admission:
         point: Ints,
         out: Admitted,
     ) -> None:
+        disputed = self._conflict(key)
         self.variants.pop(key, None)
         if len(variants) > 1:
             self.variants[key] = (revision, variants)
+        contested = self._conflict(key)
+        if contested != disputed:
+            self._contest(key, disputed, int(record[0]), there=False)
         value, start, _ = min(variants)
         conflict = len({v[:2] for v in variants}) > 1
         flags = CONFLICT if conflict else functools.reduce(operator.and_, (v[2] for v in variants))
@@ -215,6 +234,36 @@ class Admission:
             self._insert(memory, _single(key, fresh), record, point, out)
         elif any(fresh[name] != old[name] & (CONFLICT | _OWN if name == "flags" else -1) for name in fresh):
             self._replace(memory, key, old, fresh, int(record[0]), out)
+        if contested != disputed:
+            self._contest(key, contested, int(record[0]), there=True)
+
+    def _contest(self, key: int, contents: Contents, record: int, *, there: bool) -> None:
+        """Notes that there is a conflict at an instant, or that there is none of these any more."""
+        if contents:
+            link = self._link(key, contents)
+            self.books.say((key >> TIME_BITS, link.start, link.end), link if there else None, record)
+
+    def _conflict(self, key: int) -> Contents:
+        """The values (and starts) that are in conflict at a key, in their order; none where there is none."""
+        contents = sorted({variant[:2] for variant in self.variants.get(key, (0, frozenset()))[1]})
+        return tuple(contents) if len(contents) > 1 else ()
+
+    def _link(self, key: int, contents: Contents) -> Link:
+        """The verdict on a conflict: of an instant, or of an interval read."""
+        end = int(time_of(np.array([key]))[0])
+        (first, start), (last, _) = contents[0], contents[-1]
+        start = end if start == NO_TIME else start
+        return Link(start, end, first, last, Verdict.CONFLICT, decided=False)
+
+    def links(self) -> list[tuple[Link, int]]:
+        """The verdicts on conflicts, each with its series."""
+        every = ((key, self._conflict(key)) for key in self.variants)
+        return [(self._link(key, contents), key >> TIME_BITS) for key, contents in every if contents]
+
+    def values_at(self, series: int, time_ms: int) -> list[int]:
+        """The values in conflict at an instant, in millionths before the multiplier."""
+        key = int(key_of(np.array([series]), np.array([time_ms]))[0])
+        return [value for value, _ in self._conflict(key)]
 
     def _replace(
         self, memory: Memory, key: int, old: dict[str, int], fresh: dict[str, int], record: int, out: Admitted
@@ -223,18 +272,11 @@ class Admission:
             out.flows.append(self.books.replace(key, fresh, record))
             self._judged()
             return
-        out.flows.append(self.reads.toggle(key, record, sign=-1))
-        where = memory.find(np.array([key]))
-        for name, content in fresh.items():
-            memory.put(name, where, np.array([content]))
-        out.flows.append(self.reads.toggle(key, record, sign=1))
-        self.reads.lengthen(key, fresh["start"])
         if fresh["start"] != old["start"]:
             out.vanished.append((key, old["start"]))
-        one, number = np.array([key]), np.array([record])
-        flows, rows = self.reads.review(one, number)
+        flows, rows = self.reads.replace(key, fresh, record)
         out.flows += flows
-        out.rows += [ReadRows(one, np.ones(1, np.int64), number), *rows]
+        out.rows += rows
 
 
 def _variant(run: Run, i: int) -> Variant:

@@ -118,7 +118,7 @@ class Books:
         first_record = {int(s): int(numbers[unseen_at]) for s, unseen_at in zip(series, first, strict=True)}
         for old, new in self._replaced(series):
             link = self._replacement(old, new)
-            self._say((new, link.start, link.end), link, max(first_record.get(s, 0) for s in (old, new)))
+            self.say((new, link.start, link.end), link, max(first_record.get(s, 0) for s in (old, new)))
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
@@ -194,23 +194,25 @@ class Books:
         counted = self.memory.get("flags", where) & CONFLICT == 0
         counts = np.full(1, fresh["flags"] & CONFLICT == 0)
         now = settling.Readings(time, np.array([fresh["value"]]), np.array([fresh["flags"]], np.uint8))
-        turned = self.doubts.change(series, now.take(counts), time[counted], record)
+        silent = not (counted.any() or counts.any())  # a further value of a conflict
+        turned = None if silent else self.doubts.change(series, now.take(counts), time[counted], record)
         for name, content in fresh.items():
             self.memory.put(name, where, np.array([content]))
-        return self._turn(series, turned, record)
+        return join([]) if turned is None else self._turn(series, turned, record)
 
     def _turn(self, series: int, turned: settling.Turned, record: int) -> Flows:
         """Notes what a change turned; the flows of its links."""
         self._mark(series, turned.kept, 0)
         self._mark(series, turned.left, LEFT_OUT)
         for (start, end), link in turned.verdicts.items():
-            self._say((series, start, end), link, record)
+            self.say((series, start, end), link, record)
         if turned.verdicts:
             self.turned.append(record)
         self.ledger.touched[series] = True
         return self._settle([turned.back, turned.come])
 
-    def _say(self, key: VerdictKey, link: Link | None, record: int) -> None:
+    def say(self, key: VerdictKey, link: Link | None, record: int) -> None:
+        """Notes a verdict, or that there is none any more, with the number of the record that made it so."""
         self.changed_verdicts[key] = record
         self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
         if link is None:

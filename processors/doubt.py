@@ -29,6 +29,7 @@ class Verdict(IntEnum):
     """What a link of the line is, where it is not simply smooth; or what was left out between its ends.
 
     PLAIN only by a person: what was doubted is as it was read. REPLACEMENT: from one meter to the next.
+    CONFLICT: two values for one instant. OVERLAP: an interval read that shares time with another.
     """
 
     PLAIN = 0
@@ -41,6 +42,8 @@ class Verdict(IntEnum):
     STUCK = 7
     CLOCK_JUMP = 8
     REPLACEMENT = 9
+    CONFLICT = 10
+    OVERLAP = 11
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ class Engine:
         self.index = SeriesIndex(roster)
         self.accounts = Accounts(roster)
         self.books = Books(self.index)
-        self.reads = Reads(self.index, self.books.ratings)
+        self.reads = Reads(self.index, self.books.ratings, self.books.say)
         self.admission = Admission(self.books, self.reads, self.index.interval)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)

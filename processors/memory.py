@@ -12,7 +12,7 @@ A run has a column only if something in it differs from the column's default. A 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,11 +33,14 @@ RUN_MAX = 1 << 18
 PIECE = 1 << 14
 """Readings dumped together: less than 1 MB, whatever columns they have."""
 
-ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT = 1, 2, 4, 8, 16, 32
+ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT, IMPOSSIBLE = 1, 2, 4, 8, 16, 32, 64
 """Flags of a reading. CONFLICT: two values for one identity, held until decided. OVERLAP: an
 interval read that shares time with another one, held. SUSPECT: a zero between neighbours that
-are not. LEFT_OUT: a register's reading that is not on its line."""
+are not. LEFT_OUT: a register's reading that is not on its line. IMPOSSIBLE: an interval read of more than its
+point can move in that time, or of less than nothing, held."""
 OFF_LINE = CONFLICT | LEFT_OUT
+HELD_READ = CONFLICT | OVERLAP | IMPOSSIBLE
+"""Of an interval read any of which keeps it from being counted."""
 
 FIELDS: dict[str, tuple[np.dtype, int]] = {
     "key": (np.dtype(np.int64), NONE),
@@ -234,6 +237,11 @@ class Memory:
         out = _merge(*parts) if parts else {}
         size = len(out["key"]) if parts else 0
         return {name: out[name] if name in out else _blank(name, size) for name in FIELDS}
+
+    def flagged(self, flags: int) -> Iterator[Ints]:
+        """The keys of readings with any of these flags, run by run."""
+        for held in self._runs:
+            yield held.run["key"][held.run["flags"] & flags > 0]
 
     def total(self, series: int) -> int:
         """Sum of the values of a series that are not in conflict."""

@@ -1,23 +1,28 @@
 """Interval reads: points that say what they used between two instants.
 
 Each read is its own row. One that shares time with another of its point is held (which of the
-two is right is a question), one in conflict too; a zero between two neighbours that are not zero
-stays zero and is suspect, as after a dropout.
+two is right is a question), one in conflict too, and one of more than its point can move in that time;
+a zero between two neighbours that are not zero stays zero and is suspect, as after a dropout.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.measures import VALUE_ADDED
 from metering.roster import INTERVAL
 from processors.batch import SeriesIndex
+from processors.doubt import Link, Verdict
 from processors.flows import Flows
 from processors.memory import (
     CONFLICT,
     ESTIMATED,
+    HELD_READ,
+    IMPOSSIBLE,
     NONE,
     OVERLAP,
     ROUNDED,
@@ -35,6 +40,8 @@ Ints = NDArray[np.int64]
 
 AMOUNT_REVISED, QUALITY_REVISED = 1, 2
 """What of a row that was final changed."""
+Say = Callable[[tuple[int, int, int], Link | None, int], None]
+"""Notes a verdict, or that there is none any more: (series, from, to), what it is, number of the record."""
 
 
 @dataclass
@@ -59,7 +66,7 @@ class ReadRows:
 class Reads:
     """Interval reads: readings in, signed flows out, and the keys of rows that changed."""
 
-    def __init__(self, index: SeriesIndex, ratings: Ratings) -> None:
+    def __init__(self, index: SeriesIndex, ratings: Ratings, say: Say) -> None:
         self.memory = Memory(len(index))
         self.ratings = ratings
         self.booked = np.zeros(len(index), np.int64)
@@ -69,7 +76,22 @@ class Reads:
         self.points = np.array(index.point, np.int64)
         points = [index.roster.points[p] for p in index.point]
         self.checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
+        self.signed = np.array([p.measures == VALUE_ADDED for p in points], bool)
+        """Series whose amounts may be negative: of a month with losses."""
         self.overlapping: set[int] = set()
+        self.doubted: dict[int, Link] = {}
+        """Key -> the verdict on a read."""
+        self._say = say
+
+    def resume(self) -> None:
+        """Goes on from reads that are there: their verdicts."""
+        for keys in self.memory.flagged(OVERLAP | IMPOSSIBLE):
+            for key, link in self._verdicts(self._state(keys)).items():
+                self.doubted[key] = link
+
+    def links(self) -> list[tuple[Link, int]]:
+        """The verdicts on reads, each with its series."""
+        return [(link, key >> TIME_BITS) for key, link in self.doubted.items()]
 
     def insert(self, run: Run, record: Ints, final: Ints) -> tuple[list[Flows], list[ReadRows]]:
         """New reads sorted by key, none known; ``final``: 1 where their span was final before they came."""
@@ -77,9 +99,10 @@ class Reads:
             return [], []
         series = series_of(run["key"])
         np.maximum.at(self.longest_ms, series, time_of(run["key"]) - run["start"])
-        self.memory.add({name: column.copy() for name, column in run.items()})
+        self.memory.add({name: column.copy() for name, column in run.items()} | {"flags": self._marked(run)})
         fresh = self._flows(self._state(run["key"]), record, sign=1, revised=final)
         flows, rows = self.review(run["key"], record)
+        self._tell(run["key"], record)
         return [fresh, *flows], [ReadRows(run["key"], final, record), *rows]
 
     def series_of_point(self, point: int) -> list[int]:
@@ -89,6 +112,66 @@ class Reads:
         """Notes the length of a corrected read."""
         series = key >> TIME_BITS
         self.longest_ms[series] = max(self.longest_ms[series], int(time_of(np.array([key]))[0]) - start_ms)
+
+    def replace(self, key: int, fresh: dict[str, int], record: int) -> tuple[list[Flows], list[ReadRows]]:
+        """A known read says something else: its fields. The flows and the rows that change."""
+        one, number = np.array([key]), np.array([record])
+        back, where = self.toggle(key, record, sign=-1), self.memory.find(one)
+        before = int(self.memory.get("start", where)[0])
+        if before != fresh["start"]:
+            self._unsay(key, record)
+        columns = {name: np.array([content]) for name, content in fresh.items()}
+        columns |= {"key": one, "flags": columns["flags"].astype(np.uint8)}
+        columns["flags"] = self._marked(columns)
+        for name in fresh:
+            self.memory.put(name, where, columns[name])
+        come = self.toggle(key, record, sign=1)
+        self.lengthen(key, fresh["start"])
+        flows, rows = self.review(one, number)
+        self._tell(one, number)
+        return [back, come, *flows], [ReadRows(one, np.ones(1, np.int64), number), *rows]
+
+    def _marked(self, run: Run) -> NDArray[np.uint8]:
+        """The flags of reads, with what is to be said of each by itself."""
+        series, end = series_of(run["key"]), time_of(run["key"])
+        wrong = (run["value"] < 0) & ~self.signed[series]
+        wrong |= run["value"] > self._possible(series, run["start"], end)
+        wrong &= run["flags"] & CONFLICT == 0
+        return np.asarray(run["flags"] | np.where(wrong, IMPOSSIBLE, 0).astype(np.uint8))
+
+    def _possible(self, series: Ints, start: Ints, end: Ints) -> Ints:
+        """The most that a meter can have counted from start to end, as for registers."""
+        out = np.empty(len(series), np.int64)
+        for s in np.unique(series).tolist():
+            mine = series == s
+            out[mine] = self.ratings.allowance(s).over(start[mine], end[mine])
+        return out
+
+    def _tell(self, keys: Ints, record: Ints) -> None:
+        """Notes what became of the verdicts on these reads."""
+        state = self._state(keys)
+        now = self._verdicts(state)
+        if now or self.doubted:
+            for key, number in zip(keys.tolist(), record.tolist(), strict=True):
+                if now.get(key) != self.doubted.get(key):
+                    self._unsay(key, number)
+                    if key in now:
+                        self.doubted[key] = now[key]
+                        self._say((key >> TIME_BITS, now[key].start, now[key].end), now[key], number)
+
+    def _unsay(self, key: int, record: int) -> None:
+        link = self.doubted.pop(key, None)
+        if link is not None:
+            self._say((key >> TIME_BITS, link.start, link.end), None, record)
+
+    def _verdicts(self, state: _State) -> dict[int, Link]:
+        """The verdicts on reads; of those in conflict whoever knows their values tells."""
+        at = np.flatnonzero((state.flags & (OVERLAP | IMPOSSIBLE) > 0) & (state.flags & CONFLICT == 0))
+        key, start, end, value = state.key[at], state.start[at], time_of(state.key[at]), state.value[at]
+        possible = self._possible(series_of(key), start, end)
+        words = np.where(state.flags[at] & OVERLAP > 0, Verdict.OVERLAP, Verdict.SPIKE)
+        rows = zip(*(column.tolist() for column in (key, start, end, value, possible, words)), strict=True)
+        return {k: Link(s, e, v, p, Verdict(word), decided=False) for k, s, e, v, p, word in rows}
 
     def toggle(self, key: int, record: int, sign: int) -> Flows:
         """What one known read counts for, added or taken back, as its fields are now."""
@@ -103,8 +186,10 @@ class Reads:
         changed = np.flatnonzero(before.flags != after.flags)
         if len(changed) == 0:
             return [], []
+        self.memory.put("flags", self.memory.find(near[changed]), after.flags[changed])
+        self._tell(near[changed], number[changed])
+        changed = changed[after.flags[changed] & IMPOSSIBLE == 0]  # others are held whatever they share
         old, new = _pick(before, changed), _pick(after, changed)
-        self.memory.put("flags", self.memory.find(new.key), new.flags)
         number, arrival = number[changed], self._arrival(new.key, keys, record)
         shares = (old.flags ^ new.flags) & OVERLAP > 0
         number = np.where(
@@ -212,7 +297,7 @@ class Reads:
     def _flows(self, state: _State, record: Ints, *, sign: int, revised: Ints) -> Flows:
         series = series_of(state.key)
         flags = state.flags.astype(np.int64)
-        booked = flags & (OVERLAP | CONFLICT) == 0
+        booked = flags & HELD_READ == 0
         amount = self.ratings.multiplied_reads(series, state.start, time_of(state.key), state.value)
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
         np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))

@@ -37,7 +37,7 @@ from processors.columns import (
     words,
 )
 from processors.engine import Engine, Step
-from processors.memory import CONFLICT, ESTIMATED, OVERLAP, ROUNDED, SUSPECT, series_of, time_of
+from processors.memory import ESTIMATED, HELD_READ, ROUNDED, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
@@ -225,7 +225,7 @@ class Rows:
         start, flags = field["start"].copy(), field["flags"].astype(np.int64)
         start[gone] = [s for _, s in step.reads.gone]
         point = reads.points[series_of(keys)]
-        held = flags & (OVERLAP | CONFLICT) > 0
+        held = flags & HELD_READ > 0
         amount = reads.ratings.multiplied_reads(
             series_of(keys), field["start"], time_of(keys), field["value"]
         )
@@ -238,7 +238,7 @@ class Rows:
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
             "flags": words(FLAGS, (flags & ROUNDED > 0) + 2 * held),
-            "measured_share": numbers(((flags & (ESTIMATED | OVERLAP | CONFLICT)) == 0).astype(np.float64)),
+            "measured_share": numbers(((flags & (ESTIMATED | HELD_READ)) == 0).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])
         columns |= story(final, field["changes"], field["cause"], field["reported"])

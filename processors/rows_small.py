@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pyarrow as pa
 
-from metering.roster import Point, Roster
+from metering.roster import INTERVAL, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
@@ -64,7 +64,11 @@ class SmallRows:
         if link.verdict == Verdict.REPLACEMENT:
             serials = self.engine.index.serial[series - 1 : series + 1]
             return dict(zip(("from_serial", "to_serial"), serials, strict=True))
-        return _evidence(link, self.roster.points[self.engine.index.point[series]])
+        point = self.roster.points[self.engine.index.point[series]]
+        if link.verdict == Verdict.CONFLICT:
+            values = self.engine.admission.values_at(series, link.end)
+            return {"values": [decimal(value, point) for value in values], "unit": point.unit.name}
+        return _evidence_of_read(link, point) if point.reads == INTERVAL else _evidence(link, point)
 
     def alerts(self, step: Step) -> pa.Table | None:
         """Changes of alerts."""
@@ -174,6 +178,14 @@ class SmallRows:
                 }
             )
         return plain(HOP, rows, step.position, None)
+
+
+def _evidence_of_read(link: Link, point: Point) -> dict[str, object]:
+    """What a verdict on an interval read was found by: its amount, and the most it can be where that is known."""
+    out: dict[str, object] = {"value": decimal(link.first, point)}
+    if link.verdict == Verdict.SPIKE and point.limit_per_hour is not None:
+        out["possible"] = decimal(link.last, point)
+    return out | {"unit": point.unit.name}
 
 
 def _evidence(link: Link, point: Point) -> dict[str, object]:

@@ -18,7 +18,7 @@ from processors.alerts import Change
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 
-FORMAT = 3
+FORMAT = 4
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -136,6 +136,9 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     for series, regions in head["regions"]:
         engine.books.doubts.put(series, [_as_region(one) for one in regions])
     engine.books.resume()
+    engine.reads.resume()
+    for link, series in (*engine.reads.links(), *engine.admission.links()):
+        engine.books.verdicts[series, link.start, link.end] = link
     engine.stated.resume(engine.books.memory)
     engine.books.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}
     for history, dumped in zip(engine.alerts, head["alerts"], strict=True):

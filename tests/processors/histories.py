@@ -84,7 +84,7 @@ def histories(draw: st.DrawFn, size_max: int = 24) -> History:
     return History(site, tuple(draw(st.permutations(every))))
 
 
-_CHANGES = st.sampled_from(["same", "same", "other", "newer", "newer_other", "estimated", "older"])
+_CHANGES = st.sampled_from(["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older"])
 
 
 def _changed(reading: Reading, change: str) -> Reading:
@@ -93,6 +93,8 @@ def _changed(reading: Reading, change: str) -> Reading:
     match change:
         case "other":
             return replace(reading, value=other)
+        case "lower":
+            return replace(reading, value=str(Decimal(reading.value) - 1))
         case "newer":
             return replace(reading, revision=reading.revision + 1)
         case "newer_other":

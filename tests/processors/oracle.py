@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from math import floor
 from typing import TYPE_CHECKING
 
 from metering.readings import MeterQuality
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Reading, Row
 
 AMOUNT_MAX, READ_MAX = 2**61, 2**53
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Meter:
     installation: Installation
     counted: dict[int, Content] = field(default_factory=dict)
     disputed: dict[int, Content] = field(default_factory=dict)
+    values: dict[int, list[int]] = field(default_factory=dict)
+    """Of instants in conflict."""
 
 
 @dataclass
@@ -109,6 +113,7 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
         if (index, number - 1) in said and meter.point.reads != INTERVAL:
             _replaced(books, meter, number)
         books.meters.append(meter)
+        _conflicts(books, meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
         (_interval_reads if meter.point.reads == INTERVAL else _register)(books, meter)
     return books
@@ -134,6 +139,14 @@ def _replaced(books: Books, meter: Meter, number: int) -> None:
         **dict(zip(("plant", "point", "serial", "from", "to"), key, strict=True)),
         "verdict": "replacement", "status": "decided", "by": "rule", "evidence": json.dumps(evidence),
     }  # fmt: skip
+
+
+def _conflicts(books: Books, meter: Meter) -> None:
+    """Two values and more for one instant, or for one read."""
+    for end, content in meter.disputed.items():
+        values = [_text(meter, value) for value in meter.values[end]]
+        start = content.start if meter.point.reads == INTERVAL else end
+        _hold(books, meter, (start, end), "conflict", {"values": values, "unit": meter.point.unit.name})
 
 
 # -- which readings count -------------------------------------------------------------------------
@@ -192,6 +205,7 @@ def _decide(meter: Meter, time: int, statements: list[tuple[int, Content]]) -> N
     rounded, estimated = all(c.rounded for c in last), all(c.estimated for c in last)
     into = meter.counted if len(different) == 1 else meter.disputed
     into[time] = Content(value, start, rounded, estimated)
+    meter.values[time] = [value for value, _ in sorted(different)]
 
 
 # -- registers ------------------------------------------------------------------------------------
@@ -268,7 +282,17 @@ def _interval_reads(books: Books, meter: Meter) -> None:
     counted = sorted(meter.counted.items())
     held_sum = 0
     for number, (end, content) in enumerate(counted):
-        held = any(content.start < e and c.start < end for e, c in counted if e != end)
+        overlap = any(content.start < e and c.start < end for e, c in counted if e != end)
+        possible = _possible(meter, content.start, end)
+        negative = content.value < 0 and meter.point.measures != "value_added"
+        above = possible is not None and content.value > possible
+        held = overlap or negative or above
+        if held:
+            evidence = {"value": _text(meter, content.value)}
+            if not overlap and possible is not None:
+                evidence["possible"] = _text(meter, floor(possible))
+            evidence["unit"] = meter.point.unit.name
+            _hold(books, meter, (content.start, end), "overlap" if overlap else "spike", evidence)
         suspect = meter.point.measures == "electricity" and _dropout(counted, number)
         held_sum += content.value if held else 0
         _read(books, meter, end, content, held=held, suspect=suspect)
@@ -277,6 +301,16 @@ def _interval_reads(books: Books, meter: Meter) -> None:
     if counted:
         total = sum(content.value for _, content in counted)
         _post(books, meter, (counted[0][0], counted[-1][0]), (0, total, total - held_sum, held_sum, 0))
+
+
+def _possible(meter: Meter, start: int, end: int) -> Fraction | None:
+    """The most that can pass in that time, in millionths before the multiplier; None without a limit."""
+    if meter.point.limit_per_hour is None:
+        return None
+    stretches = multipliers(meter.installation, start, end)
+    mean = sum((multiplier * (high - low) for low, high, multiplier in stretches), Fraction(0)) / (end - start)
+    rate = meter.point.limit_per_hour * Fraction(12, 10) / HOUR_MS
+    return rate * (end - start) / mean + 2 * meter.installation.step
 
 
 def _dropout(reads: list[tuple[int, Content]], number: int) -> bool:
@@ -354,6 +388,16 @@ def _note(
         "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
         "verdict": verdict, "status": "decided" if decided else "held", "by": "rule",
         "evidence": json.dumps(evidence | ({"left_out": left, **bounds} if left else {})),
+    }  # fmt: skip
+
+
+def _hold(
+    books: Books, meter: Meter, times: tuple[int, int], verdict: str, evidence: dict[str, object]
+) -> None:
+    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
+    books.verdict[plant, meter.point.id, serial, *times] = {
+        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+        "verdict": verdict, "status": "held", "by": "rule", "evidence": json.dumps(evidence),
     }  # fmt: skip
 
 
