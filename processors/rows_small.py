@@ -181,7 +181,7 @@ class SmallRows:
 
 
 def _evidence_of_read(link: Link, point: Point) -> dict[str, object]:
-    """What a verdict on an interval read was found by: its amount, and the most it can be where that is known."""
+    """What a verdict on an interval read was found by: its amount, and the most that it can be."""
     out: dict[str, object] = {"value": decimal(link.first, point)}
     if link.verdict == Verdict.SPIKE and point.limit_per_hour is not None:
         out["possible"] = decimal(link.last, point)

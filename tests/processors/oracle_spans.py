@@ -14,7 +14,7 @@ from metering.measures import ENERGIES
 from metering.policy import Factor, factor_at
 from metering.roster import GAUGE, INTERVAL, Roster
 from metering.units import CANONICAL, MICRO
-from tests.processors.oracle import Books, Flow, flags, in_own_unit
+from tests.processors.oracle_books import Books, Flow, flags, in_own_unit
 
 if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Row

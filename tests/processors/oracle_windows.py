@@ -12,7 +12,8 @@ from metering.measures import ENERGIES
 from metering.policy import Factor
 from metering.roster import FROM_EVER_MS, INTERVAL, AlertRule, Intensity, Roster
 from metering.units import MICRO, UNITS
-from tests.processors.oracle import Books, Flow, books_of
+from tests.processors.oracle import books_of
+from tests.processors.oracle_books import Books, Flow
 from tests.processors.oracle_spans import (
     QUARTER_MS,
     Account,

@@ -25,7 +25,7 @@ from tests.processors.log_driver import (
     one_record_per_plant,
     run,
 )
-from tests.processors.oracle import multiplier_at
+from tests.processors.oracle_books import multiplier_at
 from tests.processors.oracle_windows import tables_of
 
 ANY = histories() | doubted()

@@ -1,0 +1,153 @@
+"""What the oracle speaks of: readings that count, flows, books, and how a row of the small tables is said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from metering.roster import Installation, Point, Roster
+from metering.units import CANONICAL, MICRO
+
+if TYPE_CHECKING:
+    from tests.processors.log_driver import Key, Row
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a reading says: register value or amount, before the multiplier, in millionths."""
+
+    value: int
+    start: int
+    rounded: bool
+    estimated: bool
+
+
+@dataclass(frozen=True)
+class Flow:
+    """An amount between two instants; held: it is not known what it was (``amount`` is 0 then)."""
+
+    point: int
+    start: int
+    end: int
+    amount: int
+    held: bool = False
+    measured: bool = False
+    rounded: bool = False
+    suspect: bool = False
+    disputed: bool = False
+
+    def between(self, low: int, high: int) -> int:
+        """The amount from ``low`` to ``high``, read off on the line from the flow's start to its end."""
+        low, high = max(low, self.start), min(high, self.end)
+        return self._until(high) - self._until(low) if low < high else 0
+
+    def _until(self, at: int) -> int:
+        return self.amount * (at - self.start) // (self.end - self.start)
+
+    def shared_ms(self, low: int, high: int) -> int:
+        return max(0, min(high, self.end) - max(low, self.start))
+
+
+@dataclass
+class Meter:
+    """All that was said of one installation: readings that count by time, and instants in conflict."""
+
+    point: Point
+    installation: Installation
+    counted: dict[int, Content] = field(default_factory=dict)
+    disputed: dict[int, Content] = field(default_factory=dict)
+    values: dict[int, list[int]] = field(default_factory=dict)
+    """Of instants in conflict."""
+
+
+@dataclass
+class Books:
+    """What the readings mean before any span is looked at."""
+
+    roster: Roster
+    meters: list[Meter] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    seen: dict[int, int] = field(default_factory=dict)
+    """Point -> its newest reading."""
+    ledger: dict[Key, Row] = field(default_factory=dict)
+    verdict: dict[Key, Row] = field(default_factory=dict)
+    reads: dict[Key, Row] = field(default_factory=dict)
+    """Rows of the table ``interval`` that are interval reads."""
+
+
+def multipliers(installation: Installation, start: int, end: int) -> list[tuple[int, int, Fraction]]:
+    """The stretches of [start, end) with the multiplier of each."""
+    changes = [m.from_ms for m in installation.multipliers[1:] if start < m.from_ms < end]
+    edges = [start, *changes, end]
+    return [(low, high, multiplier_at(installation, low)) for low, high in pairwise(edges)]
+
+
+def multiplier_at(installation: Installation, at: int) -> Fraction:
+    found = installation.multipliers[0]
+    for one in installation.multipliers[1:]:
+        found = one if one.from_ms <= at else found
+    return Fraction(found.numerator, found.denominator)
+
+
+# -- rows -----------------------------------------------------------------------------------------
+
+
+def post(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, int, int, int, int]) -> None:
+    first, last, booked, held, written_off = (Fraction(v, meter.installation.step) for v in values)
+    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
+    books.ledger[plant, meter.point.id, serial] = {
+        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+        "first": first, "last": last, "booked": booked, "held": held, "written_off": written_off,
+        "balance": last - first - booked - held - written_off,
+    }  # fmt: skip
+
+
+def note(
+    books: Books,
+    meter: Meter,
+    times: tuple[int, int],
+    values: tuple[int, int],
+    said: tuple[str, bool, int, int, int],
+) -> None:
+    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
+    verdict, decided, left, lowest, highest = said
+    evidence = {"from_value": text(meter, values[0]), "to_value": text(meter, values[1])}
+    evidence["unit"] = meter.point.unit.name
+    bounds = {"lowest": text(meter, lowest), "highest": text(meter, highest)}
+    books.verdict[plant, meter.point.id, serial, *times] = {
+        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+        "verdict": verdict, "status": "decided" if decided else "held", "by": "rule",
+        "evidence": json.dumps(evidence | ({"left_out": left, **bounds} if left else {})),
+    }  # fmt: skip
+
+
+def hold(
+    books: Books, meter: Meter, times: tuple[int, int], verdict: str, evidence: Mapping[str, object]
+) -> None:
+    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
+    books.verdict[plant, meter.point.id, serial, *times] = {
+        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+        "verdict": verdict, "status": "held", "by": "rule", "evidence": json.dumps(evidence),
+    }  # fmt: skip
+
+
+def text(meter: Meter, value: int) -> str:
+    return f"{(Decimal(value) / MICRO).normalize():f} {CANONICAL[meter.point.unit.dimension]}"
+
+
+def in_own_unit(point: Point, amount: int | None) -> Row:
+    """Amount and unit of a point's row: its own unit when it is a power of ten of the canonical one."""
+    exponent = point.unit.decimal_exponent
+    own = exponent is not None and -6 <= exponent <= 3
+    factor = point.unit.factor if own else Fraction(1)
+    unit = point.unit.name if own else CANONICAL[point.unit.dimension]
+    return {"amount": None if amount is None else Fraction(amount, MICRO) / factor, "unit": unit}
+
+
+def flags(*, held: bool, rounded: bool) -> str:
+    return "+".join(["held"] * held + ["rounded"] * rounded)
