@@ -18,13 +18,10 @@ from typing import Any
 
 import urllib3
 from influxdb_client.client.influxdb_client import InfluxDBClient
-from influxdb_client.domain.delete_predicate_request import DeletePredicateRequest
 from influxdb_client.rest import ApiException
-from influxdb_client.service.delete_service import DeleteService
 from influxdb_client.service.write_service import WriteService
 
 from metering.errors import MeterflowError, Unavailable
-from sinks.influx_points import Tags
 
 RETRY_AFTER_S_MAX = 3600.0
 """A longer Retry-After is cut to this: something is wrong with it."""
@@ -98,26 +95,12 @@ class InfluxClient:
             retries=False,
         )
         self._writes = WriteService(self._client.api_client)  # type: ignore[no-untyped-call]
-        self._deletes = DeleteService(self._client.api_client)  # type: ignore[no-untyped-call]
 
     def write(self, body: bytes) -> None:
         """Stores lines with times in nanoseconds. Raises BadLines and BodyTooLarge, too."""
         to = {"org": self.settings.org, "bucket": self.settings.bucket, "precision": "ns"}
         self._done(
             self._writes.post_write_with_http_info, body=body, content_type="text/plain; charset=utf-8", **to
-        )
-
-    def delete(self, name: str, tags: Tags, time_ns: int) -> None:
-        """Removes the one point of measurement, tags and time; nothing when there is none."""
-        at = _rfc3339(time_ns)
-        said = [("_measurement", name), *tags]
-        predicate = " AND ".join(f'"{key}"={_quoted(value)}' for key, value in said)
-        request = DeletePredicateRequest(start=at, stop=at, predicate=predicate)  # type: ignore[no-untyped-call]
-        self._done(
-            self._deletes.post_delete_with_http_info,
-            delete_predicate_request=request,
-            org=self.settings.org,
-            bucket=self.settings.bucket,
         )
 
     def close(self) -> None:
@@ -206,12 +189,3 @@ def _innermost(error: BaseException) -> str:
     while isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         error = error.reason
     return _cut(str(error).rpartition(">: ")[2]) or type(error).__name__
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _rfc3339(time_ns: int) -> str:
-    seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

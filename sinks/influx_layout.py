@@ -6,9 +6,8 @@ overwrites its fields. So the three have to be exactly a row's key, and of a his
 
 - **Tags** are the key's texts. An empty one (``product`` of what is no product) has no tag, since
   line protocol knows no empty tag value; the tag ``without`` names it instead, so that such a series
-  can be named by its tags alone (a delete by ``scope`` would take those of all products). Ids are words
-  of the site file, so their number is bounded; what a stranger can choose (a rejected topic) never is
-  a tag.
+  can be named by its tags alone. Ids are words of the site file, so their number is bounded; what a
+  stranger can choose (a rejected topic) never is a tag.
 - **Time** is the table's time column. Its milliseconds are exact; what stands below the millisecond
   only tells rows apart. Tables whose key has no time (``ledger``, ``hop``) say how things stand now:
   one point for each key, at 1970-01-01T00:00:00Z, overwritten.
@@ -31,9 +30,12 @@ Every other column is a field of one type, for ever: amounts and numbers float, 
 blank, and one of nothing but blanks has one more: InfluxDB 2.7 answers with other rows' texts where some
 are empty (a series that begins with "a", "", "b" is answered as "a", "b", ""). The column ``time`` of
 ``rejected`` is the field ``measured``: InfluxDB drops a field called ``time`` without a word. An unknown
-amount, number, integer or time is an absent field; that the field of an older row does not show
-through is the sink's work. ``position`` (integer) orders the rows of one key: the highest counts. A
-row of a history with a negative position, -p - 1, says that since position p its key had no row.
+amount, number, integer or time is not written, and **what an older row of the same point said of it
+stays in the bucket**: a deletion does not reach what InfluxDB is just writing to a file. So every row has
+a text ``unknown`` that names the fields that do not count, joined by commas; a single blank where all
+do, as where it is missing (rows of earlier versions). In a row that says that its key has none any more
+it is ``*``; ``position``, -p - 1, says since when. Both stand in the table until the key has a row again;
+the history keeps them. ``position`` (integer) orders the rows of one key: the highest p counts.
 """
 
 from __future__ import annotations
@@ -56,6 +58,10 @@ GONE = "gone"
 """Tag of a history's rows with a negative position."""
 BLANK = " "
 """How an unknown text is stored, and what a text of nothing but blanks has one more of."""
+UNKNOWN = "unknown"
+"""Field that names those fields of its row that say nothing, whatever the bucket has of them."""
+NO_MORE = "*"
+"""What it says in place of names where the key has no row any more."""
 FIELD_NAMES = {"time": "measured"}
 """Columns whose field has another name."""
 STANDING_MS = 0
@@ -131,19 +137,15 @@ class Measurement:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The columns that are fields; ``position`` is one as well."""
+        """The columns that are fields; ``position`` and ``unknown`` are fields as well."""
         placed = {*self.tags, self.time}
         return tuple(column for column in self.table.columns if column.name not in placed)
 
     @cached_property
     def fields(self) -> dict[str, Field]:
         """Type of each field by name, ``position`` first."""
-        return {POSITION: Field.INTEGER} | {field_name(c.name): _FIELDS[c.kind] for c in self.columns}
-
-    @cached_property
-    def unknowable(self) -> tuple[str, ...]:
-        """Fields that may be absent: all but texts and ``position``."""
-        return tuple(c.name for c in self.columns if c.kind is not Kind.TEXT)
+        fields = {POSITION: Field.INTEGER, UNKNOWN: Field.STRING}
+        return fields | {field_name(c.name): _FIELDS[c.kind] for c in self.columns}
 
     @cached_property
     def fills(self) -> bool:

@@ -6,7 +6,7 @@ influx_layout.py for what is a tag, a field, the time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metering.tables import POSITION, Kind
-from sinks.influx_layout import BLANK, Measurement, field_name
+from sinks.influx_layout import BLANK, NO_MORE, UNKNOWN, Measurement, field_name
 from sinks.influx_points import Points, prefix, series
 
 _COMBINED_MAX = 1 << 12
@@ -69,22 +69,12 @@ def lines(layout: Measurement, rows: pa.Table, points: Points, *, history: bool 
     ]
     kinds = {column.name: column.kind for column in layout.columns}
     pieces += _texts(rows, tuple(n for n, kind in kinds.items() if kind is Kind.TEXT))
-    for column, kind in kinds.items():
-        if kind is not Kind.TEXT:
-            pieces += _number(field_name(column), kind, rows[column].combine_chunks())
+    numbers = {field_name(n): _number(k, rows[n]) for n, k in kinds.items() if k is not Kind.TEXT}
+    for number, values in numbers.items():
+        pieces += _written(number, values)
+    pieces += _unknown(numbers, rows[POSITION].to_numpy())
     pieces += [" ", pa.array(points.times).cast(pa.utf8()), "\n"]
     return _joined(pieces)
-
-
-def known(layout: Measurement, rows: pa.Table) -> NDArray[np.int64]:
-    """Of each row which of ``layout.unknowable`` it has: a bit each."""
-    bits = np.zeros(len(rows), np.int64)
-    for i, name in enumerate(layout.unknowable):
-        column = rows[name].combine_chunks()
-        if pa.types.is_floating(column.type):
-            column = _finite(column)
-        bits |= np.asarray(column.is_valid()).astype(np.int64) << i
-    return bits
 
 
 def doubles(amounts: Any) -> Any:
@@ -113,17 +103,40 @@ def _finite(column: Any) -> Any:
     return column if pc.all(finite, min_count=0).as_py() else pc.if_else(finite, column, None)
 
 
-def _number(name: str, kind: Kind, column: Any) -> list[Any]:
-    suffix = "i" if kind in _INTEGERS else ""
-    if kind is Kind.AMOUNT and not pa.types.is_floating(column.type):
-        column = doubles(column)
-    if column.null_count == len(column):
+def _number(kind: Kind, column: Any) -> Any:
+    """What a field of this kind holds; null where that is unknown."""
+    array = column.combine_chunks()
+    if kind in _INTEGERS:
+        return array.cast(pa.int64())
+    return _finite(array if pa.types.is_floating(array.type) else doubles(array))
+
+
+def _written(name: str, values: Any) -> list[Any]:
+    suffix = "i" if pa.types.is_integer(values.type) else ""
+    if values.null_count == len(values):
         return []
-    values = column.cast(pa.int64()) if kind in _INTEGERS else _finite(column)
     if values.null_count == 0:
         return [f",{name}=", values.cast(pa.utf8()), suffix]
     texts = pc.binary_join_element_wise(pa.scalar(f",{name}="), values.cast(pa.utf8()), pa.scalar(suffix), "")
     return [pc.fill_null(texts, "")]
+
+
+def _unknown(numbers: Mapping[str, Any], positions: NDArray[np.int64]) -> list[Any]:
+    """The field that says which numbers are unknown, or that there is no row."""
+    lacking = np.zeros(len(positions), np.int64)
+    for i, values in enumerate(numbers.values()):
+        if values.null_count:
+            lacking |= np.asarray(values.is_null()).astype(np.int64) << i
+    lacking[positions < 0] = -1
+    encoded = pa.array(lacking).dictionary_encode()
+    said = [f',{UNKNOWN}="{_named(bits, tuple(numbers))}"' for bits in encoded.dictionary.to_pylist()]
+    return said if len(said) == 1 else [pa.array(said, pa.utf8()).take(encoded.indices)]
+
+
+def _named(bits: int, names: Sequence[str]) -> str:
+    if bits < 0:
+        return NO_MORE
+    return ",".join(name for i, name in enumerate(names) if bits >> i & 1) or BLANK
 
 
 def _texts(rows: pa.Table, names: tuple[str, ...]) -> list[Any]:

@@ -3,7 +3,7 @@
 Rows of one key are ordered by their version: position, then revision, then reported before open; see
 store_merge.py, which does the same for the embedded store. After any batch
 
-- the table has the row with the highest version, unless that says that the key has no row any more;
+- the table has the row with the highest version, also where that says that the key has none any more;
 - its history has every reported row that is not that one and differs from the next reported row in
   revision, and every row that says that there is none.
 
@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from bus.frames import schema
 from metering.tables import POSITION
 from sinks.influx_layout import TIME_MIN_NS, Measurement
-from sinks.influx_lines import known
 from sinks.influx_points import Points, Tags, series
 from sinks.influx_stored import Found, Key
 from sinks.store_layout import OPEN
@@ -41,27 +40,28 @@ Find = Callable[[Measurement, Sequence[tuple[Tags, int]]], Found]
 
 @dataclass(slots=True)
 class Standing:
-    """What stands in the table: its version, which fields it has, and its place among the looked up."""
+    """What stands in the table: its version, and its place among the looked up where it is a row that a
+    newer one supersedes.
+    """
 
     version: Version
-    known: int
     row: int | None = None
 
 
 @dataclass
 class Memory:
-    """Of one table. ``last``: the newest time of each series; ``unsettled``: rows that may still be
-    overwritten without history.
+    """Of one table. ``last``: the newest time of each series; ``unsettled``: versions of rows that may
+    still be overwritten without history.
     """
 
     last: dict[str, int]
-    unsettled: dict[Key, Standing] = field(default_factory=dict)
+    unsettled: dict[Key, Version] = field(default_factory=dict)
 
-    def remember(self, key: Key, standing: Standing | None) -> None:
-        """Takes note of what stands there now; None: it is reported, or not there."""
+    def remember(self, key: Key, version: Version | None) -> None:
+        """Takes note of what stands there now; None: it is reported."""
         self.unsettled.pop(key, None)
-        if standing is not None:
-            self.unsettled[key] = standing
+        if version is not None:
+            self.unsettled[key] = version
             if len(self.unsettled) > REMEMBERED_MAX:
                 del self.unsettled[next(iter(self.unsettled))]
 
@@ -81,15 +81,14 @@ class Versions:
 
 @dataclass
 class Change:
-    """What to write: first ``superseded`` into the history, then ``cleared`` away, then the rows ``newest``.
+    """What to write: first ``superseded`` into the history, then the rows ``newest``.
 
     ``newest`` are indices of the rows given; ``learnt`` is for the memory, when all that is done.
     """
 
     superseded: pa.Table
-    cleared: list[tuple[Tags, int]]
     newest: Ints
-    learnt: list[tuple[Key, Standing | None]]
+    learnt: list[tuple[Key, Version | None]]
     last: dict[str, int]
 
 
@@ -116,11 +115,9 @@ class _Merge:
     def __init__(self, layout: Measurement, rows: pa.Table, its: Points, memory: Memory) -> None:
         self.layout, self.rows, self.points, self.memory = layout, rows, its, memory
         self.versions = versions(layout, rows)
-        self.known = known(layout, rows)
         self.names = [series(tags) for tags in its.tags]
         self.newest: list[int] = []
-        self.cleared: list[tuple[Tags, int]] = []
-        self.learnt: list[tuple[Key, Standing | None]] = []
+        self.learnt: list[tuple[Key, Version | None]] = []
         self.staged: list[int] = []
         self.stored: list[int] = []
 
@@ -139,7 +136,7 @@ class _Merge:
         simple = lasts[plain]
         self._learn_plain(simple)
         newest = np.sort(np.concatenate([simple, np.array(self.newest, np.int64)]))
-        return Change(self._superseded(found), self.cleared, newest, self.learnt, self._last(newest))
+        return Change(self._superseded(found), newest, self.learnt, self._last(newest))
 
     def _chains(self) -> tuple[Ints, Ints, Ints]:
         """Rows ordered by key and version, where each key's begin, and how many they are.
@@ -172,18 +169,17 @@ class _Merge:
         its, by, unsettled = self.points, self.versions, self.memory.unsettled
         where = np.flatnonzero(alone)
         rows = lasts[where]
-        columns = (its.series, its.times, by.position, by.revision, by.reported, self.known)
-        for g, i, of, time, *version, has in zip(
+        columns = (its.series, its.times, by.position, by.revision, by.reported)
+        for g, i, of, time, *version in zip(
             where.tolist(), rows.tolist(), *(column[rows].tolist() for column in columns), strict=True
         ):
             key = self.names[of], time
-            standing = unsettled.get(key)
-            if standing is None or standing.version > (now := tuple(version)) or standing.known & ~has:
+            now = tuple(version)
+            if key not in unsettled or unsettled[key] > now:
                 continue
             done[g] = True
             self.newest.append(i)
-            settled = self.layout.revised and now[2]
-            self.learnt.append((key, None if settled else Standing(now, has)))
+            self.learnt.append((key, None if self.layout.revised and now[2] else now))
         return done
 
     def _key(self, i: int) -> Key:
@@ -195,42 +191,34 @@ class _Merge:
             return Found(schema(self.layout.table).empty_table(), {})
         tags = self.points.tags
         found = find(self.layout, [(tags[self.points.series[i]], int(self.points.times[i])) for i in asked])
-        self._found_versions, self._found_known = (
-            versions(self.layout, found.rows),
-            known(self.layout, found.rows),
-        )
+        self._found_versions = versions(self.layout, found.rows)
         return found
 
     def _standing(self, key: Key, found: Found) -> Standing | None:
         remembered = self.memory.unsettled.get(key)
         if remembered is not None:
-            return remembered
+            return Standing(remembered)
         row = found.where.get(key)
         if row is None:
             return None
-        return Standing(self._found_versions.of(row), int(self._found_known[row]), row)
+        told = self._found_versions.reported[row] and not self._found_versions.gone[row]
+        return Standing(self._found_versions.of(row), row if told else None)
 
     def _settle(self, chain: list[int], key: Key, standing: Standing | None) -> None:
         """Works out one key from its rows of the batch, in the order of versions, and what stands."""
         newest = chain[-1]
-        if standing is not None and standing.version > self.versions.of(newest):
-            if self.layout.revised:
-                self._history(chain, standing, newest_stands=True)
-            return
+        stands = standing is not None and standing.version > self.versions.of(newest)
         if self.layout.revised:
-            self._history(chain, standing, newest_stands=False)
-        gone = bool(self.versions.gone[newest])
-        if standing is not None and (gone or standing.known & ~int(self.known[newest])):
-            self.cleared.append((self.points.tags[self.points.series[newest]], key[1]))
-        if not gone:
+            self._history(chain, standing, newest_stands=stands)
+        if not stands:
             self.newest.append(newest)
-        self.learnt.append((key, None if gone else self._unsettled(newest)))
+            self.learnt.append((key, self._unsettled(newest)))
 
     def _history(self, chain: list[int], standing: Standing | None, *, newest_stands: bool) -> None:
         """Which reported rows of a key are superseded. A row is (version, gone, index, is it stored)."""
         by = self.versions
         told = [(by.of(i), bool(by.gone[i]), i, False) for i in chain if by.reported[i]]
-        if standing is not None and standing.version[2] and (standing.row is not None):
+        if standing is not None and standing.row is not None:
             told = [row for row in told if row[0] != standing.version or row[2] == chain[-1]]
             if standing.version not in {row[0] for row in told}:
                 told.append((standing.version, False, standing.row, True))
@@ -244,10 +232,8 @@ class _Merge:
                 continue
             (self.stored if stored else self.staged).append(index)
 
-    def _unsettled(self, i: int) -> Standing | None:
-        if self.layout.revised and self.versions.reported[i]:
-            return None
-        return Standing(self.versions.of(i), int(self.known[i]))
+    def _unsettled(self, i: int) -> Version | None:
+        return None if self.layout.revised and self.versions.reported[i] else self.versions.of(i)
 
     def _learn_plain(self, simple: Ints) -> None:
         unsettled = simple if not self.layout.revised else simple[~self.versions.reported[simple]]

@@ -10,11 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 from sinks.influx_lines import Lines
-from sinks.influx_points import Tags
 from sinks.influx_writer import InfluxWriter, Refused
 
 PENDING_MAX = 2
@@ -22,6 +19,7 @@ PENDING_MAX = 2
 
 Told = Callable[[Sequence[Refused]], None]
 """Is told which lines of a piece were refused, by their index in it; not called when none was."""
+_Piece = tuple[Lines, Told]
 
 
 class Outbox:
@@ -29,10 +27,10 @@ class Outbox:
 
     def __init__(self, writer: InfluxWriter, lines_max: int) -> None:
         self._writer, self._lines_max = writer, lines_max
-        self._pieces: list[tuple[Lines, Told]] = []
+        self._pieces: list[_Piece] = []
         self._lines = 0
         self._pool = ThreadPoolExecutor(1, "influxdb")
-        self._pending: deque[tuple[Callable[[Any], None], Future[Any]]] = deque()
+        self._pending: deque[tuple[list[_Piece], Future[list[Refused]]]] = deque()
 
     def put(self, lines: Lines, told: Told) -> None:
         """Takes a piece into the next request, which goes when it is full."""
@@ -44,17 +42,14 @@ class Outbox:
         if self._lines >= self._lines_max:
             self.cut()
 
-    def delete(self, name: str, tags: Tags, time_ns: int) -> None:
-        """Removes one point, behind everything that was put before."""
-        self.cut()
-        self._submit(_nothing, partial(self._writer.delete, name, tags, time_ns))
-
     def cut(self) -> None:
         """What comes behind this is in a later request than what came before."""
         if self._pieces:
             pieces, self._pieces, self._lines = self._pieces, [], 0
             body = Lines.together([lines for lines, _ in pieces])
-            self._submit(partial(_tell, pieces), partial(self._writer.write, body))
+            self._pending.append((pieces, self._pool.submit(self._writer.write, body)))
+            if len(self._pending) > PENDING_MAX:
+                self._finish()
 
     def drain(self) -> None:
         """Returns when everything is stored or refused. Raises what ended the writer."""
@@ -72,21 +67,12 @@ class Outbox:
         """Ends its thread."""
         self._pool.shutdown()
 
-    def _submit(self, tell: Callable[[Any], None], call: Callable[[], Any]) -> None:
-        self._pending.append((tell, self._pool.submit(call)))
-        if len(self._pending) > PENDING_MAX:
-            self._finish()
-
     def _finish(self) -> None:
-        tell, request = self._pending.popleft()
-        tell(request.result())
+        pieces, request = self._pending.popleft()
+        _tell(pieces, request.result())
 
 
-def _nothing(_: object) -> None:
-    """A deletion refuses no lines."""
-
-
-def _tell(pieces: Sequence[tuple[Lines, Told]], refused: Sequence[Refused]) -> None:
+def _tell(pieces: Sequence[_Piece], refused: Sequence[Refused]) -> None:
     first = 0
     for lines, told in pieces if refused else ():
         mine = [

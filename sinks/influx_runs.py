@@ -13,8 +13,9 @@ time the nanosecond at which the run began.
 | ``lost`` | so many offsets of ``results`` the log had let go of before they were stored here |
 | ``began`` | the batch of ``results`` whose rows came in the same request; every request has it |
 
-A run removes the points of those before it when it has its own. So what another point says later is the
-trace of rows that came late, and ``began`` says from where on rows may be older than they should be.
+A run takes back what the points of those before it say (-1) when it has its own. So what another point
+says later is the trace of rows that came late, and ``began`` says from where on rows may be older than they
+should be.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Run:
     def line(self, partition: int) -> bytes:
         """Its point, with the fields that it says."""
         said = [(name, getattr(self, name)) for name in _FIELDS if getattr(self, name) >= 0]
+        said = said or [(name, -1) for name in _FIELDS]
         fields = ",".join(f"{name}={value}i" for name, value in said)
         return f"{MEASUREMENT},{PARTITION}={partition} {fields} {self.began_ns}\n".encode()
 
@@ -162,9 +164,9 @@ class Runs:
         back = Offsets(*map(min, offsets, there))
         self._run = Run(self._run.began_ns)
         self.note(back)
-        for run in found:
-            if run.began_ns != self._run.began_ns:
-                self._writer.delete(MEASUREMENT, ((PARTITION, str(self._partition)),), run.began_ns)
+        others = [run.began_ns for run in found if run.began_ns != self._run.began_ns]
+        if others:
+            self._writer.write(Lines.of([Run(began_ns).line(self._partition) for began_ns in others]))
         return back
 
     def _found(self) -> list[Run]:
@@ -189,7 +191,7 @@ def _query(bucket: str, partition: int) -> str:
             f"from(bucket: {flux.text(bucket)})",
             f"  |> range(start: {flux.instant(1)}, stop: time(v: {TIME_MAX_NS}))",
             f"  |> filter(fn: (r) => r._measurement == {flux.text(MEASUREMENT)}",
-            f"      and r.{PARTITION} == {flux.text(str(partition))})",
+            f"      and r.{PARTITION} == {flux.text(str(partition))} and r._value >= 0)",
             '  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")',
             "  |> group()",
             "  |> map(fn: (r) => ({r with began_ns: int(v: r._time)}))",

@@ -6,32 +6,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from time import sleep
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import structlog
 
 from sinks.influx_client import InfluxClient, InfluxSettings
 from sinks.influx_layout import Measurement, measurement
 from sinks.influx_lines import lines
 from sinks.influx_merge import Change, Memory, change
 from sinks.influx_outbox import Outbox
-from sinks.influx_points import Points, Tags, points, series
+from sinks.influx_points import Points, points
 from sinks.influx_stored import Found, Lookup
 from sinks.influx_writer import InfluxWriter, Refused
 
 Frame = tuple[str, pa.Table]
-_log = structlog.get_logger(__name__)
 
 RESULTS_LOG, REJECTED_LOG = "results", "rejected"
 """Which topic of the log rows came from: the tag ``log`` of ``rejected``."""
 ROWS_MAX = 20_000
 """So many rows are worked on at once: some 20 MB."""
 _TOGETHER_ROWS = 50_000
-CLEAR_AGAIN_S, CLEAR_AGAIN_S_MAX = 0.1, 5.0
 PAYLOAD_CHARACTERS_MAX = 4096
 
 
@@ -112,33 +108,14 @@ class InfluxStore:
         self._write(layout, older, points(layout, older, history=True), history=True)
         if len(older):
             self._outbox.cut()
-        self._clear(layout, what.cleared)
         if len(what.newest) < len(rows):
             rows = rows.take(pa.array(what.newest))
             its = Points(its.series[what.newest], its.tags, its.times[what.newest], its.storable[what.newest])
         self._write(layout, rows, its)
-        for key, standing in what.learnt:
-            memory.remember(key, standing)
+        for key, version in what.learnt:
+            memory.remember(key, version)
         for name, time in what.last.items():
             memory.last[name] = max(time, memory.last.get(name, time))
-
-    def _clear(self, layout: Measurement, keys: Sequence[tuple[Tags, int]]) -> None:
-        """Removes points until they are gone: InfluxDB passes over what it is just writing to a file."""
-        pause_s = CLEAR_AGAIN_S
-        while keys:
-            for tags, time in keys:
-                self._outbox.delete(layout.name, tags, time)
-            there = self._find(layout, keys).where
-            keys = [key for key in keys if (series(key[0]), key[1]) in there]
-            if keys:
-                if pause_s > 1:
-                    _log.warning(
-                        "InfluxDB does not delete points: it is told again",
-                        points=len(keys),
-                        table=layout.name,
-                    )
-                sleep(pause_s)
-                pause_s = min(2 * pause_s, CLEAR_AGAIN_S_MAX)
 
     def _write(self, layout: Measurement, rows: pa.Table, its: Points, *, history: bool = False) -> None:
         size = self._client.settings.batch_lines

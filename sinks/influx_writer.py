@@ -26,7 +26,6 @@ from typing import TypeVar
 from metering.errors import MeterflowError, NotOwner, Unavailable
 from sinks.influx_client import BadLines, BodyTooLarge, Busy, InfluxClient
 from sinks.influx_lines import Lines
-from sinks.influx_points import Tags
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +86,6 @@ class InfluxWriter:
         for first in range(0, len(lines), size):
             refused += self._stored(lines, first, min(first + size, len(lines)))
         return refused
-
-    def delete(self, name: str, tags: Tags, time_ns: int) -> None:
-        """Removes one point."""
-        self.until_done(lambda: self._client.delete(name, tags, time_ns))
 
     def say_once(self, line: bytes) -> None:
         """Stores a line if InfluxDB takes it at once, stopped or not, owner or not."""

@@ -193,6 +193,7 @@ def _names(its: Measurement, query: Query) -> tuple[str, ...]:
 def _stored(its: Measurement, newest: Any, superseded: Any = None) -> dict[str, Any]:
     """The embedded store's tables of these rows, by the names that its SQL has for them."""
     stored = layout(its.name)
+    newest = newest.filter(pc.greater_equal(newest[POSITION], 0))
     none = newest.slice(0, 0)
     current, settled = (newest, none) if stored.has_current else (none, newest)
     if stored.fills:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from metering import flux
 from metering.query import Query
 from metering.tables import POSITION, TABLES, Kind
-from sinks.influx_layout import MS_NS, TIME_MAX_NS, TIME_MIN_NS, Measurement, field_name
+from sinks.influx_layout import MS_NS, TIME_MAX_NS, TIME_MIN_NS, Measurement
 
 FIRST_MS, LAST_MS = -(-TIME_MIN_NS // MS_NS), TIME_MAX_NS // MS_NS - 1
 """Whole milliseconds within what InfluxDB can store, each with room for what stands below it."""
@@ -24,10 +24,10 @@ each line feed in a text, and drops its carriage returns."""
 def stretch(bucket: str, layout: Measurement, name: str, query: Query, first_ms: int, last_ms: int) -> str:
     """The rows of measurement ``name`` from ``first_ms`` to ``last_ms``, both included, as one table.
 
-    Columns are those of the result table, ``_time`` in place of its time, and ``position``.
+    Columns are those of the result table, ``_time`` in place of its time, ``position`` and ``unknown``.
     """
     free = FREE_TEXTS.get(layout.name, ())
-    columns = ["_time", POSITION, *layout.tags, *(field_name(column.name) for column in layout.columns)]
+    columns = ["_time", *layout.tags, *layout.fields]
     lines = [
         'import "json"' if free else "",
         _source(bucket, first_ms, last_ms),

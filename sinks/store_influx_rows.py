@@ -16,7 +16,7 @@ import pyarrow.csv as pc_csv
 from bus.frames import schema
 from metering.errors import MeterflowError, Unavailable
 from metering.tables import POSITION, Kind, Table
-from sinks.influx_layout import BLANK, Measurement, field_name
+from sinks.influx_layout import BLANK, UNKNOWN, Measurement, field_name
 from sinks.store_influx_flux import FREE_TEXTS
 
 _PLACE, _DIGITS = Decimal("1e-9"), Context(prec=38, rounding=ROUND_HALF_EVEN)
@@ -32,7 +32,8 @@ _BETWEEN_TABLES = b"\r\n\r\n"
 
 
 def rows(layout: Measurement, body: bytes) -> Any:
-    """The rows of an answer, with the columns of ``bus.frames.schema``.
+    """The rows of an answer, with the columns of ``bus.frames.schema``; ``position`` is negative where a key
+    has none.
 
     Raises Unavailable for an error that came in place of rows, or behind some; MeterflowError for rows
     that are none of ours.
@@ -84,7 +85,7 @@ def _checked(body: bytes) -> bytes:
 def _read(layout: Measurement, body: bytes) -> Any:
     """The columns of the answer as they are; those that no row has are null."""
     types = {field_name(column.name): _TYPES[column.kind] for column in layout.columns}
-    types |= dict.fromkeys(layout.tags, pa.utf8()) | {"_time": _NANOSECONDS, POSITION: pa.int64()}
+    types |= dict.fromkeys((*layout.tags, UNKNOWN), pa.utf8()) | {"_time": _NANOSECONDS, POSITION: pa.int64()}
     if not body:
         return pa.Table.from_pydict({name: pa.nulls(0, kind) for name, kind in types.items()})
     convert = pc_csv.ConvertOptions(
@@ -104,7 +105,7 @@ def _column(table: Table, found: Any, layout: Measurement, field: Any) -> Any:
     """A column of the result table in its own type."""
     if field.name == layout.time:
         return _milliseconds(found["_time"])
-    array = found[field_name(field.name)].combine_chunks()
+    array = _known(found, field_name(field.name))
     if field.name in FREE_TEXTS.get(table.name, ()):
         return pa.array([_text(text and json.loads(text)) for text in array.to_pylist()], pa.utf8())
     if pa.types.is_string(field.type):
@@ -112,6 +113,16 @@ def _column(table: Table, found: Any, layout: Measurement, field: Any) -> Any:
     if pa.types.is_decimal(field.type):
         return _amounts(array, field.type)
     return array.cast(field.type)
+
+
+def _known(found: Any, name: str) -> Any:
+    """A field without what ``unknown`` says does not count; there is none in rows of earlier versions."""
+    array = found[name].combine_chunks()
+    said = found[UNKNOWN].combine_chunks().dictionary_encode()
+    lacking = [name in words.split(",") for words in said.dictionary.to_pylist()]
+    if not any(lacking):
+        return array
+    return pc.if_else(pc.fill_null(pa.array(lacking).take(said.indices), False), None, array)
 
 
 def _milliseconds(times: Any) -> Any:

@@ -34,12 +34,17 @@ def settings_for(influxdb: Influx, bucket: str, token: str = "") -> InfluxSettin
 
 
 def fill_from_store(influxdb: Influx, bucket: str, store: Path) -> None:
-    """Everything that a closed DuckDB store holds, as the sink would have left it."""
+    """Everything that a closed DuckDB store holds, as the sink would have left it.
+
+    No row is the first of its key: what is unknown now was known once.
+    """
     with duckdb.connect(str(store), read_only=True) as connection:
         for table in TABLES:
             stored = layout(table)
             newest = _all(connection, stored.names, stored.newest_tables, table)
-            fill(influxdb, bucket, table, newest.filter(pc.greater_equal(newest[POSITION], 0)))
+            if stored.table.restated:
+                fill(influxdb, bucket, table, _once(newest))
+            fill(influxdb, bucket, table, newest)
             if stored.revised:
                 superseded = _all(connection, stored.names, (stored.superseded,), table)
                 gone = newest.filter(pc.less(newest[POSITION], 0))
@@ -80,6 +85,15 @@ def _held(kind: Kind, value: Any) -> Any:
         shortest = np.format_float_positional(float(value), trim="-")
         return Decimal(f"{Decimal(shortest).quantize(Decimal('1e-9')):f}")
     return value or None if kind is Kind.TEXT else value
+
+
+def _once(rows: pa.Table) -> pa.Table:
+    """The same keys, every figure of theirs known."""
+    arrays = [
+        column if pa.types.is_string(column.type) else pc.fill_null(column, pa.scalar(1).cast(column.type))
+        for column in rows.drop_columns(POSITION).columns
+    ]
+    return pa.table([*arrays, pc.abs(rows[POSITION])], rows.schema)
 
 
 def _all(connection: duckdb.DuckDBPyConnection, names: Any, tables: tuple[str, ...], table: str) -> pa.Table:

@@ -20,8 +20,8 @@ from bus.frames import schema
 from metering.query import Query
 from metering.tables import POSITION, TABLES, Kind, Table
 from sinks.influx_client import InfluxClient, InfluxSettings
-from sinks.influx_layout import Field, field_name, measurement
-from sinks.influx_lines import doubles, known, lines
+from sinks.influx_layout import NO_MORE, UNKNOWN, Field, field_name, measurement
+from sinks.influx_lines import doubles, lines
 from sinks.influx_points import Points, points
 from sinks.store_influx import InfluxResults
 from tests.real.influxd import Influx
@@ -88,7 +88,7 @@ def rows_of(draw: st.DrawFn) -> tuple[Table, list[dict[str, Any]]]:
 @given(rows_of())
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_what_a_line_says_is_the_row(drawn: tuple[Table, list[dict[str, Any]]]) -> None:
-    """Tags, typed fields and milliseconds of every table; unknown is absent, NaN and infinity are unknown."""
+    """Tags, typed fields and milliseconds of every table; what is unknown is named, NaN and infinity are."""
     table, rows = drawn
     layout, frame = measurement(table.name), table_of(table.name, rows)[1]
     made = lines(layout, frame, points(layout, frame))
@@ -104,17 +104,20 @@ def test_what_a_line_says_is_the_row(drawn: tuple[Table, list[dict[str, Any]]]) 
 def expected(table: Table, row: dict[str, Any]) -> dict[str, tuple[str, Any]]:
     """An empty text is a blank: InfluxDB gives other rows' texts for empty ones."""
     found: dict[str, tuple[str, Any]] = {POSITION: ("integer", row[POSITION])}
+    lacking = list[str]()
     for column in measurement(table.name).columns:
         value, name = row[column.name], field_name(column.name)
         if column.kind is Kind.TEXT:
             text = value or ""
             found[name] = "string", text if text.strip(" ") else text + " "
-        elif value is not None and column.kind in {Kind.AMOUNT, Kind.NUMBER}:
-            if np.isfinite(float(value)):
-                found[name] = "float", float(value)
-        elif value is not None:
+        elif value is None or not np.isfinite(float(value)):
+            lacking.append(name)
+        elif column.kind in {Kind.AMOUNT, Kind.NUMBER}:
+            found[name] = "float", float(value)
+        else:
             found[name] = "integer", value
-    return found
+    named = NO_MORE if row[POSITION] < 0 else ",".join(lacking) or " "
+    return found | {UNKNOWN: ("string", named)}
 
 
 @given(st.lists(st.none() | st.decimals(-(10**28), 10**28, places=9, allow_nan=False), max_size=5))
@@ -134,7 +137,7 @@ def test_a_point_with_only_nan_does_not_vanish() -> None:
     _, _, fields, _ = parsed(lines(layout, frame, points(layout, frame)).body(0, 1).decode())
     assert "value" not in fields
     assert fields[POSITION] == ("integer", 1)
-    assert known(layout, frame).tolist() == [0]
+    assert "value" in fields[UNKNOWN][1].split(",")
 
 
 @pytest.mark.parametrize("table", list(TABLES))
@@ -145,6 +148,7 @@ def test_int_or_float_is_fixed_for_every_field(table: str) -> None:
     frame = table_of(table, [whole | {POSITION: 1}])[1]
     _, _, fields, _ = parsed(lines(layout, frame, points(layout, frame)).body(0, 1).decode())
     assert {name: Field(kind) for name, (kind, _) in fields.items()} == layout.fields
+    assert fields[UNKNOWN] == ("string", " ")
 
 
 @pytest.mark.parametrize("table", [name for name, table in TABLES.items() if table.key])

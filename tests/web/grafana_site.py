@@ -86,19 +86,23 @@ def _plain(values: Mapping[str, Any]) -> Row:
     return row
 
 
-def store_of(folder: Path, tables: Mapping[str, list[Row]]) -> Path:
-    """A closed store with these rows, at position 1."""
+Tables = Mapping[str, list[Row]]
+
+
+def store_of(folder: Path, tables: Tables, withdrawn: Tables | None = None) -> Path:
+    """A closed store with these rows, at position 1; those ``withdrawn`` are no more since position 2."""
     path = folder / "results.duckdb"
     store, _ = open_store(path)
-    store.write([decode_table(encode_rows(name, rows, 1)) for name, rows in tables.items()], 1)
+    for position, its in ((1, tables), (-3, withdrawn or {})):
+        store.write([decode_table(encode_rows(name, rows, position)) for name, rows in its.items()], 1)
     store.close()
     return path
 
 
-def load(influxdb: Influx, folder: Path, tables: Mapping[str, list[Row]]) -> str:
+def load(influxdb: Influx, folder: Path, tables: Tables, withdrawn: Tables | None = None) -> str:
     """A new bucket with these rows."""
     bucket = influxdb.bucket()
-    fill_from_store(influxdb, bucket, store_of(folder, tables))
+    fill_from_store(influxdb, bucket, store_of(folder, tables, withdrawn))
     return bucket
 
 
@@ -165,6 +169,35 @@ def results() -> dict[str, list[Row]]:
             alert(NOON_MS - HOUR_MS, "firing", "plant:steel-1", "thirsty"),
         ],
         **_stories(),
+    }
+
+
+def withdrawn() -> Tables:
+    """Rows that are no more, each where it would be seen: newest, alone, or beside one that stands."""
+    end_ms = NOON_MS - 3 * MINUTE_MS
+    beside = {"start": end_ms - 90_000, "end": end_ms, "state": "final", "revision": 1}
+    verdict, ledger = (_stories()[name][0] for name in ("verdict", "ledger"))
+    works = 'plant:a "works"'
+    return {
+        "interval": [
+            *intervals("gone", "main", NOON_MS, 9),
+            *intervals('a "works"', "gone", NOON_MS, 9),
+            *intervals("steel-1", "main", NOON_MS, 9),
+            {"plant": 'a "works"', "point": "主表", "amount": Decimal(7), **beside},
+        ],
+        "rollup": [
+            _rollup(CHOSEN["line"], NOON_MS - HOUR_MS, measures="water"),
+            _rollup('line:a "works"/gone', NOON_MS - HOUR_MS),
+            _rollup('point:a "works"/主表', NOON_MS - HOUR_MS, product="rail"),
+        ],
+        "intensity": [
+            figure(NOON_MS, 1.0, scope=works, id="gone"),
+            figure(NOON_MS, 1.0, scope=works, window="gone"),
+            figure(NOON_MS + MINUTE_MS, 1.0, scope=works, window="15m"),
+        ],
+        "alert": [alert(NOON_MS, "ok"), alert(NOON_MS, "firing", id="gone")],
+        "verdict": [verdict | {"from": verdict["from"] - 1}],
+        "ledger": [ledger | {"serial": "gone"}],
     }
 
 

@@ -191,7 +191,7 @@ def test_queries_name_only_columns_that_results_have() -> None:
         for listed in re.findall(r"(?:keep|group)\(columns: \[([^\]]*)\]", query)
         for name in re.findall(r'"(\w+)"', listed)
     }
-    assert kept - columns <= {"_time", "_value", "_field", "seen", "may_s"}
+    assert kept - columns <= {"_time", "_value", "_field", "length", "seen", "may_s"}
 
 
 def test_a_site_file_gives_the_rule_its_points(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import pytest
 from metering.query import Query
 from sinks.store_duckdb import open_existing
 from tests.real.influxd import Influx
-from tests.sinks.influx_filled import fill_from_store
-from tests.web.grafana_site import CHOSEN, FROM_MS, TO_MS, Row, ask, filled_in, results, store_of
-from tests.web.web_site import NOON_MS
+from tests.sinks.influx_filled import fill_from_store, write
+from tests.web.grafana_site import CHOSEN, FROM_MS, TO_MS, Row, ask, filled_in, results, store_of, withdrawn
+from tests.web.web_site import MINUTE_MS, NOON_MS
 from web.grafana.queries import LISTED_MAX, QUERIES
 
 COMPLETE = ("final", "revised")
@@ -35,7 +35,7 @@ class Loaded(NamedTuple):
 
 @pytest.fixture(scope="module")
 def loaded(influxdb: Influx, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
-    path: Path = store_of(tmp_path_factory.mktemp("grafana"), results())
+    path: Path = store_of(tmp_path_factory.mktemp("grafana"), results(), withdrawn())
     bucket = influxdb.bucket()
     fill_from_store(influxdb, bucket, path)
     store = open_existing(path)
@@ -151,6 +151,16 @@ def test_a_query_gives_the_rows_of_an_export(loaded: Loaded, name: str) -> None:
     wanted = WANTED[name](loaded.tables)
     assert wanted
     assert comparable(loaded.answer(name)) == comparable(wanted)
+
+
+def test_rows_of_an_earlier_version_say_all_that_they_have(influxdb: Influx) -> None:
+    """They have no field that names what is unknown. Beside rows that have one, too."""
+    bucket = influxdb.bucket()
+    for back, unknown in ((0, ""), (1, ',unknown="amount"'), (2, ',unknown=" "')):
+        said = f'amount=1,position=1i,state="final"{unknown} {(NOON_MS - back * MINUTE_MS) * 10**6}'
+        write(influxdb, bucket, f"interval,length=60,plant=p,point=q {said}".encode())
+        found = Loaded(influxdb, bucket, {}).answer("point_intervals", variables={"plant": "p", "point": "q"})
+        assert [row.get("amount") for row in found] == [1, None, 1][back::-1]
 
 
 def test_every_query_is_tested() -> None:

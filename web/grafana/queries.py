@@ -5,6 +5,9 @@ and a dashboard's variables. ``${plant:doublequote}`` puts quotes around a value
 the quotes in it, so that Chinese names, blanks and quotes are no trouble; a plant or point whose id has
 a backslash or ``${`` in it cannot be chosen in Grafana.
 
+A field that became unknown keeps its old value in the bucket: ``unknown`` names those of a row that do not
+count, and is ``*`` where the key has no row any more; rows of earlier versions have no such field.
+
 Columns of the answer's group become labels in Grafana, the others fields. Rows are kept apart by labels
 in what is drawn, and put into one table (``group()``) in what is listed.
 """
@@ -15,6 +18,7 @@ from collections.abc import Iterable
 
 from metering import flux
 from metering.roster import Roster
+from metering.tables import TABLES, Kind
 
 LISTED_MAX = 500
 """Rows of a table in Grafana."""
@@ -30,6 +34,7 @@ _IN_RANGE = f"from(bucket: {BUCKET})\n  |> range(start: v.timeRangeStart, stop: 
 _EVER = f"from(bucket: {BUCKET})\n  |> range(start: 0)"
 _LAST_DAY = f"from(bucket: {BUCKET})\n  |> range(start: -1d)"
 _PIVOT = '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+_STANDS = '|> filter(fn: (r) => not exists r.unknown or r.unknown != "*")'
 _COMPLETE = '|> filter(fn: (r) => r.state == "final" or r.state == "revised")'
 _PLANT = "plant = ${plant:doublequote}"
 _POINT = "point = ${point:doublequote}"
@@ -56,16 +61,32 @@ def _keep(*names: str) -> str:
     return f"|> keep(columns: {flux.texts(names)})"
 
 
+def _known(measurement: str, *fields: str) -> str:
+    """Nothing in place of what the row says to be unknown. Texts are always there.
+
+    Flux has no word for nothing: a column that no row has is nothing, of one type.
+    """
+    texts = {column.name for column in TABLES[measurement].columns if column.kind is Kind.TEXT}
+    values = (
+        rf"{name}: if exists r.unknown and r.unknown =~ /\b{name}\b/ then r.no_{name} else r.{name}"
+        for name in fields
+        if name not in texts
+    )
+    return f"|> map(fn: (r) => ({{r with {', '.join(values)}}}))"
+
+
 def _listed(measurement: str, where: tuple[str, ...], columns: tuple[str, ...]) -> tuple[str, ...]:
     """Rows as one table, the newest first."""
     return (
         _where(measurement, *where),
         '|> drop(columns: ["_start", "_stop"])',
         _PIVOT,
+        _STANDS,
         "|> group()",
-        _keep("_time", *columns),
         '|> sort(columns: ["_time"], desc: true)',
         f"|> limit(n: {LISTED_MAX})",
+        _known(measurement, *columns),
+        _keep("_time", *columns),
     )
 
 
@@ -73,7 +94,7 @@ def _values_of(tag: str, measurement: str, *and_also: str) -> tuple[str, ...]:
     """The values of a tag among the rows of the time that is shown, for a dashboard's variable."""
     return (
         _IN_RANGE,
-        _where(measurement, 'r._field == "position"', *and_also),
+        _where(measurement, 'r._field == "position"', "r._value >= 0", *and_also),
         "|> last()",
         f"|> keep(columns: [{flux.text(tag)}])",
         "|> group()",
@@ -86,20 +107,24 @@ def _drawn(measurement: str, where: tuple[str, ...], tags: tuple[str, ...], *fie
     """The newest complete row of each period, with nothing where a field of it is unknown.
 
     One row stands for a period of the picture; nothing is averaged. ``position`` is in every row, so
-    a row with an unknown value stays, and the line has a gap there.
+    a row with an unknown value stays, and the line has a gap there. Rows of several lengths (``interval``)
+    may end at the same time: they are kept apart until those that are no more are left out.
     """
     return _query(
         _IN_RANGE,
-        _where(measurement, *where, _fields("position", "state", *fields)),
+        _where(measurement, *where, _fields("position", "state", "unknown", *fields)),
         "|> window(every: v.windowPeriod)",
         "|> last()",
-        f"|> group(columns: {flux.texts((*tags, '_field'))})",
+        f"|> group(columns: {flux.texts((*tags, 'length', '_field'))})",
         _PIVOT,
         "|> filter(fn: (r) => exists r.position)",
+        _STANDS,
+        f"|> group(columns: {flux.texts(tags)})",
         _COMPLETE,
-        _keep("_time", *tags, *fields),
         '|> sort(columns: ["_time"])',
         f"|> tail(n: {DRAWN_MAX})",
+        _known(measurement, *fields),
+        _keep("_time", *tags, *fields),
     )
 
 
@@ -107,38 +132,52 @@ def _newest_of(measurement: str, tags: tuple[str, ...], *fields: str) -> str:
     """The newest complete row of each combination of tags, as one table."""
     return _query(
         _IN_RANGE,
-        _where(measurement, _fields("position", "state", *fields)),
+        _where(measurement, _fields("position", "state", "unknown", *fields)),
         f"|> tail(n: {OPEN_MAX})",
         '|> drop(columns: ["_start", "_stop"])',
         _PIVOT,
+        _STANDS,
         _COMPLETE,
         f"|> group(columns: {flux.texts(tags)})",
         '|> sort(columns: ["_time"])',
         '|> last(column: "position")',
         "|> group()",
+        _known(measurement, *fields),
         _keep("_time", *tags, *fields),
         f"|> sort(columns: {flux.texts(tags)})",
     )
 
 
+def _newest_changes(*fields: str) -> tuple[str, ...]:
+    """The newest change of each alert that there is, whenever that was."""
+    return (
+        _EVER,
+        _where("alert", _fields("to", "unknown", *fields)),
+        '|> drop(columns: ["_start", "_stop"])',
+        _PIVOT,
+        _STANDS,
+        '|> group(columns: ["id", "scope"])',
+        '|> sort(columns: ["_time"])',
+        '|> last(column: "to")',
+    )
+
+
 FIRING = _query(
-    _EVER,
-    _where("alert", _fields("to", "value", "threshold")),
-    '|> drop(columns: ["_start", "_stop"])',
-    _PIVOT,
-    '|> group(columns: ["id", "scope"])',
-    '|> sort(columns: ["_time"])',
-    '|> last(column: "to")',
+    *_newest_changes("value", "threshold"),
     '|> filter(fn: (r) => r.to == "firing")',
     "|> group()",
+    _known("alert", "value", "threshold"),
     _keep("_time", "id", "scope", "value", "threshold"),
     '|> sort(columns: ["_time"], desc: true)',
 )
 """The alerts whose newest change is to firing, whenever that was."""
 
+_SEEN = (r'r._field == "unknown"', r"r._value !~ /\bamount\b|[*]/")
+"""Which values say that a row has an amount: a single field is read many times faster than rows are."""
+
 LAST_SEEN = _query(
     _EVER,
-    _where("interval", 'r._field == "amount"'),
+    _where("interval", *_SEEN),
     '|> group(columns: ["plant", "point"])',
     "|> last()",
     '|> rename(columns: {_time: "seen"})',
@@ -150,10 +189,8 @@ LAST_SEEN = _query(
 
 ALERT_FIRING = _query(
     "changes =",
-    _EVER,
-    _where("alert", 'r._field == "to"'),
-    "|> last()",
-    '|> map(fn: (r) => ({r with _value: if r._value == "firing" then 1.0 else 0.0}))',
+    *_newest_changes(),
+    '|> map(fn: (r) => ({r with _value: if r.to == "firing" then 1.0 else 0.0}))',
     _keep("id", "scope", "_time", "_value"),
     "alive =",
     _LAST_DAY,
@@ -181,7 +218,7 @@ def silent(roster: Roster | None = None) -> str:
     seen = (
         "seen =",
         _EVER,
-        _where("interval", 'r._field == "amount"'),
+        _where("interval", *_SEEN),
         '|> group(columns: ["plant", "point"])',
         "|> last()",
     )
@@ -265,7 +302,7 @@ QUERIES: dict[str, str] = {
     "last_seen": LAST_SEEN,
     "plant_points": _query(
         _PLANT,
-        LAST_SEEN.replace('r._field == "amount"', 'r._field == "amount" and r.plant == plant'),
+        LAST_SEEN.replace(_SEEN[0], f"{_SEEN[0]} and r.plant == plant"),
     ),
     "line_hours": _query(
         "scope = ${line:doublequote}",
