@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,6 +135,8 @@ class Producer:
     id: int = _NOBODY
     epoch: int = _NOBODY
     sequences: dict[Place, int] = field(default_factory=dict)
+    coding: Executor | None = None
+    """Where batches of blocks are made, if not where all others are."""
 
     async def start(self, *, over: bool = True) -> None:
         """Gets an id and epoch, the transaction before finished. ``over``: shuts out any other of that name.
@@ -187,7 +189,9 @@ class Producer:
             found = ((place, next(batches, None)) for place, batches in waiting.items())
             return {place: content for place, content in found if content is not None}
 
-        return taken() if ready else await asyncio.get_running_loop().run_in_executor(_coding, taken)
+        if ready:
+            return taken()
+        return await asyncio.get_running_loop().run_in_executor(self.coding or _coding, taken)
 
     def _batches(self, place: Place, records: Records, sequences: dict[Place, int]) -> Iterator[bytes]:
         """Batches in their bytes, numbered on."""

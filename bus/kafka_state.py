@@ -45,19 +45,23 @@ def head_key(consumer: str) -> bytes:
 
 def saving(
     consumer: str, head: Head, offset: int, chunks: Mapping[str, bytes], dropped: Sequence[str]
-) -> tuple[list[Raw], Head]:
-    """The records that bring a saved state forward, and its new head."""
+) -> tuple[Iterator[Raw], Head]:
+    """The records that bring a saved state forward, made as they are asked for, and its new head."""
     generation = head.generation + 1
     kept = {name: parts for name, parts in head.chunks.items() if name not in dropped and name not in chunks}
     new = {name: (generation, max(-(-len(chunk) // PART_BYTES_MAX), 1)) for name, chunk in chunks.items()}
     after = Head(offset, generation, kept | new)
-    records: list[Raw] = [
-        (_part_key(consumer, name, part), _GENERATION.pack(generation) + _compressed(piece), 0)
-        for name, chunk in chunks.items()
-        for part, piece in enumerate(_pieces(chunk))
-    ]
-    records += [(key, None, 0) for key in sorted(_keys(consumer, head) - _keys(consumer, after))]
-    return [*records, (head_key(consumer), msgspec.json.encode(after), 0)], after
+    return _records(consumer, chunks, sorted(_keys(consumer, head) - _keys(consumer, after)), after), after
+
+
+def _records(consumer: str, chunks: Mapping[str, bytes], gone: Sequence[bytes], head: Head) -> Iterator[Raw]:
+    mark = _GENERATION.pack(head.generation)
+    for name, chunk in chunks.items():
+        for part, piece in enumerate(_pieces(chunk)):
+            yield _part_key(consumer, name, part), mark + _compressed(piece), 0
+    for key in gone:
+        yield key, None, 0
+    yield head_key(consumer), msgspec.json.encode(head), 0
 
 
 def forgetting(consumer: str, head: Head) -> list[Raw]:

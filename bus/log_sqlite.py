@@ -153,11 +153,13 @@ class SqliteLog:
         dropped: Sequence[str] = (),
         partition: int = 0,
     ) -> None:
-        size = sum(map(len, chunks.values()))
-        known = self._done.pop((consumer, partition), None)
+        key, size = (consumer, partition), sum(map(len, chunks.values()))
+        moves = offset > self._done.get(key, offset)
+        if moves:
+            del self._done[key]  # unknown until this one is heard of
         await self._write(Change(write=saving(consumer, partition, offset, chunks, dropped), size=size))
-        if known is not None:
-            self._done[consumer, partition] = max(known, offset)
+        if moves:
+            self._done[key] = max(self._done.get(key, 0), offset)
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         self._check_open()

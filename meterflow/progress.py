@@ -20,7 +20,8 @@ def of_worker(worker: Worker) -> Progress:
     waits = worker.end > worker.offset
     behind = wall_clock_ms() - worker.waiting_stamp_ms if waits and worker.waiting_stamp_ms else 0
     idle = int((time.monotonic() - worker.moved_s) * 1000) if waits else 0
-    return Progress(worker.offset, worker.end, idle, behind, worker.running, worker.error)
+    error = worker.error or worker.saver.error
+    return Progress(worker.offset, worker.end, idle, behind, worker.running, error)
 
 
 def ingested(counters: Iterable[Counters]) -> Hop:

@@ -7,7 +7,8 @@ The commit, in this order:
 3. append what comes of them in parts, where it is more than one (operators.PART_BYTES_MAX): few
    readings can have millions of rows, which no storage takes in one transaction;
 4. commit: append the last part and move the consumer's position ``done``, all or nothing;
-5. now and then, save what changed of the state together with the offset it stands at.
+5. now and then, dump what changed of the state, which is saved with the offset it stands at while the
+   next batches are worked on (processors.worker_saver).
 
 A kill between any two of them loses nothing: what came between the saved state and ``done`` is stepped
 again, and its results, which are on the log already, are dropped. Nothing is said twice, except parts
@@ -21,40 +22,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import partial
-from typing import ParamSpec, TypeVar
 
 import structlog
 
 from bus.log import Log, Record
 from metering.errors import Unavailable
 from processors.operators import Operators, Part
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from processors.worker_saver import Saver
+from processors.worker_thread import apart
 
 _log = structlog.get_logger(__name__)
 
 BATCH_BYTES_MAX = 4 << 20
 """Behind a backlog. What is open is said once a batch; the operators step through it piece by piece."""
 BATCH_RECORDS_MAX = 500
-SAVE_EVERY_S = 30.0
 RETRY_S = 0.5
 REST_RATIO, REST_S_MAX = 3, 0.1
 IDLE_S = 1.0
-
-
-_thread = ThreadPoolExecutor(1, "operators")
-"""One for all workers of a process: only one of them can compute at a time, and together they would only
-hinder each other (four of them took 1.7 times the CPU) and keep four batches in memory."""
-
-
-async def _apart(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls in the operators' thread, the loop goes on meanwhile."""
-    return await asyncio.get_running_loop().run_in_executor(_thread, partial(call, *args, **kwargs))
 
 
 class Worker:
@@ -81,12 +67,11 @@ class Worker:
         """Results of everything before it are on the log."""
         self._ahead = False
         """Whether the operators have taken records whose results are not on the log yet."""
-        self._saved_offset = 0
-        self._saved_s = time.monotonic()
-        self._saving = saving or asyncio.Lock()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
+        turn = saving or asyncio.Lock()
+        self.saver = Saver(log, operators, partition, turn=turn, stopping=self._stopping)
 
     async def start(self) -> bool:
         """Takes up the saved state; false when it is damaged or of another site file, and then forgotten.
@@ -97,7 +82,7 @@ class Worker:
         if not await asyncio.to_thread(self._taken_up, snapshot.chunks):
             await self._log.forget(self._consumer, self._partition)
             return False
-        self.offset = self._saved_offset = snapshot.offset
+        self.offset = self.saver.offset = snapshot.offset
         self._done = snapshot.done
         return True
 
@@ -122,9 +107,9 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 await self._once()
-            if not self._ahead:
-                await self._save()
+            await self.saver.finish(None if self._ahead else self.offset)
         finally:
+            await self.saver.end()
             self.running = False
             self._stopped.set()
 
@@ -134,6 +119,7 @@ class Worker:
         await self._stopped.wait()
 
     async def _once(self) -> None:
+        await self.saver.save_if_due(self.offset)
         try:
             records = await self._log.read(
                 self._topic,
@@ -168,12 +154,10 @@ class Worker:
         self.moved_s = time.monotonic()
         self.steps += 1
         await self._rest(self.moved_s - started_s)
-        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            await self._save()
 
     async def _told(self, parts: Iterator[Part], offset: int, *, said: bool) -> bool:
         """Takes all parts, and says them where they were not ``said``; false when it was stopped before."""
-        while (part := await _apart(next, parts, None)) is not None:
+        while (part := await apart(next, parts, None)) is not None:
             if not said and not await self._committed(part, offset):
                 return False
         return True
@@ -201,8 +185,6 @@ class Worker:
 
     async def _idle(self) -> None:
         self.moved_s = time.monotonic()
-        if time.monotonic() - self._saved_s > SAVE_EVERY_S:
-            await self._save()
         waits = [
             asyncio.ensure_future(self._log.wait(self._topic, self.offset, IDLE_S, self._partition)),
             asyncio.ensure_future(self._stopping.wait()),
@@ -211,25 +193,6 @@ class Worker:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-    async def _save(self) -> None:
-        self._saved_s = time.monotonic()
-        if self.offset == self._saved_offset:
-            return
-        async with self._saving:
-            await self._save_changes()
-
-    async def _save_changes(self) -> None:
-        chunks, dropped = await _apart(self._operators.dump)
-        while True:
-            try:
-                await self._log.save(self._consumer, self.offset, chunks, dropped, self._partition)
-                break
-            except Unavailable as error:
-                if self._stopping.is_set():  # what was not saved is worked out again from the log
-                    return
-                await self._pause(error)
-        self._saved_offset = self.offset
 
     async def _pause(self, error: Unavailable) -> None:
         if not self.error:

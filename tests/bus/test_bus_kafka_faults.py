@@ -73,7 +73,7 @@ async def test_a_transaction_that_kafka_timed_out_is_done_again(
     settings = settings_at(f"127.0.0.1:{port}")
     async with Proxy(port, server.port), opened(settings) as (log,):
         await log.load("process")
-        producer = log._owner("process", 0)._producer
+        producer = log._owner("process", 0)._results.producer
         place = settings.topic(RESULTS), 0
         await producer._add_partitions([place])
         await producer.produce({place: [(b"energy", b"-1", 0)]})

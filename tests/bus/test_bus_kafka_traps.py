@@ -7,18 +7,14 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from bus import kafka_state
 from bus.frames import encode_rows
 from bus.kafka_batches import SEQUENCES
 from bus.kafka_connection import Connection
 from bus.kafka_producer import Producer
 from bus.kafka_reader import FETCH_BYTES
-from bus.kafka_settings import STATE, TRANSACTION_MS, KafkaSettings
+from bus.kafka_settings import TRANSACTION_MS, KafkaSettings
 from bus.kafka_shares import member_options
 from bus.log import PORTIONS, READINGS, RESULTS, Entry, Record
 from bus.log_kafka import open_kafka
@@ -82,7 +78,7 @@ async def test_a_zombie_in_the_middle_of_a_transaction_leaves_nothing(kafka: str
     settings = settings_at(kafka)
     async with opened(settings, logs=2) as (zombie, owner):
         await zombie.load("process")
-        producer = zombie._owner("process", 0)._producer
+        producer = zombie._owner("process", 0)._results.producer
         place = settings.topic(RESULTS), 0
         await producer._add_partitions([place])
         await producer.produce({place: [(b"energy", b"-1", 0)]})
@@ -206,87 +202,6 @@ async def test_several_readers_of_a_partition_do_not_disturb_each_other(kafka: s
 
         for seen in await asyncio.gather(*(follow(step) for step in (7, 11, 50, 300))):
             assert seen == list(range(300))
-
-
-async def test_a_half_written_save_is_not_taken_up(kafka: str) -> None:
-    """Its parts are on the log, its transaction never ended: the state is the one before."""
-    settings = settings_at(kafka)
-    async with opened(settings, logs=2) as (first, second):
-        await first.save("process", 3, {"a": b"before", "b": b"b"})
-        owner = first._owner("process", 0)
-        assert owner._head is not None
-        records, _ = kafka_state.saving("process", owner._head, 9, {"a": bytes(2_000_000)}, ["b"])
-        places = [(settings.topic(STATE), 0)]
-        await first._connection.patiently("begin", lambda: owner._producer._add_partitions(places))
-        await owner._producer.produce({places[0]: records})
-        state = await second.load("process")
-        assert (state.offset, dict(state.chunks)) == (3, {"a": b"before", "b": b"b"})
-
-
-async def test_a_state_behind_somebody_elses_open_transaction_is_taken_up(kafka: str) -> None:
-    """Consumers share the topic: a save of one, killed in its midst, hides no later save of another."""
-    settings = settings_at(kafka)
-    async with opened(settings, logs=3) as (first, second, third):
-        await first.save("process", 3, {"a": b"3", "b": b"3"})
-        await first.load("groups")
-        groups, places = first._owner("groups", 0)._producer, [(settings.topic(STATE), 0)]
-        await first._connection.patiently("begin", lambda: groups._add_partitions(places))
-        await groups.produce({places[0]: [(b'["groups"]', b"half", 0)]})
-        await first.save("process", 20, {"a": b"20"})
-        loading = asyncio.create_task(second.load("process"))
-        await asyncio.sleep(1.5)
-        await third.load("groups")  # ends it
-        state = await loading
-        assert (state.offset, dict(state.chunks)) == (20, {"a": b"20", "b": b"3"})
-
-
-async def test_a_large_state_comes_back(kafka: str) -> None:
-    """In parts that a compacted topic takes, also when it shrinks; other consumers' states are apart."""
-    async with opened(settings_at(kafka), logs=2) as (log, other):
-        chunks = {str(i): bytes([i]) * 1_300_000 for i in range(8)}
-        await log.save("process", 10, chunks)
-        await log.save("groups", 1, {"0": b"groups"})
-        await log.save("process", 20, {"0": b"small"}, dropped=["7"])
-        state = await other.load("process")
-        assert state.offset == 20
-        assert dict(state.chunks) == {**{k: v for k, v in chunks.items() if k != "7"}, "0": b"small"}
-        assert dict((await other.load("groups")).chunks) == {"0": b"groups"}
-
-
-def test_a_state_with_a_missing_part_is_none() -> None:
-    """Better to begin again than to go on with half of it; the next save replaces all of it."""
-    records, head = kafka_state.saving(
-        "process", kafka_state.Head(), 5, {"a": bytes(1_000_000), "b": b""}, ()
-    )
-    stored = {key: value for key, value, _ in records if value is not None}
-    assert kafka_state.restored("process", stored)[0] == head
-    assert all(len(value) < 512 << 10 for value in stored.values())
-    for key in stored:
-        rest = {k: v for k, v in stored.items() if k != key}
-        found, whole = kafka_state.restored("process", rest)
-        assert (found.offset, whole) == (0, {})
-
-
-@given(st.dictionaries(st.text(max_size=9), st.binary(max_size=2_000) | st.just(bytes(1 << 20)), max_size=4))
-def test_a_state_comes_back_as_it_was_saved(chunks: dict[str, bytes]) -> None:
-    """Any chunks, empty and long ones; what is mostly zeros takes little room in the topic."""
-    records, head = kafka_state.saving("process", kafka_state.Head(), 5, chunks, ())
-    stored = {key: value for key, value, _ in records if value is not None}
-    assert kafka_state.restored("process", stored) == (head, chunks)
-    assert all(len(value) < 20_000 for value in stored.values())
-
-
-def test_a_state_of_an_older_version_is_none() -> None:
-    """Its generation goes on, so that the next save replaces all of it; a newer version's is refused."""
-    chunks = {"a": (3, 1)}
-    for step in (-1, 1):
-        head = kafka_state.Head(7, 3, chunks, kafka_state.FORMAT + step)
-        stored = {kafka_state.head_key("process"): msgspec.json.encode(head)}
-        if step < 0:
-            assert kafka_state.restored("process", stored) == (kafka_state.Head(0, 3, chunks), {})
-        else:
-            with pytest.raises(MeterflowError, match="newer meterflow"):
-                kafka_state.restored("process", stored)
 
 
 async def test_portions_of_all_partitions_meet_on_the_first(kafka: str) -> None:

@@ -290,6 +290,22 @@ async def test_a_part_is_appended_and_done_stays(opening: Opening) -> None:
         assert await committed(log, 4) == [b"x", b"y", b"y", b"z"]
 
 
+async def test_commits_go_on_beside_a_save(opening: Opening) -> None:
+    """The state is that of the save, ``done`` that of the last commit, and a repetition appends nothing."""
+    async with opening() as log:
+        await log.commit("books", 4, {})
+        saving = asyncio.create_task(log.save("books", 4, {"a": bytes(3_000_000)}))
+        await asyncio.sleep(0)
+        await log.commit("books", 5, {RESULTS: entries(b"x")})
+        await log.commit("books", 9, {RESULTS: entries(b"y")})
+        await saving
+        await log.commit("books", 9, {RESULTS: entries(b"y")})
+        await log.commit("books", 7, {RESULTS: entries(b"z")})
+        state = await log.load("books")
+        assert (state.offset, state.done, dict(state.chunks)) == (4, 9, {"a": bytes(3_000_000)})
+        assert await committed(log, 2) == [b"x", b"y"]
+
+
 async def test_done_is_never_before_the_saved_offset(opening: Opening) -> None:
     """A save says that everything before its offset is done."""
     async with opening() as log:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from bus.log import READINGS, REJECTED, Entry
+from bus.log import READINGS, REJECTED, RESULTS, Entry, Snapshot
 from bus.log_sqlite import SqliteLog, open_log
 from bus.log_sqlite_file import FILE_NAME, FORMAT_VERSION
+from bus.log_sqlite_reader import Readers
 from metering.errors import MeterflowError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -213,6 +214,28 @@ async def test_a_cancelled_caller_harms_nobody(tmp_path: Path) -> None:
     await log.append({READINGS: entries(b"a")})
     assert (await values(log))[-1] == b"a"
     await log.close()
+
+
+async def test_a_commit_beside_a_save_does_not_have_the_state_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far its consumer has done is known all the time."""
+    log = await open_log(tmp_path)
+    try:
+        await log.commit("books", 4, {})
+
+        async def refused(*_: object) -> Snapshot:
+            raise AssertionError("the state is read")
+
+        monkeypatch.setattr(Readers, "snapshot", refused)
+        saving = asyncio.create_task(log.save("books", 4, {"a": bytes(100)}))
+        await asyncio.sleep(0)
+        await log.commit("books", 5, {RESULTS: [Entry("", b"x", 0)]})
+        await saving
+        await log.commit("books", 5, {RESULTS: [Entry("", b"x", 0)]})
+        assert await log.end(RESULTS) == 1
+    finally:
+        await log.close()
 
 
 async def test_large_appends_are_whole(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 EDGE = {
     "processors/worker.py": "takes records off the bus and puts results on it",
+    "processors/worker_saver.py": "saves the state beside that",
+    "processors/worker_thread.py": "where the operators compute meanwhile",
 }
 """Modules of the core's packages that do touch the world, each with its reason."""
 
