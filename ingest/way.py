@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
 import structlog
 
 from bus.log import Log
 from ingest.counters import Counters
-from ingest.decode import Decoder
-from ingest.intake import Intake
+from ingest.decode import Decoder, Delivery
+from ingest.intake import Intake, Parcel
+from metering.errors import Unavailable
 from metering.roster import Roster
 
 _log = structlog.get_logger(__name__)
+_MESSAGE_BYTES = 500
+_TAKE_S = 10.0
+"""How long a message of our own may wait to become durable."""
+
+
+class _Self:
+    """The service itself as a source of parcels."""
+
+    def __init__(self) -> None:
+        self.durable = asyncio.Event()
+
+    def acknowledge(self, ids: Sequence[bytes], parcels: int) -> None:
+        """The parcel is durable."""
+        del ids, parcels
+        self.durable.set()
 
 
 class Way:
@@ -44,6 +60,26 @@ class Way:
     @roster.setter
     def roster(self, roster: Roster) -> None:
         self.decoder.roster = roster
+
+    async def take(self, topic: str, payload: bytes) -> str:
+        """A message of the service's own, like a client's: empty when it is durable, else why it is refused.
+
+        Raises Unavailable when the log does not take it in time; it may still get there.
+        """
+        delivery = Delivery((topic,), (payload,), self.intake.now_ms())
+        refused = self.decoder.decode([delivery]).rejected
+        if refused:
+            row = refused[0].row
+            return f"{row['detail'] or row['reason']}"
+        sender = _Self()
+        self.counters.messages += 1
+        self.intake.gather(Parcel(sender, delivery, (b"",)), len(payload) + _MESSAGE_BYTES)
+        try:
+            await asyncio.wait_for(sender.durable.wait(), _TAKE_S)
+        except TimeoutError:
+            what = f"the log does not take it now: {self.counters.append_error or 'no answer yet'}"
+            raise Unavailable(what, hint="Look whether it is there before you send it again.") from None
+        return ""
 
     async def watch(self) -> None:
         """Waits until it is stopped; raises what ended one of its tasks before."""

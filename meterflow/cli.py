@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from meterflow import __version__
 from meterflow.benches import BENCHES
-from metering.errors import MeterflowError
+from meterflow.cli_shared import FILE, FOLDER, reported
+from meterflow.cli_verdicts import verdicts
 from metering.query import Format
 
-F = TypeVar("F", bound=Callable[..., Any])
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
 SETTINGS = click.option(
     "--settings",
     type=FILE,
@@ -27,31 +21,13 @@ SETTINGS = click.option(
 )
 
 
-def reported(command: F) -> F:
-    """A user's mistake ends with a message and its exit code, never with a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except MeterflowError as error:
-            click.echo(f"meterflow: {error}", err=True)
-            raise SystemExit(error.exit_code) from None
-        except BrokenPipeError:  # whoever read our output has gone, and no more of it is to be tried
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(1) from None
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"meterflow: {where}{error.strerror or error}", err=True)
-            raise SystemExit(1) from None
-
-    return run  # type: ignore[return-value]
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="meterflow")
 def main() -> None:
     """What plants use for what they make, live and provable: electricity, water, output, value added."""
+
+
+main.add_command(verdicts)
 
 
 @main.command()
@@ -65,6 +41,11 @@ def main() -> None:
 @click.option("--http-port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @click.option("--token-file", type=FILE, help="A file with the page's token.")
 @click.option("--users", type=FILE, help="Who may publish; see passwd. Without it anybody who can connect.")
+@click.option(
+    "--decide/--no-decide",
+    default=None,
+    help="Whether people may decide on the page; default: if only this machine can see it.",
+)
 @click.option("--simulate", is_flag=True, help="Adds a simulated park: its past 24 hours, then real time.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated park.")
 @reported

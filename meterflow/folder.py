@@ -17,11 +17,12 @@ _VERSION_FILE, _SITE_FILE, _SERVICE_FILE = "version", "site", "service.json"
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """How to reach the service that runs on a folder."""
+    """How to reach the service that runs on a folder: its page, and where meters connect to."""
 
     pid: int
     address: str
     token: str
+    mqtt: str = ""
 
 
 class Folder:

@@ -38,6 +38,7 @@ def up(
     users: Path | None,
     simulate: bool,
     seed: int,
+    decide: bool | None,
 ) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
@@ -54,11 +55,15 @@ def up(
             hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
         )
     from meterflow import memory
+    from web.security import is_loopback
 
     memory.spare()
     set_up()
     token = secret(token_file, "token")
-    options = Options(data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed)
+    may_decide = is_loopback(http_host) if decide is None else decide
+    options = Options(
+        data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed, may_decide
+    )
     roster = load_roster(site)
     run_loop(_serve(roster, options))
 

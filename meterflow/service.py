@@ -36,7 +36,7 @@ from processors.worker import Worker
 from simulators.publisher import publish_park
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
-from web.app import Server, create_app, serve
+from web.app import Deciding, Server, create_app, serve
 from web.live import LiveFeed
 from web.status import Progress, Status
 
@@ -63,6 +63,10 @@ class Options:
     users: Path | None
     simulate: bool
     seed: int
+    decide: bool = True
+
+
+NO_DECISIONS = "start meterflow up with --decide, or decide with: meterflow verdicts"
 
 
 class Service:
@@ -109,7 +113,7 @@ class Service:
         self._stack.push_async_callback(self._stop_tasks)
         self._run(self.worker.run(), self.sink.run(), Ticker(self.log, self.endpoint).run(), self.news.tell())
         await self._listen()
-        self.folder.announce(Running(os.getpid(), self.address, self.options.token or ""))
+        self.folder.announce(Running(os.getpid(), self.address, self.options.token or "", self.mqtt_url))
         self._stack.callback(self.folder.retire)
         self._starting = False
         if self.options.simulate:
@@ -121,7 +125,12 @@ class Service:
 
     async def _listen(self) -> None:
         app = create_app(
-            self.store, self.roster, status=self.status, token=self.options.token, live=self.live
+            self.store,
+            self.roster,
+            status=self.status,
+            token=self.options.token,
+            live=self.live,
+            deciding=Deciding(self.endpoint.take) if self.options.decide else Deciding(hint=NO_DECISIONS),
         )
         self.server: Server = await serve(app, self.options.http_host, self.options.http_port)
         self._stack.push_async_callback(self.server.stop)

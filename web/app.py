@@ -17,6 +17,7 @@ from metering.roster import Roster
 from web import assets
 from web.answers import failure
 from web.api import Api
+from web.decisions import Deciding
 from web.live import LiveFeed
 from web.login import TokenWall, remember
 from web.metrics import Metrics
@@ -25,7 +26,9 @@ from web.security import COOKIE, Guard, HostCheck, SecurityHeaders, with_headers
 from web.server import Server, serve
 from web.status import Status
 
-__all__ = ["LiveFeed", "Server", "Status", "create_app", "serve"]
+__all__ = ["NOBODY", "Deciding", "LiveFeed", "Server", "Status", "create_app", "serve"]
+
+NOBODY = Deciding()
 
 
 def create_app(
@@ -36,11 +39,13 @@ def create_app(
     token: str | None,
     live: LiveFeed,
     hosts: Iterable[str] = (),
+    deciding: Deciding = NOBODY,
 ) -> Starlette:
     """Wires the app; ``serve`` runs it.
 
     ``status`` is called on the event loop and must not block. With a ``token`` every route but
     /livez asks for it; without one only this machine's names, and ``hosts``, are answered.
+    ``deciding``: whether people may decide on register events here.
     Raises UsageError for an empty token.
     """
     guard, metrics = Guard(token), Metrics(status, live)
@@ -50,7 +55,7 @@ def create_app(
             Route("/", page.index),
             Route("/logout", page.logout, methods=["POST"]),
             Route("/static/{path:path}", page.static),
-            *Api(results, roster, status, live, metrics).routes(),
+            *Api(results, roster, status, live, metrics, deciding).routes(),
         ],
         middleware=[
             Middleware(SecurityHeaders),

@@ -16,6 +16,7 @@ from metering.roster import Roster
 from sinks.store_duckdb import DuckStore, open_store
 from tests.web.web_browser import Opening
 from tests.web.web_site import DYE, STEEL, Served, Site, site
+from web.app import NOBODY, Deciding
 
 CHROMIUM = (
     "--no-sandbox",
@@ -48,8 +49,8 @@ def served(new_site: Callable[[Roster], Site]) -> Iterator[Callable[..., Served]
     """Serves sites; the default one has two plants and no rows."""
     running: list[Served] = []
 
-    def start(roster: Roster | None = None, token: str | None = None) -> Served:
-        running.append(Served(new_site(roster or site(STEEL, DYE)), token))
+    def start(roster: Roster | None = None, token: str | None = None, deciding: Deciding = NOBODY) -> Served:
+        running.append(Served(new_site(roster or site(STEEL, DYE)), token, deciding))
         return running[-1]
 
     yield start

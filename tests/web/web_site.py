@@ -19,7 +19,7 @@ from metering.policy import Policy
 from metering.roster import AlertRule, Group, Intensity, Plant, Point, Roster, Target
 from metering.units import UNITS
 from sinks.store_duckdb import DuckStore
-from web.app import LiveFeed, Server, create_app, serve
+from web.app import NOBODY, Deciding, LiveFeed, Server, create_app, serve
 from web.live import changed
 from web.status import Hop, Status
 
@@ -150,9 +150,9 @@ class Site:
 class Served:
     """The app behind a real port, on an event loop in a thread of its own."""
 
-    def __init__(self, site: Site, token: str | None = None) -> None:
+    def __init__(self, site: Site, token: str | None = None, deciding: Deciding = NOBODY) -> None:
         self.site = site
-        self._token = token
+        self._token, self._deciding = token, deciding
         self.start()
         self.address = self.server.address.rstrip("/")
         self.client = httpx.Client(base_url=self.address, timeout=10)
@@ -168,7 +168,12 @@ class Served:
         self.loop = self.site.loop = asyncio.get_running_loop()
         site = self.site
         app = create_app(
-            site.store, site.roster, status=lambda: site.state, token=self._token, live=site.live
+            site.store,
+            site.roster,
+            status=lambda: site.state,
+            token=self._token,
+            live=site.live,
+            deciding=self._deciding,
         )
         try:
             server = await serve(app, host, port)

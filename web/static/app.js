@@ -2,6 +2,7 @@
 
 import { fill, h, icon } from "./dom.js";
 import { Detail } from "./detail.js";
+import { Doubts } from "./doubts.js";
 import { Feed, get } from "./feed.js";
 import { Card } from "./figure.js";
 import { showBooks, showChanges, showFiring, showReadiness, showRejected } from "./lists.js";
@@ -22,6 +23,7 @@ const state = {
   cards: new Map(),
   timer: null,
   refreshed: 0,
+  verdicts: false,
 };
 
 function remembered(name, otherwise, choices) {
@@ -62,6 +64,7 @@ const context = {
   seen: (point) => state.overview?.seen[point] ?? null,
 };
 const detail = new Detail($("detail"), context);
+const doubts = new Doubts($("doubts"), { now, site: () => state.site });
 
 function choice(id, choices, name) {
   const buttons = choices.map(([value, label]) =>
@@ -133,6 +136,7 @@ function show() {
   showChanges($("changes"), state.site, state.overview, now());
   showRejected($("rejected"), state.site, state.overview, now());
   showBooks($("books"), state.site, state.overview);
+  doubts.show();
   detail.update();
 }
 
@@ -189,6 +193,8 @@ async function refresh() {
     fault("overview", `The figures cannot be had now: ${error.message}`);
   }
   state.timer = null;
+  if (state.verdicts) doubts.refresh();
+  state.verdicts = false;
   if (!$("detail").hidden) detail.refresh();
 }
 
@@ -198,7 +204,8 @@ function route() {
   const plant = id && state.site?.plants.find((p) => p.id === decodeURIComponent(id));
   $("detail").hidden = !plant;
   $("plants").hidden = Boolean(plant);
-  $("lists").hidden = $("legend").hidden = Boolean(plant);
+  $("lists").hidden = $("legend").hidden = doubts.away = Boolean(plant);
+  doubts.show();
   document.title = plant ? `${plant.name} · meterflow` : state.site ? `${state.site.name} · meterflow` : "meterflow";
   if (plant) detail.open(plant);
   else detail.close();
@@ -237,13 +244,16 @@ new Feed({
     fault("overview", null);
     expire(null);
     take(data);
+    doubts.refresh();
   },
   stored(data) {
     expire(data);
+    state.verdicts ||= !data.tables || "verdict" in data.tables;
     soon();
   },
   refresh() {
     expire(null);
+    state.verdicts = true;
     soon();
   },
   unavailable(data) {

@@ -15,6 +15,14 @@ export async function get(path, parameters = {}) {
   return answer.json();
 }
 
+/** Sends a JSON object; faults are thrown with the service's text. */
+export async function post(path, body) {
+  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  if (answer.ok) return answer.json();
+  const { error, hint } = await answer.json().catch(() => ({}));
+  throw new Error([error ?? `the service answered ${answer.status}`, hint].filter(Boolean).join("; "));
+}
+
 const SILENT_MS = 40_000;
 const RETRY_MS = [1_000, 2_000, 5_000, 10_000];
 

@@ -95,6 +95,24 @@ export const QUALITIES = {
   missing: ["none", "missing"],
 };
 
+const VERDICTS = {
+  plain: "as it was read",
+  rollover: "rolled over",
+  glitch: "glitch",
+  spike: "spike",
+  stuck: "stood still and caught up",
+  clock_jump: "clock was off",
+  reset: "set back to zero",
+  decrease: "fell",
+  conflict: "two values for one instant",
+  gap: "gap",
+  overlap: "reads that overlap",
+  replacement: "meter replaced",
+};
+
+/** What a verdict means, in words. */
+export const verdictText = (verdict) => VERDICTS[verdict] ?? verdict.replaceAll("_", " ");
+
 const REJECTIONS = {
   not_json: "not JSON",
   empty: "empty message",

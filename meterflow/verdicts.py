@@ -1,0 +1,192 @@
+"""``meterflow verdicts``: the register events that wait for a person, and what people say of them."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+
+from meterflow.verdicts_source import Source, instant_ms
+from metering.decisions import CONFLICT, PLAIN, WORDS
+from metering.doubts import HELD, Doubt, decision_topic, doubts
+from metering.errors import MeterflowError, UsageError
+from metering.query import Query
+
+WAIT_S, LOOK_S = 30.0, 0.2
+_EVIDENCE = {
+    "from_value": "from", "to_value": "to", "left_out": "left out", "lowest": "lowest", "highest": "highest"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person says. ``verdict``: empty for the event's own word; ``value``: of a conflict."""
+
+    verdict: str
+    by: str
+    value: str = ""
+
+    @classmethod
+    def of(cls, verdict: str, by: str | None, user: str | None, value: str | None) -> Said:
+        """``by``: default the login, else the system's user."""
+        name = (by or user or getpass.getuser()).strip()
+        if not name:
+            raise UsageError("nobody is named who decides", where="--by", hint="Give your name.")
+        return cls(verdict, name, value or "")
+
+
+def show(source: Source, status: Sequence[str], plants: Sequence[str], as_json: bool) -> None:
+    """Lists events of these states, none for all of them, newest first."""
+    equal = {name: tuple(words) for name, words in (("status", status), ("plant", plants)) if words}
+    found = doubts(source.rows(Query("verdict", equal=equal, newest_first=True)))
+    if as_json:
+        click.echo(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
+        return
+    for one in found:
+        click.echo(_told(one, source.zone(one.plant)) + "\n")
+    held = sum(one.status == HELD for one in found)
+    count = f"{len(found)} event{'s' if len(found) != 1 else ''}, {held} waiting for a person"
+    click.echo(f"{count}. Amounts are the register's, before its multiplier.", err=True)
+    if held:
+        click.echo("Decide with: meterflow verdicts confirm ID, refuse ID, or confirm ID --as WORD", err=True)
+
+
+def _plain(one: Doubt) -> dict[str, Any]:
+    return one.plain_values() | {"from": _utc(one.from_ms), "to": _utc(one.to_ms)}
+
+
+def _told(one: Doubt, zone: str) -> str:
+    """An event as lines: what, when, by which evidence, and what each word would do."""
+    by = f" by {one.by}" if one.status != HELD and one.by else ""
+    serial = f" ({one.serial})" if one.serial else ""
+    lines = [
+        f"{one.id}  {one.plant}/{one.point}{serial}  {one.verdict}, {one.status}{by}",
+        f"  between  {_local(one.from_ms, zone)} and {_local(one.to_ms, zone)} ({zone})",
+    ]
+    seen = [f"{words} {one.evidence[name]}" for name, words in _EVIDENCE.items() if name in one.evidence]
+    if seen:
+        lines.append(f"  evidence {', '.join(seen)}")
+    named = {one.own: "confirm", PLAIN: "refuse"}
+    for choice in one.choices:
+        verb = named.get(choice.verdict, f"--as {choice.verdict}")
+        lines.append(f"  {verb:16} {choice.effect}")
+    if not one.choices:
+        lines.append("  settled by readings of a higher revision, or by the site file, not by a decision")
+    return "\n".join(lines)
+
+
+def decide(
+    source: Source,
+    event: str,
+    span: tuple[str | None, str | None],
+    said: Said,
+    *,
+    refuse: bool,
+    wait: bool,
+    as_json: bool,
+) -> None:
+    """Publishes a decision on one event, and says what it did."""
+    one = _found(source, event, span)
+    word = said.verdict or _word(one, refuse)
+    _check(one, word, said.value)
+    topic, message = decision_topic(one.plant, one.point), one.message(word, said.by, said.value)
+    refused = set(_refusals(source, one)) if wait else set[int]()
+    source.publish(topic, json.dumps(message, ensure_ascii=False).encode())
+    if wait:
+        one = _awaited(source, one, said.by, refused)
+    if as_json:
+        click.echo(
+            json.dumps({"topic": topic, "decision": message, "event": _plain(one)}, ensure_ascii=False)
+        )
+        return
+    click.echo(f"{one.id} {one.plant}/{one.point}: {word}, by {said.by}: acknowledged", err=True)
+    if wait:
+        click.echo(_told(one, source.zone(one.plant)))
+    else:
+        click.echo("--wait waits until the results show it", err=True)
+
+
+def _found(source: Source, event: str, span: tuple[str | None, str | None]) -> Doubt:
+    """The event of an id (or its beginning), or of PLANT/POINT with the times of its ends."""
+    plant, slash, point = event.partition("/")
+    equal = {"plant": (plant,), "point": (point,)} if slash else {}
+    found = doubts(source.rows(Query("verdict", equal=equal, newest_first=True)))
+    if slash:
+        ends = [None if text is None else instant_ms(text) for text in span]
+        pairs = ((one, (one.from_ms, one.to_ms)) for one in found)
+        found = [one for one, own in pairs if all(w in (None, o) for w, o in zip(ends, own, strict=True))]
+    else:
+        found = [one for one in found if one.id.startswith(event)]
+    if len(found) == 1:
+        return found[0]
+    hint = "meterflow verdicts list shows what waits, and --status all everything."
+    if not found:
+        raise UsageError("there is no such event", where=event, hint=hint)
+    some = ", ".join(one.id for one in found[:5])
+    raise UsageError(f"{len(found)} events fit: {some}", where=event, hint="Give the id, or --from and --to.")
+
+
+def _word(one: Doubt, refuse: bool) -> str:
+    """What confirms or refuses an event. Raises UsageError where that says nothing."""
+    word = PLAIN if refuse else one.own
+    if one.effect(word) and word:
+        return word
+    words = ", ".join(choice.verdict for choice in one.choices)
+    what = "a fall cannot be booked as it is" if refuse else f"{one.verdict!r} says nothing of what happened"
+    hint = (
+        f"Say what it was: --as with one of {words}." if words else "No decision settles it: send readings."
+    )
+    raise UsageError(what if words else "no decision settles this event", where=one.id, hint=hint)
+
+
+def _check(one: Doubt, word: str, value: str) -> None:
+    if word not in WORDS:
+        raise UsageError(f"{word!r} is no verdict", where="--as", hint=f"One of {', '.join(WORDS)}.")
+    if (word == CONFLICT) != (one.from_ms == one.to_ms):
+        raise UsageError(f"{word!r} cannot be said of this event", where=one.id)
+    if (word == CONFLICT) != bool(value):
+        wrong = "a conflict is decided by a value" if word == CONFLICT else "only a conflict has a value"
+        raise UsageError(wrong, where="--value", hint="The value that counts, as the meter shows it.")
+
+
+def _awaited(source: Source, one: Doubt, by: str, refused: set[int]) -> Doubt:
+    """The event as it stands when the decision has come through. Raises MeterflowError when it does not."""
+    until_s = time.monotonic() + WAIT_S
+    equal = {"plant": (one.plant,), "point": (one.point,)}
+    while time.monotonic() < until_s:
+        found = doubts(source.rows(Query("verdict", equal=equal, newest_first=True)))
+        mine = [other for other in found if other.id == one.id and other.revision > one.revision]
+        if mine:
+            return mine[0]
+        if new := _refusals(source, one).keys() - refused:
+            raise MeterflowError(
+                f"the decision was refused: {_refusals(source, one)[max(new)]}", where=one.id
+            )
+        time.sleep(LOOK_S)
+    hint = "It is acknowledged: look again later, or whether the processors run."
+    raise MeterflowError(
+        f"the results do not show the decision of {by} within {WAIT_S:.0f} s", where=one.id, hint=hint
+    )
+
+
+def _refusals(source: Source, one: Doubt) -> Mapping[int, str]:
+    """Why decisions on this event were refused, by when they were received."""
+    rows = source.rows(Query("rejected", equal={"point": (one.point,)}, newest_first=True, limit=50))
+    mine = [row for row in rows if row["time"] == one.to_ms and one.plant in str(row["topic"]).split("/")]
+    return {int(row["received"]): str(row["detail"] or row["reason"]) for row in mine}
+
+
+def _local(instant: int, zone: str) -> str:
+    at = datetime.fromtimestamp(instant / 1000, ZoneInfo(zone))
+    return at.isoformat(" ", "milliseconds" if instant % 1000 else "seconds")
+
+
+def _utc(instant: int) -> str:
+    return _local(instant, "UTC").replace(" ", "T").replace("+00:00", "Z")

@@ -1,0 +1,170 @@
+"""A register event as a person decides it: what its row says, what can be said, what each word would do.
+
+For the command and the page. ``docs/books.md`` (Decisions) is where the words are defined.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from metering.decisions import CONFLICT, PLAIN, WORDS
+
+HELD: Final = "held"
+DECIDED_BY_PEOPLE: Final = ("confirmed", "refused")
+ID_SIZE: Final = 8
+_LEAVE_OUT: Final = ("glitch", "spike", "stuck", "clock_jump")
+"""Words for readings that are wrong, and are left out."""
+_FALLS: Final = ("reset", "decrease", "rollover")
+_Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A word that can be said of an event, and what it would do to the amount."""
+
+    verdict: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A register event. ``id``: short, of its key, the same for ever. ``from_ms``, ``to_ms``: UTC.
+
+    ``choices``: what can be said of it, its own verdict first, none where only other readings can settle it.
+    ``evidence``: texts by name. ``revision``: what the next decision on it has to have to count.
+    """
+
+    id: str
+    plant: str
+    point: str
+    serial: str
+    from_ms: int
+    to_ms: int
+    verdict: str
+    status: str
+    by: str
+    evidence: dict[str, Any]
+    choices: tuple[Choice, ...]
+    revision: int
+
+    @property
+    def own(self) -> str:
+        """The word that confirms it; empty where its own is none that decides anything."""
+        return self.verdict if any(choice.verdict == self.verdict for choice in self.choices) else ""
+
+    def effect(self, verdict: str) -> str:
+        """What a word would do to the amount; empty for one that says nothing of it."""
+        return next((choice.effect for choice in self.choices if choice.verdict == verdict), "")
+
+    def message(self, verdict: str, by: str, value: str = "") -> dict[str, Any]:
+        """The payload of a decision that counts more than those before it."""
+        said: dict[str, Any] = {"from": self.from_ms, "to": self.to_ms, "verdict": verdict, "by": by}
+        said |= {"revision": self.revision}
+        return said | {name: text for name, text in (("serial", self.serial), ("value", value)) if text}
+
+    def plain_values(self) -> dict[str, Any]:
+        """For JSON; ``own`` too, the instants as they are."""
+        return asdict(self) | {"own": self.own}
+
+
+def doubt(row: _Row) -> Doubt:
+    """The event of a row of ``verdict``, instants in UTC milliseconds, evidence as JSON text."""
+    evidence = _evidence(row["evidence"])
+    key = [str(row[name] or "") for name in ("plant", "point", "serial", "from", "to")]
+    return Doubt(
+        id=hashlib.sha256("\0".join(key).encode()).hexdigest()[:ID_SIZE],
+        plant=key[0],
+        point=key[1],
+        serial=key[2],
+        from_ms=int(row["from"]),
+        to_ms=int(row["to"]),
+        verdict=str(row["verdict"]),
+        status=str(row["status"]),
+        by=str(row["by"] or ""),
+        evidence=evidence,
+        choices=tuple(Choice(word, _effect(word, evidence)) for word in _words(row, evidence)),
+        revision=1 + int(evidence.get("decision", -1)),
+    )
+
+
+def doubts(rows: Iterable[_Row]) -> list[Doubt]:
+    """The events of some rows of ``verdict``."""
+    return [doubt(row) for row in rows]
+
+
+def decision_topic(plant: str, point: str) -> str:
+    """Where decisions on a point are published."""
+    return f"meterflow/v1/{plant}/{point}/decision"
+
+
+def _evidence(text: object) -> dict[str, Any]:
+    try:
+        found = json.loads(str(text or "{}"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
+    """What can be said, the row's own verdict first."""
+    own = str(row["verdict"])
+    if own in ("replacement", "overlap"):
+        return []
+    if own == CONFLICT:
+        return [CONFLICT]
+    if row["from"] == row["to"]:
+        return []
+    if evidence.get("left_out"):
+        words = [*_LEAVE_OUT, PLAIN]
+    elif (_rise(evidence) or Decimal(0)) < 0:
+        words = [*_FALLS]
+    else:
+        words = [PLAIN, "spike", "reset"]
+    if row["status"] in DECIDED_BY_PEOPLE:  # the readings between may be among what a person said of it
+        words += [word for word in WORDS if word != CONFLICT and word not in words]
+    return sorted(words, key=lambda word: word != own)
+
+
+def _effect(word: str, evidence: Mapping[str, Any]) -> str:
+    rise, left = _rise(evidence), evidence.get("left_out")
+    amount = _amount(rise, evidence)
+    if word == CONFLICT:
+        return "the value you name counts, the others do not"
+    if word in _LEAVE_OUT and left:
+        books = f"books {amount}, estimated" if rise is None or rise >= 0 else f"keeps {amount} held"
+        return f"leaves {left} reading{'s' if left != 1 else ''} out and {books}"
+    if word == PLAIN and left:
+        return f"keeps the {left} reading{'s' if left != 1 else ''} left out; what then is doubtful is listed"
+    if word == PLAIN:
+        fall = rise is not None and rise < 0
+        return "changes nothing: a fall cannot be booked" if fall else f"books {amount}, estimated"
+    if word == "rollover":
+        return "books the way over the register's end, estimated"
+    if word in _LEAVE_OUT and word != "spike":
+        return "leaves out what lies between, if there is anything"
+    return f"writes {amount} off; what was used between stays unknown"
+
+
+def _rise(evidence: Mapping[str, Any]) -> Decimal | None:
+    """Between the readings at both ends, as the meter shows them."""
+    ends = [_number(evidence.get(name)) for name in ("from_value", "to_value")]
+    return None if ends[0] is None or ends[1] is None else ends[1] - ends[0]
+
+
+def _number(text: object) -> Decimal | None:
+    try:
+        return Decimal(str(text).partition(" ")[0])
+    except InvalidOperation:
+        return None
+
+
+def _amount(rise: Decimal | None, evidence: Mapping[str, Any]) -> str:
+    if rise is None:
+        return "what lies between"
+    unit = str(evidence.get("to_value")).partition(" ")[2]
+    return f"{rise.normalize():f} {unit}".rstrip().replace("-", "−")

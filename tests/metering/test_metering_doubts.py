@@ -1,0 +1,96 @@
+"""Register events as people decide them: their ids, what can be said of them, and what that would do."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from metering.doubts import decision_topic, doubt
+
+
+def row(verdict: str = "reset", status: str = "held", **other: Any) -> dict[str, Any]:
+    """A row of ``verdict``; a fall from 5 to 0 kWh unless told otherwise."""
+    seen = {"from_value": "5 kWh", "to_value": "0 kWh", "unit": "kWh"} | other.pop("seen", {})
+    made = {"plant": "steel", "point": "main", "serial": "", "from": 1_000, "to": 61_000}
+    return made | {
+        "verdict": verdict, "status": status, "by": "rule", "evidence": json.dumps(seen), "revision": 0
+    } | other  # fmt: skip
+
+
+def words(**given: Any) -> list[str]:
+    """What can be said."""
+    return [choice.verdict for choice in doubt(row(**given)).choices]
+
+
+def test_an_id_is_of_the_key_alone() -> None:
+    """Whatever the row says; and another event has another one."""
+    one = doubt(row())
+    assert doubt(row("spike", "confirmed", by="li", seen={"from_value": "9 kWh"})).id == one.id
+    others = [doubt(row() | {name: 7}).id for name in ("plant", "point", "serial", "from", "to")]
+    assert len({one.id, *others}) == 6
+    assert len(one.id) == 8
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "own"),
+    [
+        ({}, ["reset", "decrease", "rollover"], "reset"),
+        ({"verdict": "decrease"}, ["decrease", "reset", "rollover"], "decrease"),
+        ({"verdict": "spike", "seen": {"to_value": "9 kWh"}}, ["spike", "plain", "reset"], "spike"),
+        ({"verdict": "gap", "seen": {"to_value": "9 kWh"}}, ["plain", "spike", "reset"], ""),
+        ({"verdict": "gap"}, ["reset", "decrease", "rollover"], ""),
+        (
+            {"verdict": "glitch", "seen": {"left_out": 2}},
+            ["glitch", "spike", "stuck", "clock_jump", "plain"],
+            "glitch",
+        ),
+        ({"verdict": "conflict", "to": 1_000}, ["conflict"], "conflict"),
+        ({"verdict": "replacement"}, [], ""),
+        ({"verdict": "overlap", "to": 1_000}, [], ""),
+    ],
+)
+def test_what_can_be_said_fits_the_event(given: dict[str, Any], wanted: list[str], own: str) -> None:
+    """Its own word first; a fall can be no plain rise."""
+    assert words(**given) == wanted
+    assert doubt(row(**given)).own == own
+
+
+def test_what_a_person_said_can_be_taken_back_in_any_words() -> None:
+    """The row of a decided event no longer tells what lies between."""
+    assert {"plain", "glitch", "reset"} <= set(words(verdict="plain", status="refused"))
+
+
+@pytest.mark.parametrize(
+    ("given", "word", "effect"),
+    [
+        ({}, "reset", "writes −5 kWh off; what was used between stays unknown"),
+        ({"seen": {"to_value": "9.50 kWh"}, "verdict": "spike"}, "plain", "books 4.5 kWh, estimated"),
+        (
+            {"seen": {"to_value": "6 kWh", "left_out": 1}, "verdict": "glitch"},
+            "glitch",
+            "leaves 1 reading out and books 1 kWh, estimated",
+        ),
+        (
+            {"seen": {"left_out": 3}, "verdict": "glitch"},
+            "plain",
+            "keeps the 3 readings left out; what then is doubtful is listed",
+        ),
+        ({"evidence": "no JSON"}, "plain", "books what lies between, estimated"),
+    ],
+)
+def test_each_word_says_what_it_would_do(given: dict[str, Any], word: str, effect: str) -> None:
+    """To the amount, as the register shows it."""
+    assert doubt(row(**given)).effect(word) == effect
+
+
+def test_a_decision_counts_more_than_the_one_before_it() -> None:
+    """So that a person can change his mind."""
+    first, later = doubt(row(serial="A-17")), doubt(row(seen={"decision": 4}))
+    assert first.message("reset", "li") == {
+        "from": 1_000, "to": 61_000, "verdict": "reset", "by": "li", "revision": 0, "serial": "A-17"
+    }  # fmt: skip
+    assert later.message("conflict", "li", "7")["revision"] == 5
+    assert later.message("conflict", "li", "7")["value"] == "7"
+    assert decision_topic("steel", "main") == "meterflow/v1/steel/main/decision"

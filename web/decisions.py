@@ -1,0 +1,122 @@
+"""Register events that wait for a person, and what people decide: ``/api/doubts`` and ``/api/decisions``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from metering.doubts import DECIDED_BY_PEOPLE, HELD, decision_topic, doubts
+from metering.query import Query, Results
+from metering.roster import Roster
+from web.answers import encoded, failure, packed, rfc3339
+from web.params import BadParameter
+
+DOUBTS_MAX = 200
+SETTLED_MAX = 20
+BODY_BYTES_MAX = 4_096
+
+Publish = Callable[[str, bytes], Awaitable[str]]
+"""Puts a client's message on the log: topic, payload -> empty when it is durable, else why it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """Whether people may decide on this page. ``publish`` None: they may not, ``hint`` says what to do."""
+
+    publish: Publish | None = None
+    hint: str = "decide with: meterflow verdicts"
+
+
+class Decisions:
+    """The two routes. What is posted is judged by ingest, like any message; here only who may post it."""
+
+    def __init__(self, results: Results, roster: Roster, deciding: Deciding, threads: Any) -> None:
+        self._results, self._deciding, self._threads = results, deciding, threads
+        self._plants = {plant.id: plant for plant in roster.plants}
+        self._names = roster.names
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/doubts", self.doubts),
+            Route("/api/decisions", self.decide, methods=["POST"]),
+        ]
+
+    async def doubts(self, request: Request) -> Response:
+        """What waits, newest first, and what people decided last."""
+        call = partial(self._answered, request)
+        return await anyio.to_thread.run_sync(call, limiter=self._threads)
+
+    def _answered(self, request: Request) -> Response:
+        held, more = self._rows((HELD,), DOUBTS_MAX)
+        settled, _ = self._rows(DECIDED_BY_PEOPLE, SETTLED_MAX)
+        may = self._deciding.publish is not None
+        body = {"may": may, "hint": "" if may else self._deciding.hint, "more": more}
+        return packed(request, encoded(body | {"held": held, "settled": settled}))
+
+    def _rows(self, status: tuple[str, ...], count: int) -> tuple[list[dict[str, Any]], bool]:
+        query = Query("verdict", equal={"status": status}, newest_first=True, limit=count + 1)
+        found = doubts(self._results.rows(query))
+        rows = [one.plain_values() for one in found[:count]]
+        return [_readable(row) for row in rows], len(found) > count
+
+    async def decide(self, request: Request) -> Response:
+        """Publishes a decision; answers when it is durable."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        given = await _body(request)
+        plant, point = given.pop("plant", None), given.pop("point", None)
+        if (
+            not isinstance(plant, str)
+            or not isinstance(point, str)
+            or point not in self._names.get(plant, {})
+        ):
+            return failure("plant and point name nothing in the site file", status=404)
+        assert self._deciding.publish is not None
+        why = await self._deciding.publish(decision_topic(plant, point), json.dumps(given).encode())
+        return failure(why) if why else Response(encoded({"decided": True}), media_type="application/json")
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Why whoever sends this may not decide.
+
+        A page of another site can have a browser send requests here, but neither with our Origin nor, without
+        asking first, as JSON.
+        """
+        if self._deciding.publish is None:
+            return failure("decisions are not taken here", self._deciding.hint, 403)
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return failure("the decision was sent from another page", "open this service's own page", 403)
+        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            return failure("a decision is sent as application/json", status=415)
+        return None
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The posted object. Raises BadParameter."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            raise BadParameter(f"a decision has at most {BODY_BYTES_MAX} bytes", status=413)
+    try:
+        given = json.loads(body)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise BadParameter("a decision is a JSON object")
+    return given
+
+
+def _readable(row: dict[str, Any]) -> dict[str, Any]:
+    """With the instants as texts, and as they are to be sent back."""
+    return row | {"from": rfc3339(row["from_ms"]), "to": rfc3339(row["to_ms"])}
