@@ -10,6 +10,7 @@ from bus.frames import decode_table
 from bus.kafka_connection import Connection
 from bus.kafka_positions import positions
 from bus.log import READINGS, RESULTS, Log
+from meterflow import deciding
 from meterflow import settings_made as made
 from meterflow.given import load_roster
 from meterflow.news import News
@@ -20,7 +21,7 @@ from metering.query import Query
 from metering.roster import Roster
 from sinks.influx_mark import check, read_mark
 from sinks.store_influx import InfluxResults
-from web.app import create_app
+from web.app import Deciding, create_app
 from web.live import LiveFeed
 from web.status import Hop, Progress, Status, together
 
@@ -30,6 +31,8 @@ BOOKS_S = 10.0
 """How often the books of the hops are read from the store."""
 NEWS_RECORDS_MAX = 2_000
 """More new results than that at once are not told one by one: pages ask for everything again."""
+
+NO_DECISIONS = "add the section 'decisions' to the settings"
 
 
 @dataclass
@@ -77,8 +80,22 @@ class WebRole(Role):
             status=self.status,
             token=made.page_token(self.settings),
             live=self.live,
+            deciding=self._deciding(),
         )
         await self.serve(app)
+
+    def _deciding(self) -> Deciding:
+        """Decisions go the way of readings: over MQTT, with a login of their own."""
+        its = self.settings.values.decisions
+        if its is None:
+            return Deciding(hint=NO_DECISIONS)
+        password = self.settings.secret("decisions", "password_file") or None
+
+        async def publish(topic: str, payload: bytes) -> str:
+            await asyncio.to_thread(deciding.publish, its.url, its.user or None, password, topic, payload)
+            return ""
+
+        return Deciding(publish)
 
     async def begin(self) -> None:
         self.run(self._read_books())

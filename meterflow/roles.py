@@ -14,7 +14,7 @@ NEEDS = {
     "ingest": ("site", "kafka", "http", "mqtt?", "endpoint?", "json_topic?"),
     "process": ("site", "kafka", "http"),
     "sink": ("kafka", "influxdb", "http"),
-    "web": ("site", "kafka", "influxdb", "http"),
+    "web": ("site", "kafka", "influxdb", "http", "decisions?"),
 }
 """What of the settings each needs; with ? where it is there."""
 

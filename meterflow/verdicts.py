@@ -20,9 +20,6 @@ from metering.errors import MeterflowError, UsageError
 from metering.query import Query
 
 WAIT_S, LOOK_S = 30.0, 0.2
-_EVIDENCE = {
-    "from_value": "from", "to_value": "to", "left_out": "left out", "lowest": "lowest", "highest": "highest"
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +67,8 @@ def _told(one: Doubt, zone: str) -> str:
         f"{one.id}  {one.plant}/{one.point}{serial}  {one.verdict}, {one.status}{by}",
         f"  between  {_local(one.from_ms, zone)} and {_local(one.to_ms, zone)} ({zone})",
     ]
-    seen = [f"{words} {one.evidence[name]}" for name, words in _EVIDENCE.items() if name in one.evidence]
-    if seen:
-        lines.append(f"  evidence {', '.join(seen)}")
+    if one.seen:
+        lines.append(f"  evidence {one.seen}")
     named = {one.own: "confirm", PLAIN: "refuse"}
     for choice in one.choices:
         verb = named.get(choice.verdict, f"--as {choice.verdict}")
@@ -149,7 +145,7 @@ def _word(one: Doubt, refuse: bool) -> str:
 def _check(one: Doubt, word: str, value: str) -> None:
     if word not in WORDS:
         raise UsageError(f"{word!r} is no verdict", where="--as", hint=f"One of {', '.join(WORDS)}.")
-    if (word == CONFLICT) != (one.from_ms == one.to_ms):
+    if (word == CONFLICT) != (one.verdict == CONFLICT):
         raise UsageError(f"{word!r} cannot be said of this event", where=one.id)
     if (word == CONFLICT) != bool(value):
         wrong = "a conflict is decided by a value" if word == CONFLICT else "only a conflict has a value"

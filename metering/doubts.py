@@ -20,6 +20,19 @@ ID_SIZE: Final = 8
 _LEAVE_OUT: Final = ("glitch", "spike", "stuck", "clock_jump")
 """Words for readings that are wrong, and are left out."""
 _FALLS: Final = ("reset", "decrease", "rollover")
+_SEEN: Final = {
+    "from_value": "from",
+    "to_value": "to",
+    "left_out": "left out",
+    "lowest": "lowest",
+    "highest": "highest",
+    "from_serial": "from",
+    "to_serial": "to",
+    "value": "value",
+    "possible": "possible",
+    "values": "values",
+}
+"""Evidence by its name in the row, and what it is called."""
 _Row = Mapping[str, Any]
 
 
@@ -53,6 +66,15 @@ class Doubt:
     revision: int
 
     @property
+    def seen(self) -> str:
+        """The evidence in words."""
+        told = ((words, self.evidence[name]) for name, words in _SEEN.items() if name in self.evidence)
+        return ", ".join(
+            f"{words} {' or '.join(map(str, what)) if isinstance(what, list) else what}"
+            for words, what in told
+        )
+
+    @property
     def own(self) -> str:
         """The word that confirms it; empty where its own is none that decides anything."""
         return self.verdict if any(choice.verdict == self.verdict for choice in self.choices) else ""
@@ -63,13 +85,16 @@ class Doubt:
 
     def message(self, verdict: str, by: str, value: str = "") -> dict[str, Any]:
         """The payload of a decision that counts more than those before it."""
-        said: dict[str, Any] = {"from": self.from_ms, "to": self.to_ms, "verdict": verdict, "by": by}
+        from_ms = (
+            self.to_ms if verdict == CONFLICT else self.from_ms
+        )  # that of an interval read has its start
+        said: dict[str, Any] = {"from": from_ms, "to": self.to_ms, "verdict": verdict, "by": by}
         said |= {"revision": self.revision}
         return said | {name: text for name, text in (("serial", self.serial), ("value", value)) if text}
 
     def plain_values(self) -> dict[str, Any]:
-        """For JSON; ``own`` too, the instants as they are."""
-        return asdict(self) | {"own": self.own}
+        """For JSON; ``own`` and ``seen`` too, the instants as they are."""
+        return asdict(self) | {"own": self.own, "seen": self.seen}
 
 
 def doubt(row: _Row) -> Doubt:
@@ -113,12 +138,12 @@ def _evidence(text: object) -> dict[str, Any]:
 def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
     """What can be said, the row's own verdict first."""
     own = str(row["verdict"])
-    if own in ("replacement", "overlap"):
+    if own in ("replacement", "overlap") or (own != CONFLICT and row["from"] == row["to"]):
         return []
     if own == CONFLICT:
         return [CONFLICT]
-    if row["from"] == row["to"]:
-        return []
+    if "value" in evidence:  # an interval read, which has nothing between its ends
+        return ["spike", PLAIN] if own != PLAIN else [PLAIN, "spike"]
     if evidence.get("left_out"):
         words = [*_LEAVE_OUT, PLAIN]
     elif (_rise(evidence) or Decimal(0)) < 0:
@@ -135,6 +160,9 @@ def _effect(word: str, evidence: Mapping[str, Any]) -> str:
     amount = _amount(rise, evidence)
     if word == CONFLICT:
         return "the value you name counts, the others do not"
+    if "value" in evidence:
+        read = str(evidence["value"])
+        return f"counts {read}" if word == PLAIN else f"leaves {read} out; what was used stays unknown"
     if word in _LEAVE_OUT and left:
         books = f"books {amount}, estimated" if rise is None or rise >= 0 else f"keeps {amount} held"
         return f"leaves {left} reading{'s' if left != 1 else ''} out and {books}"

@@ -19,7 +19,6 @@ from metering.query import Format, Query, Results
 from metering.roster import Roster
 from web import params
 from web.answers import encoded, failure, packed, readable
-from web.decisions import Deciding, Decisions
 from web.health_routes import Health
 from web.live import LiveFeed
 from web.metrics import Metrics
@@ -74,18 +73,11 @@ class Api(Health):
     """The endpoints' shared parts. Store calls run in threads, status calls on the event loop."""
 
     def __init__(
-        self,
-        results: Results,
-        roster: Roster,
-        status: Callable[[], Status],
-        live: LiveFeed,
-        metrics: Metrics,
-        deciding: Deciding,
+        self, results: Results, roster: Roster, status: Callable[[], Status], live: LiveFeed, metrics: Metrics
     ) -> None:
         super().__init__(status, metrics)
         self._results, self._roster, self._live = results, roster, live
         self._threads = anyio.CapacityLimiter(THREADS)
-        self._decisions = Decisions(results, roster, deciding, self._threads)
         self._pictures = Pictures(Overview(results, roster), results, status, live, self._threads)
 
     def routes(self) -> list[Route]:
@@ -97,7 +89,6 @@ class Api(Health):
             Route("/api/rows/{table}", self.rows),
             Route("/api/export/{table}", self.export),
             Route("/events", self.events),
-            *self._decisions.routes(),
             *super().routes(),
         ]
 

@@ -17,7 +17,7 @@ from metering.roster import Roster
 from web import assets
 from web.answers import failure
 from web.api import Api
-from web.decisions import Deciding
+from web.decisions import Deciding, Decisions
 from web.live import LiveFeed
 from web.login import TokenWall, remember
 from web.metrics import Metrics
@@ -55,7 +55,8 @@ def create_app(
             Route("/", page.index),
             Route("/logout", page.logout, methods=["POST"]),
             Route("/static/{path:path}", page.static),
-            *Api(results, roster, status, live, metrics, deciding).routes(),
+            *Api(results, roster, status, live, metrics).routes(),
+            *Decisions(results, roster, deciding).routes(),
         ],
         middleware=[
             Middleware(SecurityHeaders),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,8 @@ from web.params import BadParameter
 DOUBTS_MAX = 200
 SETTLED_MAX = 20
 BODY_BYTES_MAX = 4_096
+THREADS = 2
+"""Calls into the store at once."""
 
 Publish = Callable[[str, bytes], Awaitable[str]]
 """Puts a client's message on the log: topic, payload -> empty when it is durable, else why it is refused."""
@@ -39,8 +42,9 @@ class Deciding:
 class Decisions:
     """The two routes. What is posted is judged by ingest, like any message; here only who may post it."""
 
-    def __init__(self, results: Results, roster: Roster, deciding: Deciding, threads: Any) -> None:
-        self._results, self._deciding, self._threads = results, deciding, threads
+    def __init__(self, results: Results, roster: Roster, deciding: Deciding) -> None:
+        self._results, self._deciding = results, deciding
+        self._threads = anyio.CapacityLimiter(THREADS)
         self._plants = {plant.id: plant for plant in roster.plants}
         self._names = roster.names
 

@@ -35,7 +35,9 @@ def verbs() -> dict[str, click.Command]:
 
 
 def options(command: click.Command) -> set[str]:
-    """All spellings of a command's options."""
+    """All spellings of a command's options; of a verb that has verbs of its own, those of all of them."""
+    if isinstance(command, click.Group):
+        return set().union(*(options(one) for one in command.commands.values()))
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 

@@ -21,6 +21,7 @@ from processors.columns import FLAGS, QUALITIES, STATES
 from processors.doubt import Verdict
 from processors.windows import REASONS
 from web.api import Api
+from web.decisions import Decisions
 from web.live import LiveFeed
 from web.metrics import Metrics
 from web.status import Hop, Progress, Status
@@ -139,6 +140,7 @@ def test_the_limits_of_the_endpoint_are_described(project: Project) -> None:
 
 def test_every_route_is_described(project: Project) -> None:
     """docs/operations.md names every path that the API answers."""
-    routes = {route.path for route in Api.routes(object.__new__(Api))}
+    parts = (Api.routes(object.__new__(Api)), Decisions.routes(object.__new__(Decisions)))
+    routes = {route.path for part in parts for route in part}
     described = set(re.findall(r"^\| `(/[^`]+)` \|", project.documents["docs/operations.md"], re.MULTILINE))
     assert described == routes

@@ -5,8 +5,6 @@ import { get, post } from "./feed.js";
 import { moment, zoneName } from "./format.js";
 import { verdictText } from "./words.js";
 
-const EVIDENCE = [["from_value", "from"], ["to_value", "to"], ["left_out", "left out"], ["lowest", "lowest"], ["highest", "highest"]];
-
 function remembered() {
   try {
     return localStorage.getItem("name") ?? "";
@@ -76,7 +74,6 @@ export class Doubts {
     const plant = this.context.site().places.get(`plant:${row.plant}`) ?? { name: row.plant, time_zone: "UTC" };
     const zone = plant.time_zone;
     const at = (ms) => h("time", { datetime: new Date(ms).toISOString(), title: new Date(ms).toISOString() }, moment(ms, zone, this.context.now()));
-    const seen = EVIDENCE.filter(([name]) => name in row.evidence).map(([name, words]) => `${words} ${row.evidence[name]}`);
     const held = row.status === "held";
     return h(
       "li",
@@ -87,7 +84,7 @@ export class Doubts {
         {},
         h("p", {}, h("strong", {}, plant.name), ` ${row.point}${row.serial ? ` (${row.serial})` : ""}: `, h("b", { class: "state" }, `${verdictText(row.verdict)}, ${held ? "held" : `${row.status} by ${row.by}`}`)),
         h("p", { class: "quiet" }, at(row.from_ms), " – ", at(row.to_ms), ` · ${zoneName(zone, row.to_ms)}`),
-        seen.length ? h("p", { class: "quiet" }, seen.join(", ")) : null,
+        row.seen ? h("p", { class: "quiet" }, row.seen) : null,
         this.answer.may ? this.choices(row) : null,
       ),
     );
@@ -126,7 +123,8 @@ export class Doubts {
       return say("bad", "Give your name first: it stands beside the decision.");
     }
     remember(by);
-    const decision = { plant: row.plant, point: row.point, from: row.from_ms, to: row.to_ms, verdict, by, revision: row.revision };
+    const from = verdict === "conflict" ? row.to_ms : row.from_ms;
+    const decision = { plant: row.plant, point: row.point, from, to: row.to_ms, verdict, by, revision: row.revision };
     if (row.serial) decision.serial = row.serial;
     if (value) decision.value = value;
     say("none", "Sending…");
