@@ -2,7 +2,8 @@
 
 The only mutable bulk state of intervals and roll-ups. A cell is a sum of integers, so that adding
 what a new register segment brings and taking away what an old one brought gives the same cell in
-any order. Nothing is allocated for spans nobody touched.
+any order. Nothing is allocated for spans nobody touched, and a column that holds nothing but zeros (what is
+held, revisions) takes no memory: it is mapped and never written.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-BLOCK_SPANS = 64
+from processors.directory import Directory
+
+BLOCK_SPANS = 16
 CHUNK_CELLS = 4096
 """Cells dumped together."""
-_BIAS = 1 << 38
-"""Keeps block numbers of spans before 1970 positive."""
-_SERIES_SHIFT = 40
-_NO_BLOCK = 1 << 50
 
 Ints = NDArray[np.int64]
 
@@ -38,17 +37,12 @@ class Cells:
             "exists": np.dtype(np.uint8),
             **{name: np.dtype(kind) for name, kind in fields.items()},
         }
-        self._blocks: dict[int, int] = {}
-        self._keys = np.zeros(self._chunk_blocks, np.int64)
+        self._blocks = Directory()
         self.columns: dict[str, NDArray[Any]] = {
             name: np.zeros(CHUNK_CELLS, kind) for name, kind in self._types.items()
         }
         self.dirty = np.zeros(1, bool)
         """Chunks that changed since the last dump."""
-        self._first = np.full(1, _NO_BLOCK, np.int64)
-        self._last = np.full(1, -_NO_BLOCK, np.int64)
-        self._recent = np.full((2, 1), _NO_BLOCK, np.int64)
-        """Of every series the block that was looked up last, and its number: mostly the one wanted next."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -87,9 +81,7 @@ class Cells:
     def run(self, series: int, first: int, last: int) -> Ints:
         """Flat indices of the spans first..last (inclusive) of one series, -1 where there is none."""
         blocks = np.arange(first >> self._shift, (last >> self._shift) + 1)
-        base = (series << _SERIES_SHIFT) + _BIAS
-        get = self._blocks.get
-        numbers = np.array([get(base + b, -1) for b in blocks.tolist()], np.int64)
+        numbers = self._blocks.find(np.full(len(blocks), series), blocks)
         index = (numbers[:, None] * self._block + np.arange(self._block)).ravel()
         index[np.repeat(numbers < 0, self._block)] = -1
         index[self.columns["exists"][index] == 0] = -1
@@ -101,9 +93,7 @@ class Cells:
 
         ``series`` ascends. Time and room grow with the cells that exist, not with the length of the stretch.
         """
-        owner, block = self._blocks_between(
-            series, low >> self._shift, np.where(high < low, (low >> self._shift) - 1, high >> self._shift)
-        )
+        owner, block = self._blocks.between(series, low >> self._shift, high >> self._shift)
         span = (block[:, None] * self._block + np.arange(self._block)).ravel()
         owner = np.repeat(owner, self._block)
         inside = (span >= low[owner]) & (span <= high[owner])
@@ -111,80 +101,29 @@ class Cells:
         index = self.find(every, span)
         return every[index >= 0], span[index >= 0], index[index >= 0]
 
-    def _blocks_between(self, series: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
-        """Candidates: number into ``series``, block; whichever is shorter, the stretches or what exists."""
-        counts = np.maximum(high - low + 1, 0)
-        if counts.sum() <= len(self._blocks):
-            owner = np.repeat(np.arange(len(series)), counts)
-            ordinal = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
-            return owner, ordinal + low[owner]
-        keys = np.sort(self._keys[: len(self._blocks)])
-        owner = np.minimum(np.searchsorted(series, keys >> _SERIES_SHIFT), len(series) - 1)
-        mine = series[owner] == keys >> _SERIES_SHIFT
-        return owner[mine], (keys[mine] & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
-
     def extent(self, series: int) -> tuple[int, int] | None:
         """First and last span of the blocks a series has, or None."""
-        if series >= len(self._first) or self._first[series] == _NO_BLOCK:
-            return None
-        return int(self._first[series]) * self._block, int(self._last[series]) * self._block + self._block - 1
+        first, last = (int(edge[0]) for edge in self.extents(np.array([series])))
+        return (first, last) if first <= last else None
 
     def extents(self, series: Ints) -> tuple[Ints, Ints]:
         """The same for many; an empty range (first behind last) where there is none."""
-        if len(series):
-            self._make_room(int(series.max()))
-        return self._first[series] * self._block, self._last[series] * self._block + self._block - 1
+        first, last = self._blocks.extents(series)
+        return first * self._block, last * self._block + self._block - 1
 
     def _index(self, series: Ints, span: Ints, *, make: bool) -> Ints:
-        self._make_room(int(series.max()))
-        wanted, (block, number) = span >> self._shift, self._recent
-        numbers = np.where(block[series] == wanted, number[series], -1)
-        others = np.flatnonzero(numbers < 0)
-        if len(others):
-            numbers[others] = self._look_up(series[others], wanted[others], make=make)
+        block, blocks = span >> self._shift, self._blocks
+        numbers = blocks.make(series, block) if make else blocks.find(series, block)
+        while len(blocks) > len(self.dirty) * self._chunk_blocks:
+            self._grow()
         return np.where(numbers >= 0, numbers * self._block + (span & (self._block - 1)), -1)
 
-    def _look_up(self, series: Ints, block: Ints, *, make: bool) -> Ints:
-        """Numbers of blocks, -1 where there is none."""
-        keys = (series << _SERIES_SHIFT) + _BIAS + block
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        get = self._make if make else (lambda key: self._blocks.get(key, -1))
-        found = np.array([get(key) for key in keys[starts].tolist()], np.int64)
-        there = starts[found >= 0]
-        self._recent[:, series[there]] = block[there], found[found >= 0]
-        return np.repeat(found, np.diff(np.append(starts, len(keys))))
-
-    def _make(self, key: int) -> int:
-        number = self._blocks.get(key)
-        if number is None:
-            number = len(self._blocks)
-            if number == len(self._keys):
-                self._grow()
-            self._blocks[key] = number
-            self._keys[number] = key
-            self._note(key)
-        return number
-
-    def _note(self, key: int) -> None:
-        series, block = key >> _SERIES_SHIFT, (key & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
-        self._make_room(series)
-        self._first[series] = min(block, int(self._first[series]))
-        self._last[series] = max(block, int(self._last[series]))
-
-    def _make_room(self, series: int) -> None:
-        lacking = series + 1 - len(self._first)
-        if lacking > 0:
-            more = max(lacking, len(self._first))
-            self._first = np.append(self._first, np.full(more, _NO_BLOCK))
-            self._last = np.append(self._last, np.full(more, -_NO_BLOCK))
-            self._recent = np.append(self._recent, np.full((2, more), _NO_BLOCK), axis=1)
-
     def _grow(self) -> None:
-        self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
         self.dirty = np.concatenate([self.dirty, np.zeros_like(self.dirty)])
         for name, column in self.columns.items():
             self.columns[name] = np.zeros(2 * len(column), column.dtype)  # takes no room before it is written
-            self.columns[name][: len(column)] = column
+            if column.any():
+                self.columns[name][: len(column)] = column
 
     def dump(self) -> dict[str, bytes]:
         """The chunks that changed since the last dump, by name."""
@@ -197,12 +136,12 @@ class Cells:
         cells = slice(blocks.start * self._block, blocks.stop * self._block)
         out = io.BytesIO()
         columns = {name: column[cells] for name, column in self.columns.items()}
-        np.savez(out, _keys=self._keys[blocks], **columns)  # type: ignore[arg-type]
+        np.savez(out, _keys=self._blocks.keys[blocks], **columns)  # type: ignore[arg-type]
         return out.getvalue()
 
     def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
         """Takes up dumped chunks again; the cells must be empty before."""
-        assert not self._blocks
+        assert len(self._blocks) == 0
         for number, chunk in sorted((int(name), chunk) for name, chunk in chunks):
             self._load_chunk(number, chunk)
 
@@ -210,15 +149,14 @@ class Cells:
         with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
             keys = columns["_keys"]
             first = number * self._chunk_blocks
-            while first + len(keys) > len(self._keys):
+            assert first == len(self._blocks)
+            self._blocks.add(keys)
+            while len(self._blocks) > len(self.dirty) * self._chunk_blocks:
                 self._grow()
-            for offset, key in enumerate(keys.tolist()):
-                self._blocks[key] = first + offset
-                self._note(key)
-            self._keys[first : first + len(keys)] = keys
             cells = slice(first * self._block, (first + len(keys)) * self._block)
             for name in self._types:
-                self.columns[name][cells] = columns[name]
+                if columns[name].any():
+                    self.columns[name][cells] = columns[name]
 
 
 class Grouping:

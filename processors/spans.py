@@ -34,7 +34,7 @@ _LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
 """Milliseconds that are known, measured, held, suspect; ``rounded`` counts flows."""
 DERIVED_FIELDS = {**dict.fromkeys(_SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
-DERIVED_BLOCK_SPANS = 16
+DERIVED_BLOCK_SPANS = 4
 """Most classes of spans are long ones: of years and months few come to be."""
 
 

@@ -176,9 +176,9 @@ int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int
         amount[c] += rows[3 * room + i];
         known[c] += (int32_t)rows[4 * room + i];
         measured[c] += (int32_t)rows[5 * room + i];
-        held[c] += (int32_t)rows[6 * room + i];
-        rounded[c] += (int16_t)rows[7 * room + i];
-        revision[c] += (int32_t)rows[8 * room + i];
+        if (rows[6 * room + i]) held[c] += (int32_t)rows[6 * room + i];
+        if (rows[7 * room + i]) rounded[c] += (int16_t)rows[7 * room + i];
+        if (rows[8 * room + i]) revision[c] += (int32_t)rows[8 * room + i];
         if (rows[8 * room + i]) cause[c] = (uint8_t)cause_of_point[rows[i]];
         if (rows[9 * room + i] > reported[c]) reported[c] = rows[9 * room + i];
     }

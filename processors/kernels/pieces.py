@@ -232,7 +232,8 @@ def settle_twin(
     cells["readings"][index[read]] += rows["readings"][read].astype(np.int32)
     said = np.flatnonzero(made & (kinds & SAID > 0))
     for name in ("amount", "known", "measured", "held", "rounded", "revision"):
-        cells[name][index[said]] += rows[name][said].astype(cells[name].dtype)
+        changed = said[rows[name][said] != 0]
+        cells[name][index[changed]] += rows[name][changed].astype(cells[name].dtype)
     revised = said[rows["revision"][said] > 0]
     cells["cause"][index[revised]] = cause_of_point[rows["point"][revised]]
     _raise(cells["reported"], index[said], rows["reported"][said])

@@ -1,0 +1,150 @@
+"""Where blocks of cells are: a number for each (series, block), found by search in sorted arrays.
+
+Python's own dictionary would take 150 bytes a block and be asked one by one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+_SERIES_SHIFT = 40
+_BIAS = 1 << 38
+"""Keeps block numbers of spans before 1970 positive."""
+_FAR = (1 << 31) - 1
+_NEW_SHARE, _NEW_MIN = 4, 1 << 12
+"""New keys lie in an array of their own until they are a fourth of all."""
+
+
+class Directory:
+    """Blocks are numbered from 0 in the order in which they are made."""
+
+    def __init__(self) -> None:
+        self.keys = np.zeros(1, np.int64)
+        """By number; ``len`` of them count."""
+        self._size = 0
+        self._parts = [_Part.of(self.keys[:0], 0), _Part.of(self.keys[:0], 0)]
+        """What is old, and what is new."""
+        self._first = np.full(1, _FAR, np.int32)
+        self._last = np.full(1, -_FAR, np.int32)
+        self._recent = np.full((2, 1), -_FAR, np.int32)
+        """Of every series the block that was looked up last, and its number: mostly the one wanted next."""
+
+    def __len__(self) -> int:
+        return self._size
+
+    def find(self, series: Ints, block: Ints) -> Ints:
+        """Numbers of blocks, -1 for those that there are not."""
+        self._make_room(int(series.max(initial=0)))
+        known, number = self._recent
+        out = np.where(known[series] == block, number[series], -1).astype(np.int64)
+        others = np.flatnonzero(out < 0)
+        if len(others):
+            some, wanted = series[others], block[others]
+            found = self._search(_key(some, wanted))
+            out[others] = found
+            there = found >= 0
+            self._remember(some[there], wanted[there], found[there])
+        return out
+
+    def make(self, series: Ints, block: Ints) -> Ints:
+        """Numbers of blocks, made where they were not."""
+        out = self.find(series, block)
+        lacking = np.flatnonzero(out < 0)
+        if len(lacking):
+            series, block = series[lacking], block[lacking]
+            keys, which = np.unique(_key(series, block), return_inverse=True)
+            out[lacking] = which + self._size
+            self._remember(series, block, out[lacking])
+            self.add(keys)
+        return out
+
+    def add(self, keys: Ints) -> None:
+        """Makes blocks of new keys, each once."""
+        self._append(keys)
+        old, new = self._parts
+        new = new.joined(_Part.of(keys, self._size - len(keys)))
+        if len(new.keys) > max(len(old.keys) // _NEW_SHARE, _NEW_MIN):
+            old, new = old.joined(new), _Part.of(keys[:0], 0)
+        self._parts = [old, new]
+        series, block = _parted(keys)
+        self._make_room(int(series.max(initial=0)))
+        np.minimum.at(self._first, series, block.astype(np.int32))
+        np.maximum.at(self._last, series, block.astype(np.int32))
+
+    def extents(self, series: Ints) -> tuple[Ints, Ints]:
+        """First and last block of each series; far apart, the first behind the last, where there is none."""
+        self._make_room(int(series.max(initial=0)))
+        return self._first[series].astype(np.int64), self._last[series].astype(np.int64)
+
+    def between(self, series: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
+        """The blocks in low..high (inclusive) of each series: number into ``series``, block; in this order."""
+        owners, keys = [], []
+        for part in self._parts:
+            first = np.searchsorted(part.keys, _key(series, low))
+            counts = np.maximum(np.searchsorted(part.keys, _key(series, high), "right") - first, 0)
+            owner = np.repeat(np.arange(len(series)), counts)
+            ordinal = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+            owners.append(owner)
+            keys.append(part.keys[first[owner] + ordinal])
+        owner, key = np.concatenate(owners), np.concatenate(keys)
+        order = np.lexsort((key, owner))
+        return owner[order], _parted(key[order])[1]
+
+    def _search(self, keys: Ints) -> Ints:
+        out = np.full(len(keys), -1, np.int64)
+        for part in self._parts:
+            if len(part.keys):
+                at = np.minimum(np.searchsorted(part.keys, keys), len(part.keys) - 1)
+                hit = part.keys[at] == keys
+                out[hit] = part.numbers[at[hit]]
+        return out
+
+    def _remember(self, series: Ints, block: Ints, number: Ints) -> None:
+        self._recent[0, series], self._recent[1, series] = block, number
+
+    def _append(self, keys: Ints) -> None:
+        until = self._size + len(keys)
+        if until > len(self.keys):
+            more = np.zeros(max(until, 2 * len(self.keys)), np.int64)
+            more[: self._size] = self.keys[: self._size]
+            self.keys = more
+        self.keys[self._size : until] = keys
+        self._size = until
+
+    def _make_room(self, series: int) -> None:
+        lacking = series + 1 - len(self._first)
+        if lacking > 0:
+            more = max(lacking, len(self._first) // 4)
+            self._first = np.append(self._first, np.full(more, _FAR, np.int32))
+            self._last = np.append(self._last, np.full(more, -_FAR, np.int32))
+            self._recent = np.append(self._recent, np.full((2, more), -_FAR, np.int32), axis=1)
+
+
+class _Part:
+    """Ascending keys with their numbers."""
+
+    def __init__(self, keys: Ints, numbers: NDArray[np.int32]) -> None:
+        self.keys, self.numbers = keys, numbers
+
+    @classmethod
+    def of(cls, keys: Ints, first: int) -> _Part:
+        """Keys that are numbered one after the other."""
+        order = np.argsort(keys, kind="stable")
+        return cls(keys[order], (order + first).astype(np.int32))
+
+    def joined(self, other: _Part) -> _Part:
+        keys, numbers = np.append(self.keys, other.keys), np.append(self.numbers, other.numbers)
+        order = np.argsort(keys, kind="stable")
+        return _Part(keys[order], numbers[order])
+
+
+def _key(series: Ints, block: Ints) -> Ints:
+    """One number for both, that sorts as they do."""
+    return np.asarray((series << _SERIES_SHIFT) + _BIAS + block)
+
+
+def _parted(keys: Ints) -> tuple[Ints, Ints]:
+    return keys >> _SERIES_SHIFT, (keys & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
