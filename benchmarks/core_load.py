@@ -79,9 +79,10 @@ class Load:
         self.values: Ints = np.empty(size, np.int64)
         self.values[0] = random.integers(0, FIRST_VALUE_MAX, shape.points)
         rises = random.integers(0, RISE_MAX + 1, (shape.minutes - 1, shape.points))
-        self.values[1:] = rises * np.diff(self.times, axis=0) // MINUTE_MS
+        between: Ints = np.diff(self.times, axis=0)
+        self.values[1:] = rises * between // MINUTE_MS
         np.cumsum(self.values, axis=0, out=self.values)
-        self._arrived = self.times.ravel()
+        self._arrived: Ints = self.times.ravel()
         if shape.late_share:
             late = random.random(self._arrived.shape) < shape.late_share
             self._arrived = self._arrived + late * random.integers(1, LATE_MS_MAX + 1, late.shape)
@@ -92,41 +93,48 @@ class Load:
     @cached_property
     def is_water(self) -> NDArray[np.bool_]:
         """Of each point."""
-        return np.arange(self.shape.points) % WATER_EVERY == 0
+        return np.asarray(np.arange(self.shape.points) % WATER_EVERY == 0)
 
     @cached_property
     def millionths(self) -> Ints:
         """Of each point, what a step is worth behind its multiplier."""
-        return np.where(self.is_water, 1, MULTIPLIER) * 10 ** (6 - DECIMALS)
+        return np.where(self.is_water, 1, MULTIPLIER) * np.int64(10 ** (6 - DECIMALS))
 
     def frames(self) -> Iterator[Record]:
-        """Records of the readings topic as ingest writes a backlog: of one plant each, one shortly after the other."""
-        plants = [self._frames_of(plant) for plant in range(self.shape.plants)]
-        frames = sorted((int(self._arrived[part[-1]]), plant, n) for plant, parts in enumerate(plants) for n, part in enumerate(parts))
-        last_ms = int(self._arrived.max())
-        for number, (_, plant, n) in enumerate(frames):
-            stamp_ms = last_ms - (len(frames) - 1 - number) * FRAME_EVERY_MS
-            yield self._record(number, plant, plants[plant][n], stamp_ms)
+        """Records of the readings topic as ingest writes a backlog: of one plant each, shortly after another.
+
+        Everything but the records is made at once.
+        """
+        parts = [part for plant in range(self.shape.plants) for part in self._frames_of(plant)]
+        parts.sort(key=lambda part: int(self._arrived[part[-1]]))
+        last_ms = int(self._arrived.max()) - (len(parts) - 1) * FRAME_EVERY_MS
+        return (self._record(n, part, last_ms + n * FRAME_EVERY_MS) for n, part in enumerate(parts))
 
     def _frames_of(self, plant: int) -> list[Ints]:
         """The readings of a plant by arrival, so many at a time."""
         first, points = plant * self.shape.each, self.shape.points
-        mine = (np.arange(self.shape.minutes)[:, None] * points + np.arange(first, first + self.shape.each)).ravel()
+        mine = (
+            np.arange(self.shape.minutes)[:, None] * points + np.arange(first, first + self.shape.each)
+        ).ravel()
         mine = mine[np.argsort(self._arrived[mine], kind="stable")]
         return np.split(mine, np.arange(BATCH_READINGS, len(mine), BATCH_READINGS))
 
     def stream(self) -> Iterator[Record]:
-        """The same as they come to all plants together: so many readings at a time, a record of each plant in them."""
-        order, number = np.argsort(self._arrived, kind="stable"), 0
-        for first in range(0, len(order), BATCH_READINGS):
-            part = order[first : first + BATCH_READINGS]
-            stamp_ms, plants = int(self._arrived[part[-1]]), part % self.shape.points // self.shape.each
-            for plant in np.unique(plants).tolist():
-                yield self._record(number, plant, part[plants == plant], stamp_ms)
-                number += 1
+        """The same as they come to all plants together: so many at a time, a record of each plant in them."""
+        order = np.argsort(self._arrived, kind="stable")
+        batches = np.split(order, np.arange(BATCH_READINGS, len(order), BATCH_READINGS))
+        parts = (part for batch in batches for part in self._by_plant(batch))
+        return (self._record(n, part, stamp_ms) for n, (part, stamp_ms) in enumerate(parts))
 
-    def _record(self, offset: int, plant: int, part: Ints, stamp_ms: int) -> Record:
-        name = plant_name(plant)
+    def _by_plant(self, batch: Ints) -> Iterator[tuple[Ints, int]]:
+        plants, stamp_ms = self._plants_of(batch), int(self._arrived[batch[-1]])
+        return ((batch[plants == plant], stamp_ms) for plant in np.unique(plants).tolist())
+
+    def _plants_of(self, part: Ints) -> Ints:
+        return part % self.shape.points // self.shape.each
+
+    def _record(self, offset: int, part: Ints, stamp_ms: int) -> Record:
+        name = plant_name(int(self._plants_of(part[:1])[0]))
         return Record(offset, name, encode_readings(self._readings(name, part, stamp_ms)), stamp_ms)
 
     def _readings(self, plant: str, part: Ints, stamp_ms: int) -> Readings:
@@ -160,14 +168,15 @@ def point_name(point: int) -> str:
     return f"meter-{point:07d}"
 
 
-def roster(shape: Shape, folder: Path) -> Roster:
-    """The site of these points: two of them from a site file, which is left in the folder, the others alike.
-
-    A site file of a million points takes longer to read than the benchmark to run.
-    """
+def write_site(folder: Path) -> Roster:
+    """A site file with one plant and its two points, left in the folder; the site compiled."""
     path = folder / "site.yaml"
     path.write_text(_SITE.format(patience=PATIENCE_MINUTES))
-    one = compile_roster(load_site(path))
+    return compile_roster(load_site(path))
+
+
+def roster(shape: Shape, one: Roster) -> Roster:
+    """The same with so many plants and points, all like these: a file of them would take longer than all."""
     plants = tuple(_plant(one.plants[0], plant, shape.each) for plant in range(shape.plants))
     points = tuple(_point(one.points, point, shape.each) for point in range(shape.points))
     names = {plant.id: {points[p].id: p for p in plant.points} for plant in plants}

@@ -8,11 +8,27 @@ from importlib import import_module
 
 import click
 
-BENCHES = ("ingest", "compute", "store", "latency", "core", "kafka", "mqtt-kafka", "influxdb", "publish")
+BENCHES = (
+    "ingest",
+    "compute",
+    "store",
+    "latency",
+    "core",
+    "intensity",
+    "kafka",
+    "mqtt-kafka",
+    "influxdb",
+    "publish",
+)
 
 
-def run(name: str, as_json: bool) -> None:
-    """Runs one benchmark and prints its figures."""
+def run(name: str, as_json: bool, *, curve: bool = False) -> None:
+    """Runs one benchmark and prints its figures. ``curve``: of the operators, up to a million points."""
+    if curve:
+        if name != "core":
+            raise click.UsageError("--curve belongs to the benchmark core.")
+        import_module("benchmarks.core").run(as_json, curve=True)
+        return
     if name == "store":
         _store(as_json)
         return

@@ -201,12 +201,13 @@ def simulate(**options: Any) -> None:
 @main.command()
 @click.argument("name", type=click.Choice(BENCHES))
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--curve", is_flag=True, help="core: also with 1,000 to a million points.")
 @reported
-def bench(name: str, as_json: bool) -> None:
+def bench(name: str, as_json: bool, curve: bool) -> None:
     """Measures, and compares with what is installed beside it."""
     from meterflow import benches
 
-    benches.run(name, as_json)
+    benches.run(name, as_json, curve=curve)
 
 
 @main.command()

@@ -80,7 +80,7 @@ class Directory:
         return self._first[series].astype(np.int64), self._last[series].astype(np.int64)
 
     def between(self, series: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints]:
-        """The blocks in low..high (inclusive) of each series: number into ``series``, block; in this order."""
+        """The blocks in low..high (inclusive) of each series: number into ``series``, block, in order."""
         owners, keys = [], []
         for part in self._parts:
             first = np.searchsorted(part.keys, _key(series, low))

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from benchmarks import core
+from benchmarks import intensity
 from benchmarks.kafka_load import KIND_OF, KINDS, PARTITIONS, PLANT_NAMES, entries, make, messages, roster
 from benchmarks.kafka_truth import check_frames, check_objects, edges, steps
 from bus.frames import decode_readings, decode_table, encode_table
@@ -29,8 +29,8 @@ LATER_MS = 1_800_000_000_000
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """What the operators say of the load."""
     site = roster(tmp_path_factory.mktemp("site"))
-    shares = core.shares_of(make(READINGS))
-    return [frame for number, share in enumerate(shares) for frame in core.worked(number, share, site)]
+    shares = intensity.shares_of(make(READINGS))
+    return [frame for number, share in enumerate(shares) for frame in intensity.worked(number, share, site)]
 
 
 def test_every_benchmark_can_be_run() -> None:
