@@ -75,7 +75,7 @@ class Load:
         self.shape = shape
         seconds = random.integers(0, SECONDS, size, np.int8)
         minutes = FIRST_MS + np.arange(shape.minutes)[:, None] * MINUTE_MS
-        self.times: Ints = minutes + seconds * np.int64(1000)
+        self.times: Ints = minutes + seconds.astype(np.int64) * 1000
         self.values: Ints = np.empty(size, np.int64)
         self.values[0] = random.integers(0, FIRST_VALUE_MAX, shape.points)
         rises = random.integers(0, RISE_MAX + 1, (shape.minutes - 1, shape.points))
