@@ -111,22 +111,22 @@ class Runs:
         self.lost = max((run.lost for run in found), default=0)
         return self._went_back(said, found)
 
-    def check(self, offsets: Offsets) -> Offsets:
-        """From where on to store: ``offsets``, unless the bucket has less, or older, rows than it had.
+    def check(self, offsets: Offsets) -> Offsets | None:
+        """From where on to store again where the bucket has less, or older, rows than it had; else None.
 
         Notes how far it is. What keeps InfluxDB from answering is for the next request to tell.
         """
         if not self.watching:
-            return offsets
+            return None
         try:
             found = self._found()
         except MeterflowError:
-            return offsets
+            return None
         mine = next((run for run in found if run.began_ns == self._run.began_ns), Run(0))
         whole = mine.results >= self._run.results and mine.rejected >= self._run.rejected
         if whole and len(found) == 1:
             self.note(offsets)
-            return offsets
+            return None
         log.warning("the bucket %s", _LATE if whole else _LESS)
         others = [run for run in found if run.began_ns != self._run.began_ns]
         there = replace(mine, began=-1, **(offsets._asdict() if whole else {}))

@@ -1,9 +1,10 @@
 """From the log into InfluxDB: the results and rejected messages of one partition, in order, none skipped.
 
 The position on the log moves only when InfluxDB has said 204 to everything before it, together with the
-rows of ``rejected`` for what it refused. A process that is killed in between stores the same rows again,
-as the same points: ``influx_merge.py`` sees to it that no older row stays as the last word. What the bucket
-itself says of how far it is filled (``influx_runs.py``) goes before the position: it may have been emptied.
+rows of ``rejected`` for what it refused; while open rollup rows wait (``influx_waiting.py``) it stays
+behind what was read. A process that is killed in between stores the same rows again, as the same points:
+``influx_merge.py`` sees to it that no older row stays as the last word. What the bucket itself says of how
+far it is filled (``influx_runs.py``) goes before the position: it may have been emptied.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from metering.errors import NotOwner, Unavailable
 from sinks.influx_client import InfluxSettings
 from sinks.influx_layout import measurement
 from sinks.influx_runs import Offsets, Runs
-from sinks.influx_store import REJECTED_LOG, RESULTS_LOG, InfluxStore, Turned
+from sinks.influx_store import REJECTED_LOG, RESULTS_LOG, Frame, InfluxStore, Turned
+from sinks.influx_waiting import WaitingRoom
 from sinks.influx_writer import Stopped
 from sinks.waits import placed, rest, until_a_record
 
@@ -42,6 +44,8 @@ CONFIRM_S = 1.0
 A copy is taken for dead after ten seconds; one that was frozen so long asks again before it goes on."""
 CHECK_S = 5.0
 """How often the bucket is asked whether it still has what was stored."""
+STOP_S = 2.0
+"""How long a stop lets InfluxDB, where it answers, take what is in hand and what waits."""
 _MEASURE_S = 1.0
 _GAP = 1
 """Between two records that follow each other Kafka may have put a mark of its own."""
@@ -72,7 +76,10 @@ class InfluxSink:
         self._confirmed_s = -CONFIRM_S
         self._checked_s = 0.0
         self._positions = {CONSUMER: 0, REJECTED_CONSUMER: 0}
+        self._room = WaitingRoom()
+        self._unread = 0
         self._had = 0
+        self._stamp_ms = 0
         self._computed_s = 0.0
         self._log_error = ""
         self._said: set[str] = set()
@@ -122,6 +129,7 @@ class InfluxSink:
                 pass
             while not self._stopping.is_set():
                 await self._persist(self._step)
+            await self._persist(self._clear)
             await asyncio.to_thread(self._runs.end, self._offsets())
         except NotOwner:
             await asyncio.to_thread(self._runs.confess)
@@ -130,8 +138,11 @@ class InfluxSink:
             self._stopped.set()
 
     async def stop(self) -> None:
-        """Ends ``run``; waits for the request in hand, not for InfluxDB to come back."""
+        """Ends ``run``; waits for what is in hand to be stored, not for InfluxDB to come back."""
         self._stopping.set()
+        if not self.stalled:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), STOP_S)
         self._store.writer.stop()
         await self._stopped.wait()
 
@@ -152,6 +163,7 @@ class InfluxSink:
         try:
             await step()
         except Stopped:
+            self._room.restart(self.position())  # what was in hand is not stored
             return False
         except Unavailable as error:
             if not self._log_error:
@@ -163,23 +175,29 @@ class InfluxSink:
         return True
 
     async def _load(self) -> None:
-        for name in self._positions:
-            snapshot = await self._log.load(name, self.partition)
-            self._positions[name] = max(snapshot.done, snapshot.offset)
+        snapshots = [await self._log.load(name, self.partition) for name in self._positions]
+        said = Offsets(*(max(snapshot.done, snapshot.offset) for snapshot in snapshots))
         ends = Offsets(*(await self._ends()).values())
-        self._go_on(await asyncio.to_thread(self._runs.begin, self._offsets(), ends))
+        there = await asyncio.to_thread(self._runs.begin, said, ends)
+        self._had = max(self._had, said.results)
+        self._go_back(there)
 
     async def _check(self) -> None:
         """Goes back where the bucket has less, or older, rows than were stored."""
         if time.monotonic() - self._checked_s > CHECK_S:
-            self._go_on(await asyncio.to_thread(self._runs.check, self._offsets()))
+            back = await asyncio.to_thread(self._runs.check, self._offsets())
+            if back is None:
+                self._checked_s = time.monotonic()
+            else:
+                self._go_back(back)
 
-    def _go_on(self, offsets: Offsets) -> None:
+    def _go_back(self, offsets: Offsets) -> None:
+        """To these offsets, also where they are the positions: rows behind them may have been stored."""
         self._checked_s = time.monotonic()
-        if offsets != self._offsets():
-            self._store.forget()
-            self._had = max(self._had, self.position())
+        self._store.forget()
+        self._had = max(self._had, self.position())
         self._positions[CONSUMER], self._positions[REJECTED_CONSUMER] = offsets
+        self._room.restart(offsets.results)
 
     def _offsets(self) -> Offsets:
         return Offsets(self.position(), self.rejected_position())
@@ -201,31 +219,63 @@ class InfluxSink:
 
     async def _step(self) -> None:
         await self._check()
-        started = time.perf_counter()
-        moved = await self._advance(RESULTS, CONSUMER, RESULTS_LOG)
-        moved |= await self._advance(REJECTED, REJECTED_CONSUMER, REJECTED_LOG)
+        started, self._computed_s = time.perf_counter(), 0.0
+        moved = await self._results()
+        moved |= await self._rejected()
         await self._measure()
         if moved:
             self._taken(time.perf_counter() - started)
-            await self._sleep(0.0 if self.lag else min(self._computed_s * REST_RATIO, REST_S_MAX))
+            await self._sleep(0.0 if self._unread else min(self._computed_s * REST_RATIO, REST_S_MAX))
         elif not self._stopping.is_set():
-            if self.lag:  # the log has let go of it, or has not fetched it yet
+            if self._unread:  # the log has let go of it, or has not fetched it yet
                 await self._sleep(REST_S_MAX)
             else:
                 self.moved_s = time.monotonic()
             await self._wait()
 
-    async def _advance(self, topic: str, consumer: str, name: str) -> bool:
-        """Stores the next records of a topic, and moves the position behind them."""
-        position = self._positions[consumer]
-        records = await self._log.read(topic, position, partition=self.partition, bytes_max=BATCH_BYTES_MAX)
+    async def _results(self) -> bool:
+        """Stores the next records of results, or what has waited long enough. False: there is neither."""
+        room = self._room
+        records = await self._log.read(
+            RESULTS, room.read, partition=self.partition, bytes_max=BATCH_BYTES_MAX
+        )
+        if not records and room.rest_s(time.monotonic()) != 0:
+            return False
+        if records and records[0].offset > room.read + _GAP:
+            if not room.empty:
+                await self._clear()
+                return True
+            await self._passed_over(room.read, records[0].offset)
+        await self._take(records)
+        return True
+
+    async def _clear(self) -> None:
+        """Stores everything that waits."""
+        if not self._room.empty:
+            await self._take((), whole=True)
+
+    async def _take(self, records: Sequence[Record], *, whole: bool = False) -> None:
+        """Stores what of the records is urgent and what is to leave the waiting room, and moves the position.
+
+        Rows that are refused are said together with the position, so that everything goes with them.
+        """
+        turned = await self._watched(asyncio.to_thread(self._write_results, records, whole))
+        self._stamp_ms = records[-1].stamp_ms if records else self._stamp_ms
+        if self._room.stored > self.position():
+            entries = self._rejections(turned, RESULTS_LOG, self._stamp_ms)
+            await self._commit(CONSUMER, self._room.stored, entries)
+
+    async def _rejected(self) -> bool:
+        """Stores the next records of rejected, and moves the position behind them."""
+        position = self._positions[REJECTED_CONSUMER]
+        records = await self._log.read(
+            REJECTED, position, partition=self.partition, bytes_max=BATCH_BYTES_MAX
+        )
         if not records:
             return False
-        if topic == RESULTS and records[0].offset > position + _GAP:
-            await self._passed_over(position, records[0].offset)
-        turned = await self._watched(asyncio.to_thread(self._write, records, name))
-        entries = self._rejections(turned, name, records[-1].stamp_ms)
-        await self._commit(consumer, records[-1].offset + 1, entries)
+        turned = await self._watched(asyncio.to_thread(self._write_rejected, records))
+        self._rejections(turned, REJECTED_LOG, records[-1].stamp_ms)
+        await self._commit(REJECTED_CONSUMER, records[-1].offset + 1, [])
         return True
 
     async def _passed_over(self, position: int, offset: int) -> None:
@@ -255,16 +305,29 @@ class InfluxSink:
                 await self._measure()
         return task.result()
 
-    def _write(self, records: Sequence[Record], name: str) -> list[Turned]:
+    def _write_results(self, records: Sequence[Record], whole: bool) -> list[Turned]:
+        room, now_s = self._room, time.monotonic()
+        done = records[-1].offset + 1 if records else room.read
+        turned = self._write(room.sift([decode_table(record.value) for record in records], done, now_s))
+        turned += self._write(room.next(now_s, whole=whole))
+        if turned:
+            turned += self._write(room.next(now_s, whole=True))
+        return turned
+
+    def _write_rejected(self, records: Sequence[Record]) -> list[Turned]:
+        return self._write([placed(record) for record in records], REJECTED_LOG)
+
+    def _write(self, frames: Sequence[Frame], name: str = RESULTS_LOG) -> list[Turned]:
+        if not frames:
+            return []
         started_s = time.thread_time()
         self._runs.carry(self.position())
-        frames = [decode_table(record.value) if name == RESULTS_LOG else placed(record) for record in records]
         turned = self._store.store(frames, name)
         for table, rows in frames:
             self.rows[table] += len(rows)
         for each in turned:
             self.rows[each.table] -= 1
-        self._computed_s = time.thread_time() - started_s
+        self._computed_s += time.thread_time() - started_s
         return turned
 
     def _rejections(self, turned: Sequence[Turned], name: str, stamp_ms: int) -> list[Entry]:
@@ -280,19 +343,7 @@ class InfluxSink:
         if name == REJECTED_LOG:
             self.unshown += len(turned)
             return []
-        said = [each for each in turned if not self._is_said(each)]
-        rows = [
-            {
-                "received": stamp_ms,
-                "topic": "",
-                "point": each.point,
-                "time": each.time_ms,
-                "reason": each.reason,
-                "detail": f"{each.table}: {each.detail}",
-                "payload": each.payload,
-            }
-            for each in said
-        ]
+        rows = [each.row(stamp_ms) for each in turned if not self._is_said(each)]
         return [Entry("", encode_rows("rejected", rows), stamp_ms)] if rows else []
 
     def _is_said(self, turned: Turned) -> bool:
@@ -328,6 +379,7 @@ class InfluxSink:
     async def _measure(self) -> None:
         ends = await self._ends()
         self.lag = sum(max(end - self._positions[name], 0) for name, end in ends.items())
+        self._unread = self.lag - max(min(self._room.read, ends[CONSUMER]) - self.position(), 0)
 
     async def _ends(self) -> dict[str, int]:
         topics = {CONSUMER: RESULTS, REJECTED_CONSUMER: REJECTED}
@@ -335,9 +387,10 @@ class InfluxSink:
         return dict(zip(topics, ends, strict=True))
 
     async def _wait(self) -> None:
-        """Until a record comes, or the stop."""
-        offsets = {RESULTS: self.position(), REJECTED: self.rejected_position()}
-        await until_a_record(self._log, offsets, self.partition, self._stopping)
+        """Until a record comes, rows have waited for long enough, or the stop."""
+        offsets = {RESULTS: self._room.read, REJECTED: self.rejected_position()}
+        rest_s = self._room.rest_s(time.monotonic())
+        await until_a_record(self._log, offsets, self.partition, self._stopping, rest_s)
 
     async def _sleep(self, seconds: float) -> None:
         await rest(seconds, self._stopping)

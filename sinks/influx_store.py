@@ -42,6 +42,18 @@ class Turned:
     detail: str
     payload: str
 
+    def row(self, received_ms: int) -> dict[str, object]:
+        """What is said of it on the topic rejected."""
+        return {
+            "received": received_ms,
+            "topic": "",
+            "point": self.point,
+            "time": self.time_ms,
+            "reason": self.reason,
+            "detail": f"{self.table}: {self.detail}",
+            "payload": self.payload,
+        }
+
 
 class InfluxStore:
     """The result tables in one bucket. One thread at a time. ``guard``: see InfluxWriter.

@@ -17,11 +17,19 @@ IDLE_S = 5.0
 
 
 async def until_a_record(
-    log: Log, offsets: Mapping[str, int], partition: int, stopping: asyncio.Event
+    log: Log,
+    offsets: Mapping[str, int],
+    partition: int,
+    stopping: asyncio.Event,
+    patience_s: float | None = None,
 ) -> None:
-    """Waits until one of the topics has a record at its offset, for the stop, or for five seconds."""
+    """Waits until one of the topics has a record at its offset, for the stop, or for five seconds.
+
+    ``patience_s``: no longer than that.
+    """
+    idle_s = IDLE_S if patience_s is None else min(IDLE_S, patience_s)
     waits = [
-        asyncio.ensure_future(log.wait(topic, offset, IDLE_S, partition)) for topic, offset in offsets.items()
+        asyncio.ensure_future(log.wait(topic, offset, idle_s, partition)) for topic, offset in offsets.items()
     ]
     stopped = asyncio.ensure_future(stopping.wait())
     try:
