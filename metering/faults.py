@@ -63,4 +63,4 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = nearest(word, words)
     if near is not None:
         return f"Did you mean '{near}'?"
-    return f"Known: {', '.join(words)}." if 0 < len(words) <= 40 else ""
+    return f"Known: {', '.join(words)}." if 0 < len(words) <= 60 else ""

@@ -49,6 +49,9 @@ _GAUGES = {
     "current": "current",
     "frequency": "frequency",
     "power_factor": "ratio",
+    "reactive_power": "reactive_power",
+    "temperature": "temperature",
+    "pressure": "pressure",
     "power_quality": "ratio",
 }
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from metering.measures import MEASURES
 from metering.policy import Policy
-from metering.units import Unit
+from metering.units import HOURLY, UNITS, Unit
 
 FROM_EVER_MS = -(2**62)
 FOR_EVER_MS = 2**62
 
 REGISTER, INTERVAL, GAUGE = "register", "interval", "gauge"
+HOLDS = 2
+"""So many times ``expect_every`` a gauge's value holds at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,8 @@ class Installation:
 class Point:
     """A metering point. ``sign``: its part in the plant's amount (+1, -1, 0 for sub-meters).
 
-    ``expect_ms``: how often a reading is expected; 0 at no rhythm (interval reads and gauges without one).
+    ``unit``: of its readings, and of its amounts where those are of the same kind (``amount_unit``).
+    ``expect_ms``: how often a reading is expected; 0 at no rhythm (interval reads without one).
     ``base_ms``: length of its base spans, 0 for interval reads that keep their own length.
     ``limit_per_hour``: millionths of the canonical unit it can physically move in an hour, or None.
     ``expected_from_ms`` to ``expected_to_ms``: when readings are expected at all.
@@ -72,6 +76,21 @@ class Point:
     installations: tuple[Installation, ...]
     expected_from_ms: int = FROM_EVER_MS
     expected_to_ms: int = FOR_EVER_MS
+
+    @property
+    def integrated(self) -> bool:
+        """A gauge of what passes in an hour, whose amount is added up over time."""
+        return self.reads == GAUGE and not MEASURES[self.measures].gauge
+
+    @property
+    def mean(self) -> bool:
+        """A gauge of a state, of which a span has a mean."""
+        return self.reads == GAUGE and MEASURES[self.measures].gauge
+
+    @property
+    def amount_unit(self) -> Unit:
+        """Of its amounts: that of its readings, kWh for a gauge of kW that is added up."""
+        return UNITS[HOURLY[self.unit.name]] if self.integrated else self.unit
 
 
 @dataclass(frozen=True, slots=True)

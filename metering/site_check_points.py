@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from metering.faults import Path, did_you_mean
 from metering.measures import MEASURES, OUTPUT, VALUE_ADDED
 from metering.model_unknown import ids, named, where_known
-from metering.roster import GAUGE, INTERVAL
+from metering.roster import GAUGE, HOLDS, INTERVAL
 from metering.site_check_finding import Findings, check_unique
 from metering.site_check_meters import check_installations, check_meters
-from metering.site_meaning import POWERS, limit_per_hour, product_of
-from metering.site_models import Plant, Point
-from metering.units import CANONICAL, UNITS
+from metering.site_meaning import POWERS, amount_unit, limit_per_hour, product_of
+from metering.site_models import REGISTER_EXPECT_MS, Plant, Point
+from metering.units import CANONICAL, HOURLY, UNITS
 
 QUARTER_MS = 900_000
 INTEGER_MAX = 2**63 - 1
@@ -39,7 +39,7 @@ def check_points(findings: Findings, path: Path, plant: Plant) -> None:
 @where_known
 def _check_unit(findings: Findings, path: Path, point: Point) -> None:
     dimensions = MEASURES[point.measures].dimensions
-    if UNITS[point.unit].dimension not in dimensions:
+    if amount_unit(point).dimension not in dimensions:
         known = [name for name, unit in UNITS.items() if unit.dimension in dimensions]
         what = f"{point.measures} is not measured in {point.unit}"
         findings.add((*path, "unit"), what, f"Use one of {', '.join(known)}.")
@@ -51,11 +51,16 @@ def _check_reads(findings: Findings, path: Path, point: Point) -> None:
     if gauge and point.reads != GAUGE:
         what = f"{point.measures} is a state of the moment, and no {point.reads} can hold it"
         findings.add((*path, "reads"), what, "Write 'reads: gauge'.")
-    elif not gauge and point.reads == GAUGE:
+    elif not gauge and point.reads == GAUGE and point.unit not in HOURLY:
         what = f"{point.measures} is an amount, and a gauge shows none"
-        findings.add((*path, "reads"), what, "Write 'reads: register' or 'reads: interval'.")
-    elif point.reads == GAUGE:
-        what = "gauges are accepted, and nothing is computed of them yet"
+        rates = [
+            name for name, amount in HOURLY.items() if UNITS[amount].dimension == UNITS[point.unit].dimension
+        ]
+        proposal = f"Use a unit of what passes in an hour ({', '.join(rates)}), or " if rates else "Write "
+        findings.add((*path, "reads"), what, f"{proposal}'reads: register' or 'reads: interval'.")
+    elif point.reads == GAUGE and point.expect_every_ms is None:
+        hold_min = HOLDS * REGISTER_EXPECT_MS // 60_000
+        what = f"without 'expect_every' a value of this gauge holds for {hold_min} minutes at most"
         findings.warn((*path, "reads"), what)
 
 
@@ -93,7 +98,7 @@ def _check_product(findings: Findings, path: Path, plant: Plant, point: Point) -
 def _check_unnamed(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
     """A plant without products makes one thing; all points that count it use units of one kind."""
     first = next(p for p in plant.points if p.measures == OUTPUT)
-    if UNITS[first.unit].dimension != UNITS[point.unit].dimension:
+    if amount_unit(first).dimension != amount_unit(point).dimension:
         what = f"the plant's output is counted in {first.unit} elsewhere, and here in {point.unit}"
         findings.add((*path, "unit"), what, "Use one unit, or give the plant products and name them.")
 
@@ -102,7 +107,7 @@ def _check_unnamed(findings: Findings, path: Path, plant: Plant, point: Point) -
 def _check_product_unit(findings: Findings, path: Path, plant: Plant, point: Point) -> None:
     name = product_of(plant, point)
     product = named(plant.products, name) if name else None
-    if product is not None and UNITS[product.unit].dimension != UNITS[point.unit].dimension:
+    if product is not None and UNITS[product.unit].dimension != amount_unit(point).dimension:
         what = f"'{name}' is counted in {product.unit}, and {point.unit} cannot become that"
         findings.add((*path, "unit"), what, f"Use a unit like {product.unit}.")
 
@@ -148,7 +153,7 @@ def _check_limit(findings: Findings, path: Path, point: Point) -> None:
     limit = point.limit
     if limit is None:
         return
-    dimension = UNITS[point.unit].dimension
+    dimension = amount_unit(point).dimension
     name = POWERS.get(limit.unit) if limit.per_ms == 0 else limit.unit
     if name is None or name not in UNITS or UNITS[name].dimension != dimension:
         powers = {"energy": "500 kW", "reactive_energy": "300 kvar"}

@@ -12,6 +12,7 @@ from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Multiplier, Roster
 from metering.site_load import Site
 from metering.site_meaning import (
     alert_window,
+    amount_unit,
     base_ms,
     expect_ms,
     grid_of,
@@ -176,7 +177,7 @@ def _intensity(
 def _made(plant: site_models.Plant, per: str) -> tuple[str, str]:
     """Product and unit of a denominator; a plant without products makes one thing without a name."""
     if not plant.products:
-        return "", next(point.unit for point in plant.points if point.measures == OUTPUT)
+        return "", next(amount_unit(point).name for point in plant.points if point.measures == OUTPUT)
     made = next(p for p in plant.products if per in (p.id, OUTPUT))
     return made.id, made.unit
 

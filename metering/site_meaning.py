@@ -13,31 +13,38 @@ from math import ceil
 from metering import site_models
 from metering.measures import ENERGY, MEASURES, OUTPUT
 from metering.policy import Policy
-from metering.roster import GAUGE, REGISTER
+from metering.roster import GAUGE, INTERVAL
 from metering.site_models import CALENDAR_WINDOWS, ROLLING_WINDOWS
 from metering.site_types import Rate
-from metering.units import CANONICAL, MICRO, UNITS, Unit
+from metering.units import CANONICAL, HOURLY, MICRO, UNITS, Unit
 
 HOUR_MS = 3_600_000
 SIGNS = {"supply": 1, "generation": 1, "feed_in": -1, "submeter": 0, "reuse": 0, "discharge": 0}
-POWERS = {"W": "Wh", "kW": "kWh", "MW": "MWh", "kvar": "kvarh", "Mvar": "Mvarh"}
+POWERS = {name: amount for name, amount in HOURLY.items() if "/" not in name}
 """Units of power, and what they move in an hour."""
 
 
 def sign_of(point: site_models.Point) -> int:
-    """A point's part in its plant's amount: parts of another point and gauges add nothing."""
-    return 0 if point.part_of or point.reads == GAUGE else SIGNS[point.role]
+    """A point's part in its plant's amount: parts of another point and states of the moment add nothing."""
+    state = point.reads == GAUGE and MEASURES[point.measures].gauge
+    return 0 if point.part_of or state else SIGNS[point.role]
+
+
+def amount_unit(point: site_models.Point) -> Unit:
+    """Of its amounts: what passes in an hour becomes, added up, an amount."""
+    hourly = point.unit in HOURLY and point.reads == GAUGE and not MEASURES[point.measures].gauge
+    return UNITS[HOURLY[point.unit] if hourly else point.unit]
 
 
 def expect_ms(point: site_models.Point) -> int:
     """How often a reading is expected; 0: at no rhythm."""
-    default_ms = site_models.REGISTER_EXPECT_MS if point.reads == REGISTER else 0
+    default_ms = 0 if point.reads == INTERVAL else site_models.REGISTER_EXPECT_MS
     return point.expect_every_ms or default_ms
 
 
 def base_ms(point: site_models.Point) -> int:
     """The shortest span kept; 0: an interval read keeps its own length."""
-    default_ms = site_models.REGISTER_BASE_MS if point.reads == REGISTER else 0
+    default_ms = 0 if point.reads == INTERVAL else site_models.REGISTER_BASE_MS
     return point.base_ms or default_ms
 
 

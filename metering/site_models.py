@@ -153,8 +153,8 @@ class Product(Part):
 class Point(Part):
     """A metering point.
 
-    Defaults: role supply; expect_every 15m for registers, none for interval reads and gauges;
-    base 1m for registers, an interval read keeps its own length; patience the plant's; product the
+    Defaults: role supply; expect_every 15m for registers and gauges, none for interval reads;
+    base 1m for registers and gauges, an interval read keeps its own length; patience the plant's; product the
     plant's only one; one installation from ever, multiplier 1.
     """
 

@@ -64,10 +64,15 @@ _DIMENSIONS: dict[str, dict[str, Fraction]] = {
     "length": {"m": Fraction(1), "km": Fraction(1000)},
     "area": {"m2": Fraction(1)},
     "power": {"kW": Fraction(1), "W": Fraction(1, 1000), "MW": Fraction(1000)},
+    "reactive_power": {"kvar": Fraction(1), "var": Fraction(1, 1000), "Mvar": Fraction(1000)},
+    "flow": {"m3/h": Fraction(1), "L/h": Fraction(1, 1000)},
+    "mass_flow": {"t/h": Fraction(1), "kg/h": Fraction(1, 1000)},
     "voltage": {"V": Fraction(1), "kV": Fraction(1000)},
     "current": {"A": Fraction(1)},
     "ratio": {"1": Fraction(1), "%": Fraction(1, 100)},
     "frequency": {"Hz": Fraction(1)},
+    "temperature": {"degC": Fraction(1)},
+    "pressure": {"kPa": Fraction(1), "MPa": Fraction(1000), "bar": Fraction(100)},
 }
 
 UNITS: dict[str, Unit] = {
@@ -76,6 +81,21 @@ UNITS: dict[str, Unit] = {
     for name, factor in names.items()
 }
 CANONICAL: dict[str, str] = {dimension: next(iter(names)) for dimension, names in _DIMENSIONS.items()}
+
+
+HOURLY: dict[str, str] = {
+    "W": "Wh",
+    "kW": "kWh",
+    "MW": "MWh",
+    "var": "varh",
+    "kvar": "kvarh",
+    "Mvar": "Mvarh",
+    "m3/h": "m3",
+    "L/h": "L",
+    "t/h": "t",
+    "kg/h": "kg",
+}
+"""Units of what passes in an hour, and of how much that is."""
 
 
 def convertible(one: Unit, other: Unit) -> bool:

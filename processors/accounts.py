@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.civil import QUARTER_MS, Zone, zone
-from metering.roster import FOR_EVER_MS, FROM_EVER_MS, GAUGE, Plant, Point, Roster
+from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Plant, Point, Roster
 from metering.units import CANONICAL
 from processors.kernels.shares import Owners
 
@@ -51,8 +51,7 @@ class Accounts:
         self._made: dict[tuple[str, str, str], dict[int, int]] = {}
         self._where: dict[tuple[str, str, str], tuple[int, str, tuple[str, ...]]] = {}
         for point in roster.points:
-            if point.reads != GAUGE:
-                self._join_all(point)
+            self._join_all(point)
         self._finish()
 
     def find(self, scope: str, measures: str, product: str = "") -> Account | None:
@@ -65,6 +64,8 @@ class Accounts:
     def _join_all(self, point: Point) -> None:
         plant = self.roster.plants[point.plant]
         self._join(f"point:{plant.id}/{point.id}", point, plant.time_zone, plant, 1)
+        if point.mean:
+            return  # states of several points add up to nothing
         if point.line and (point.sign or point.role == "submeter"):
             self._join(f"line:{plant.id}/{point.line}", point, plant.time_zone, plant, point.sign or 1)
         if point.sign:
@@ -82,7 +83,7 @@ class Accounts:
     def _finish(self) -> None:
         for key, members in self._made.items():
             where, grid, energies = self._where[key]
-            dimension = self.roster.points[next(iter(members))].unit.dimension
+            dimension = self.roster.points[next(iter(members))].amount_unit.dimension
             self.all.append(
                 Account(
                     len(self.all),
@@ -106,6 +107,8 @@ class Accounts:
         )
         self.zone_of = _ints(a.zone for a in self.all)
         self.size = _ints(len(a.members) for a in self.all)
+        self.mean = np.array([self.roster.points[a.members[0]].mean for a in self.all], bool)
+        """Accounts of one gauge, whose spans have a mean."""
         self._limited = [a.index for a in self.all if any(self._has_limits(p) for p in a.members)]
         self._member_points = _ints(p for a in self.all for p in a.members)
         self._member_first = np.concatenate([[0], np.cumsum(self.size)])[:-1].astype(np.int64)

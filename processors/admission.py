@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import NO_TIME
-from processors.batch import Batch
+from processors.batch import Batch, SeriesIndex
 from processors.books import Books, as_run
 from processors.changes import Touches
 from processors.doubt import Link, Verdict
 from processors.flows import Flows
+from processors.gauges import Gauges
 from processors.kernels.memory import doubtful
 from processors.memory import (
     CONFLICT,
@@ -66,14 +67,19 @@ class Admitted:
 
 
 class Admission:
-    """Registers and interval reads behind one door.
+    """Registers, interval reads and gauges behind one door.
 
     ``variants``: key -> the highest revision and all that came with it, where that is more than one.
     """
 
-    def __init__(self, books: Books, reads: Reads, is_read: NDArray[np.bool_]) -> None:
-        self.books, self.reads = books, reads
-        self._is_read, self._any_read = is_read, bool(is_read.any())
+    def __init__(self, books: Books, reads: Reads, gauges: Gauges, index: SeriesIndex) -> None:
+        self.books, self.reads, self.gauges = books, reads, gauges
+        every = (
+            (books.memory, index.register),
+            (reads.memory, index.interval),
+            (gauges.memory, index.gauge),
+        )
+        self._of_kind = [(memory, kind) for memory, kind in every if kind.any()]
         self.variants: dict[int, tuple[int, frozenset[Variant]]] = {}
         self._before = self._causes = np.empty(0, np.int64)
 
@@ -103,11 +109,10 @@ class Admission:
         return same
 
     def _sides(self, batch: Batch) -> list[tuple[Memory, Ints]]:
-        """What is for the registers, and what for the interval reads."""
-        if not self._any_read:
-            return [(self.books.memory, np.arange(len(batch)))] if len(batch) else []
-        reads = self._is_read[batch.point]
-        sides = [(self.books.memory, np.flatnonzero(~reads)), (self.reads.memory, np.flatnonzero(reads))]
+        """What is for the registers, what for the interval reads, and what for the gauges."""
+        if len(self._of_kind) == 1:
+            return [(self._of_kind[0][0], np.arange(len(batch)))] if len(batch) else []
+        sides = [(memory, np.flatnonzero(kind[batch.point])) for memory, kind in self._of_kind]
         return [(memory, mine) for memory, mine in sides if len(mine)]
 
     def _known(self, memory: Memory, there: Places, run: Run) -> NDArray[np.bool_]:
@@ -159,6 +164,9 @@ class Admission:
             flows, rows = self.reads.insert(run, record, final)
             out.flows += flows
             out.rows += rows
+        elif memory is self.gauges.memory:
+            out.flows.append(self.gauges.insert(run, record))
+            out.touches.append(Touches(point, time_of(run["key"]), record))
         else:
             out.flows.append(self.books.insert(run, record))
             self._judged()
@@ -271,6 +279,9 @@ class Admission:
         if memory is self.books.memory:
             out.flows.append(self.books.replace(key, fresh, record))
             self._judged()
+            return
+        if memory is self.gauges.memory:
+            out.flows.append(self.gauges.replace(key, fresh, record))
             return
         if fresh["start"] != old["start"]:
             out.vanished.append((key, old["start"]))

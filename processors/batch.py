@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, Dictionary, MeterQuality, Readings
-from metering.roster import INTERVAL, Installation, Point, Roster
+from metering.roster import GAUGE, INTERVAL, Installation, Point, Roster
 from metering.units import UNITS
 from processors.kernels.columns import EXPONENTS, Facts, Raw, columns
 from processors.kernels.library import COMPILED
@@ -29,6 +29,8 @@ AMOUNT_MAX = 2**61
 of two stay within 64 bits."""
 READ_MAX = 2**53
 """The same for one interval read (9e9 kWh): its sums of a thousand stay within 64 bits."""
+GAUGE_MAX = 2**42
+"""The same for a gauge (4.4e6 kW, V, A): a quarter of an hour of it in milliseconds stays within 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class SeriesIndex:
         self.first = (np.cumsum(counts) - counts).astype(np.int64)
         self.single = counts == 1
         self.interval = np.array([point.reads == INTERVAL for point in points], bool)
+        self.gauge = np.array([point.reads == GAUGE for point in points], bool)
+        self.register = ~(self.interval | self.gauge)
         self.only_single, self.any_interval = bool(self.single.all()), bool(self.interval.any())
         self.products = sorted({point.product for point in points})
         self.product = np.array([self.products.index(point.product) for point in points], np.int64)
@@ -248,7 +252,7 @@ def _starts(taken: _Taken, series: Ints) -> Ints:
 
 def _value_max(point: Point, installation: Installation) -> int:
     """Where values begin to be too large for one of the installation's multipliers."""
-    most = READ_MAX if point.reads == INTERVAL else AMOUNT_MAX
+    most = {INTERVAL: READ_MAX, GAUGE: GAUGE_MAX}.get(point.reads, AMOUNT_MAX)
     return min(most * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers)
 
 

@@ -135,7 +135,7 @@ class Cells:
         blocks = slice(number * self._chunk_blocks, min((number + 1) * self._chunk_blocks, len(self._blocks)))
         cells = slice(blocks.start * self._block, blocks.stop * self._block)
         out = io.BytesIO()
-        columns = {name: column[cells] for name, column in self.columns.items()}
+        columns = {name: column[cells] for name, column in self.columns.items() if column[cells].any()}
         np.savez(out, _keys=self._blocks.keys[blocks], **columns)  # type: ignore[arg-type]
         return out.getvalue()
 
@@ -154,9 +154,8 @@ class Cells:
             while len(self._blocks) > len(self.dirty) * self._chunk_blocks:
                 self._grow()
             cells = slice(first * self._block, (first + len(keys)) * self._block)
-            for name in self._types:
-                if columns[name].any():
-                    self.columns[name][cells] = columns[name]
+            for name in self._types.keys() & set(columns.files):
+                self.columns[name][cells] = columns[name]
 
 
 class Grouping:

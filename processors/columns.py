@@ -23,7 +23,9 @@ Columns = dict[str, Any]
 _QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
 VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
 STATES = ("open", "final", "revised")
-_FLAGS = ("", "rounded", "held", "held+rounded")
+_FLAGS = ("rounded", "held", "mean", "integrated")
+IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED = (1 << bit for bit in range(len(_FLAGS)))
+"""Codes of FLAGS are sums of these."""
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
 _INT64_MAX = 2**63 - 1
@@ -81,7 +83,13 @@ def words(texts: Sequence[str] | Vocabulary, codes: Ints) -> Any:
 
 
 _STATE_WORDS, _CAUSE_WORDS = Vocabulary(STATES), Vocabulary(CAUSES)
-QUALITIES, FLAGS = Vocabulary(_QUALITIES), Vocabulary(_FLAGS)
+QUALITIES = Vocabulary(_QUALITIES)
+FLAGS = Vocabulary(
+    [
+        "+".join(sorted(word for bit, word in enumerate(_FLAGS) if code >> bit & 1))
+        for code in range(1 << len(_FLAGS))
+    ]
+)
 
 
 def times(values: Ints, missing: Bools | None = None) -> Any:
@@ -102,6 +110,21 @@ def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -
     nulls = 0 if unknown is None else int(unknown.sum())
     raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
     return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
+
+
+def means(total: Ints, rest: Ints, known: Ints, exponent: Ints) -> Any:
+    """Exact means in units of 10**exponent of the canonical one, rounded once, half to even.
+
+    ``total`` x 2^32 + ``rest``: millionths x milliseconds, of ``known`` milliseconds; none where that is 0.
+    """
+    rows = zip(*(column.tolist() for column in (total, rest, known, exponent)), strict=True)
+    nano = [_mean((high << 32) + low, length, 10 ** (3 - power)) for high, low, length, power in rows]
+    return amounts(np.array(nano, np.int64), known == 0, _NANO_DIGITS - _MICRO_DIGITS)
+
+
+def _mean(total: int, length: int, factor: int) -> int:
+    quotient, rest = divmod(total * factor, max(length, 1))
+    return quotient + (2 * rest > length or (2 * rest == length and quotient % 2 == 1)) if length else 0
 
 
 def numbers(values: NDArray[np.float64]) -> Any:
@@ -149,6 +172,12 @@ def plain(of: Table, rows: list[dict[str, object]], position: int | Ints, gone: 
 
 def chosen(mask: Bools, one: Any, other: Any) -> Any:
     return pc.if_else(pa.array(mask), one, other)
+
+
+def spread(mask: Bools, one: Any, other: Any) -> Any:
+    """A column of the rows of ``one`` where the mask is set, in their order, and of ``other`` elsewhere."""
+    order = np.where(mask, np.cumsum(mask) - 1, len(one) + np.cumsum(~mask) - 1)
+    return pa.concat_arrays([one, other]).take(pa.array(order))
 
 
 def decimal(value: int, point: Any) -> str:

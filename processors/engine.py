@@ -22,6 +22,7 @@ from processors.batch import Batch, LogRecord, Refused, SeriesIndex, build
 from processors.books import Books, VerdictKey
 from processors.changes import Changes, Pass, Touches
 from processors.flows import join
+from processors.gauges import Gauges
 from processors.lanes import Lanes
 from processors.memory import NONE, time_of
 from processors.passes import Passes, Plan, sorted_by_key
@@ -99,7 +100,8 @@ class Engine:
         self.accounts = Accounts(roster)
         self.books = Books(self.index)
         self.reads = Reads(self.index, self.books.ratings, self.books.say)
-        self.admission = Admission(self.books, self.reads, self.index.interval)
+        self.gauges = Gauges(self.index, self.books.ratings)
+        self.admission = Admission(self.books, self.reads, self.gauges, self.index)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)
         self.stated = Stated(roster, self.index)
@@ -143,6 +145,7 @@ class Engine:
     def _newest(self) -> Ints:
         """The newest time of every series, NEVER where there is none."""
         newest = np.maximum(self.books.memory.newest, self.reads.memory.newest)
+        newest = np.maximum(newest, self.gauges.memory.newest)
         return np.where(newest == NONE, NEVER, time_of(newest))
 
     # -- counting ---------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ class Groups:
             newer = found["reported"] > out["reported"][there]
             for name in ("cause", "reported"):
                 out[name][there[newer]] = found[name][newer]
-        return Sums(**out)
+        return Sums(**out, rest=np.zeros(len(span), np.int64))
 
     def _coarse(self, account: int, start: Ints, end: Ints) -> NDArray[np.bool_]:
         """Whether any member is only known for longer than a window, anywhere in it."""

@@ -97,7 +97,7 @@ class Passes:
         columns = (batch.point, batch.time, batch.start, batch.record, seen.of_series, seen.of_point)
         rows, over = survey.behind(columns, self._base_ms, self._index.interval)
         point = batch.point[rows]
-        register = over & ~self._index.interval[point]
+        register = over & self._index.register[point]
         late = rows[register]
         late = late[batch.time[late] <= seen.of_series[late]]
         unsettled = self._unsettled.find(batch, seen.of_series, late)

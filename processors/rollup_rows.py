@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,10 @@ from processors.columns import (
     Columns,
     Vocabulary,
     amounts,
+    means,
     numbers,
     quality,
+    spread,
     story,
     table,
     times,
@@ -35,6 +38,7 @@ class Sums:
     """What cells hold, a row each: millionths, milliseconds, counts and log time."""
 
     amount: Ints
+    rest: Ints
     known: Ints
     measured: Ints
     held: Ints
@@ -78,7 +82,7 @@ class RollupRows:
             "span": words(_NAMES, cls),
             "start": times(start),
             "end": times(end),
-            "amount": amounts(sums.amount, unknown),
+            "amount": self._amounts(account, sums),
             "quality": words(QUALITIES, quality(sums.known, sums.measured, expected, sums.suspect)),
             "measured_share": numbers(share),
         }
@@ -88,3 +92,12 @@ class RollupRows:
         gone = unknown & (sums.held == 0)
         columns |= story(gone | (end <= frontier), sums.revision, sums.cause, sums.reported)
         return table(ROLLUP, columns, position, gone)
+
+    def _amounts(self, account: Ints, sums: Sums) -> Any:
+        """What is summed up; of gauges with a mean that, over the time that is known."""
+        unknown, mean = sums.known == 0, self._accounts.mean[account]
+        if not mean.any():
+            return amounts(sums.amount, unknown)
+        zero = np.zeros(int(mean.sum()), np.int64)
+        of_means = means(sums.amount[mean], sums.rest[mean], sums.known[mean], zero)
+        return spread(mean, of_means, amounts(sums.amount[~mean], unknown[~mean]))

@@ -18,6 +18,10 @@ from processors.columns import (
     DOUBTFUL,
     ESTIMATE,
     FLAGS,
+    IS_HELD,
+    IS_INTEGRATED,
+    IS_MEAN,
+    IS_ROUNDED,
     MISSING,
     QUALITIES,
     VALID,
@@ -28,9 +32,11 @@ from processors.columns import (
     Waiting,
     amounts,
     chosen,
+    means,
     numbers,
     per,
     quality,
+    spread,
     story,
     table,
     times,
@@ -41,7 +47,7 @@ from processors.memory import ESTIMATED, HELD_READ, ROUNDED, SUSPECT, series_of,
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
-from processors.spans import CLASSES, GRID
+from processors.spans import CLASSES, GRID, REST_BITS
 from processors.windows import REASONS, WINDOWS, WindowRows
 
 ROWS_MAX = 5000
@@ -71,12 +77,14 @@ class Rows:
         self._point_plant = np.array([p.plant for p in points], np.int64)
         self._point_ids = [p.id for p in points]
         self._measures = [p.measures for p in points]
-        exponents = [p.unit.decimal_exponent for p in points]
+        exponents = [p.amount_unit.decimal_exponent for p in points]
         exponents = [e if e is not None and EXPONENT_MIN <= e <= EXPONENT_MAX else 0 for e in exponents]
         self._exponents = np.array(exponents, np.int64)
-        canonical = [CANONICAL[p.unit.dimension] for p in points]
+        self._mean = np.array([p.mean for p in points], bool)
+        self._marks = np.array([IS_MEAN * p.mean + IS_INTEGRATED * p.integrated for p in points], np.int64)
+        canonical = [CANONICAL[p.amount_unit.dimension] for p in points]
         self._units = [
-            p.unit.name if p.unit.decimal_exponent == e else c
+            p.amount_unit.name if p.amount_unit.decimal_exponent == e else c
             for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
         ]
 
@@ -177,14 +185,26 @@ class Rows:
             "start": times(end - length),
             "end": times(end),
             "quality": words(QUALITIES, quality(known, measured, length, 0)),
-            "flags": words(FLAGS, (rows["rounded"] > 0) + 2 * held),
+            "flags": words(FLAGS, IS_ROUNDED * (rows["rounded"] > 0) + IS_HELD * held + self._marks[point]),
             "measured_share": numbers(measured / length),
         }
+        mean = self._mean[point]
+        if mean.any():
+            columns["amount"] = self._means(rows, mean)
         gone = (known == 0) & ~held & (rows["readings"] == 0)
         columns |= story(
             gone | (end <= rows["frontier"]), *(rows[name] for name in ("revision", "cause", "reported"))
         )
         return table(INTERVAL, columns, rows["position"], gone)
+
+    def _means(self, rows: dict[str, Any], mean: Bools) -> Any:
+        """The amounts of base spans of which some are means."""
+        point, amount, known = (rows[name][mean] for name in ("point", "amount", "known"))
+        low = amount & ((1 << REST_BITS) - 1)
+        one = means(amount >> REST_BITS, low, known.astype(np.int64), self._exponents[point])
+        others = (rows[name][~mean] for name in ("point", "amount", "known"))
+        point, amount, known = others
+        return spread(mean, one, self._amounts(self._exponents[point], amount, known == 0))
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
         together = self._amounts(self._exponents[point], amount, unknown)
@@ -237,7 +257,7 @@ class Rows:
             "start": times(start),
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
-            "flags": words(FLAGS, (flags & ROUNDED > 0) + 2 * held),
+            "flags": words(FLAGS, IS_ROUNDED * (flags & ROUNDED > 0) + IS_HELD * held),
             "measured_share": numbers(((flags & (ESTIMATED | HELD_READ)) == 0).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])

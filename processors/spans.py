@@ -33,7 +33,9 @@ _LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
 """Milliseconds that are known, measured, held, suspect; ``rounded`` counts flows."""
-DERIVED_FIELDS = {**dict.fromkeys(_SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
+REST_BITS = 32
+"""Of a mean, value x milliseconds: ``amount`` counts 2^32 of them, ``rest`` what is left."""
+DERIVED_FIELDS = {**dict.fromkeys((*_SUMS, "rest"), np.int64), "cause": np.uint8, "reported": np.int64}
 DERIVED_BLOCK_SPANS = 4
 """Most classes of spans are long ones: of years and months few come to be."""
 
@@ -48,6 +50,8 @@ class Spans:
         self._base = BaseSpans(self.base_ms)
         self.base = self._base.cells
         self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS)
+        self._mean = np.array([p.mean for p in points], bool)
+        self._any_mean = bool(self._mean.any())
         self.grid_ms = np.array([grid_ms(points[p] for p in a.members) for a in accounts.all], np.int64)
         self.gridded = np.zeros(len(accounts.all), bool)
         self._open: list[Touched] = []
@@ -81,6 +85,10 @@ class Spans:
     def _derived_deltas(self, base: BaseDeltas, reads: Flows, step: Pass) -> list[Deltas]:
         """Changes of accounts, of all classes of spans: through base spans, and through interval reads."""
         out = []
+        if self._any_mean:
+            mean = self._mean[base.point]
+            means, base = base.take(mean), base.take(~mean)
+            out += self._derive_means(means) if len(means) else []
         if len(base):
             out.append(concatenated(self._derive(base)))
         if len(reads):
@@ -112,6 +120,16 @@ class Spans:
         start = quarter * QUARTER_MS
         return out + [
             self._to_accounts(point, start, sums, few["reported"], cls) for cls in range(HOUR, CLASSES)
+        ]
+
+    def _derive_means(self, base: BaseDeltas) -> list[Deltas]:
+        """Base spans' changes of gauges with a mean, in two limbs: of a year it takes more than 64 bits."""
+        sums = {name: base.sums[name] for name in _SUMS if name != "suspect"}
+        sums["rest"] = base.sums["amount"] & ((1 << REST_BITS) - 1)
+        sums["amount"] = base.sums["amount"] >> REST_BITS
+        reported = base.sums["reported"]
+        return [
+            self._to_accounts(base.point, base.start, sums, reported, cls) for cls in range(QUARTER, CLASSES)
         ]
 
     @cached_property

@@ -42,6 +42,11 @@ class BaseDeltas:
     def __len__(self) -> int:
         return len(self.point)
 
+    def take(self, mask: Bools) -> BaseDeltas:
+        return BaseDeltas(
+            self.point[mask], self.start[mask], {name: column[mask] for name, column in self.sums.items()}
+        )
+
 
 class BaseSpans:
     """``base_ms``: of each point, 0 where it has none (its spans are then the intervals it reads)."""

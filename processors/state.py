@@ -1,6 +1,6 @@
 """The engine's state as chunks of bytes: what changed since the last dump, and how to take it up again.
 
-Chunk names: ``registers/N.P`` and ``reads/N.P`` (runs of readings, in pieces), ``base/N`` and
+Chunk names: ``registers/N.P``, ``reads/N.P`` and ``gauges/N.P`` (runs of readings, in pieces), ``base/N`` and
 ``derived/N`` (4,096 cells each), ``small`` (everything else, always whole).
 """
 
@@ -17,15 +17,16 @@ import numpy as np
 from processors.alerts import Change
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
+from processors.memory import Memory
 
-FORMAT = 4
+FORMAT = 5
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
     """Changed chunks by name, and names of chunks that are no more."""
     chunks: dict[str, bytes] = {"small": _small(engine)}
     dropped: list[str] = []
-    for name, memory in (("registers", engine.books.memory), ("reads", engine.reads.memory)):
+    for name, memory in _memories(engine).items():
         runs, gone = memory.dump()
         chunks |= {f"{name}/{key}": chunk for key, chunk in runs.items()}
         dropped += [f"{name}/{key}" for key in gone]
@@ -42,11 +43,19 @@ def load(engine: Engine, chunks: Mapping[str, bytes]) -> None:
     for name, chunk in chunks.items():
         kind, _, rest = name.partition("/")
         parts.setdefault(kind, []).append((rest, chunk))
-    engine.books.memory.load(parts.get("registers", []))
-    engine.reads.memory.load(parts.get("reads", []))
+    for name, memory in _memories(engine).items():
+        memory.load(parts.get(name, []))
     engine.spans.base.load(parts.get("base", []))
     engine.spans.derived.load(parts.get("derived", []))
     _take_small(engine, chunks["small"])
+
+
+def _memories(engine: Engine) -> dict[str, Memory]:
+    return {
+        "registers": engine.books.memory,
+        "reads": engine.reads.memory,
+        "gauges": engine.gauges.memory,
+    }
 
 
 def fits(engine: Engine, chunks: Mapping[str, bytes]) -> bool:

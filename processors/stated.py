@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import NO_TIME
-from metering.roster import INTERVAL, Installation, Roster
+from metering.roster import REGISTER, Installation, Roster
 from processors.batch import Batch, SeriesIndex
 from processors.memory import NONE, ROUNDED, Memory, key_of
 
@@ -37,7 +37,7 @@ class Stated:
     def __init__(self, roster: Roster, index: SeriesIndex) -> None:
         self._index = index
         every = [(point.reads, one) for point in roster.points for one in point.installations]
-        self._of = [None if reads == INTERVAL else one for reads, one in every]
+        self._of = [one if reads == REGISTER else None for reads, one in every]
         self._awaited = np.array([_states(one) for one in self._of], bool)
         self._final_ms = np.full(len(roster.points), _NEVER_MS)
         self._finals: dict[int, list[int]] = {}

@@ -53,7 +53,7 @@ class Unsettled:
         columns = (batch.key, batch.value, batch.record, seen)
         newest = (memory.newest, memory.newest_value, watched)
         rows = breaks(columns, *newest, ratings.facts, STEPS_MAX)
-        rows = rows[~self._index.interval[batch.point[rows]] & (batch.time[rows] > seen[rows])]
+        rows = rows[self._index.register[batch.point[rows]] & (batch.time[rows] > seen[rows])]
         broken = rows[~self._counts_on(batch, rows, -1)]
         open_ = rows[batch.key[rows] <= watched[batch.series[rows]]]
         stirring = ~self._counts_on(batch, late, -1) | ~self._counts_on(batch, late, 1)

@@ -73,6 +73,15 @@ class Ratings:
             out[mine] = scale(value[mine], numerator, denominator, 2**62)[0]
         return out
 
+    def multiplied_at(self, series: Ints, at: Ints, value: Ints) -> Ints:
+        """Values of gauges, each with the multiplier in force at its instant."""
+        out = self.multiplied(series, value)
+        for i in np.flatnonzero(np.isin(series, list(self.changes))).tolist():
+            steps = self.changes[int(series[i])]
+            one = ([m for m in steps if m.from_ms <= at[i]] or [steps[0]])[-1]
+            out[i] = scale(value[i : i + 1], one.numerator, one.denominator, 2**62)[0][0]
+        return out
+
     def multiplied_reads(self, series: Ints, start: Ints, end: Ints, value: Ints) -> Ints:
         """Amounts of interval reads, each part of them with the multiplier in force."""
         out = self.multiplied(series, value)

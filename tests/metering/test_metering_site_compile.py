@@ -142,7 +142,7 @@ def test_limits_are_millionths_in_an_hour(roster: Roster) -> None:
 
 
 def test_defaults_are_those_that_are_documented(roster: Roster) -> None:
-    """Registers: every 15 minutes, base 1 minute; interval reads and gauges: no rhythm, no base."""
+    """Registers and gauges: every 15 minutes, base 1 minute; interval reads: no rhythm, no base."""
     main, books, volts = (_point(roster, name) for name in ("main", "books", "volts"))
     assert (main.expect_ms, main.base_ms, main.patience_ms, main.role) == (
         900_000,
@@ -151,7 +151,7 @@ def test_defaults_are_those_that_are_documented(roster: Roster) -> None:
         "supply",
     )
     assert (books.expect_ms, books.base_ms) == (0, 0)
-    assert (volts.reads, volts.expect_ms, volts.base_ms) == (GAUGE, 0, 0)
+    assert (volts.reads, volts.expect_ms, volts.base_ms) == (GAUGE, 900_000, 60_000)
     assert (_point(roster, "back").patience_ms, _point(roster, "hall").base_ms) == (30_000, 5_000)
     assert _point(roster, "intake").expect_ms == 86_400_000
 

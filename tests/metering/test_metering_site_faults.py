@@ -135,7 +135,7 @@ def test_loading_a_faulty_file_raises_all_of_its_faults() -> None:
 
 
 def test_a_warning_does_not_keep_a_site_from_loading(tmp_path: Path) -> None:
-    """Gauges load, and the site carries the warning."""
+    """A gauge without a rhythm loads, and the site carries the warning."""
     path = tmp_path / "site.yaml"
     path.write_text(GOOD + "      - {id: volts, measures: voltage, reads: gauge, unit: V}\n")
     assert [fault.severity for fault in load_site(path).warnings] == ["warning"]

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from metering.readings import MeterQuality
-from metering.roster import INTERVAL, REGISTER, Point, Roster
+from metering.roster import GAUGE, INTERVAL, REGISTER, Point, Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
@@ -120,6 +120,10 @@ def _readings(draw: st.DrawFn, roster: Roster, points: Sequence[Point], anchor_m
         time_ms = (time_ms // length_ms + 1) * length_ms if aligned else time_ms
         start_ms = time_ms - length_ms
         value = draw(st.sampled_from(["0", "0", "1", "2", "2.5", "7", "-1", "0.0000005"]))
+    elif point.reads == GAUGE:
+        value = draw(
+            st.sampled_from(["0", "1", "7", "-3", "0.1", "99.999999", "0.0000005", "43000", "4398046"])
+        )
     else:
         value = draw(_register_values(point, offset_ms))
     revision = draw(st.sampled_from([0] * 15 + [1, 2]))

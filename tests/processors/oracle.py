@@ -20,16 +20,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from metering.readings import MeterQuality
-from metering.roster import INTERVAL, Installation, Point, Roster
+from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.units import MICRO, UNITS
 from tests.processors.oracle_books import Books, Content, Flow, Meter, hold, multipliers, note, post, text
 from tests.processors.oracle_doubt import Series, found
+from tests.processors.oracle_gauges import gauge
 from tests.processors.oracle_reads import interval_reads
 
 if TYPE_CHECKING:
     from tests.processors.log_driver import Reading
 
-AMOUNT_MAX, READ_MAX = 2**61, 2**53
+AMOUNT_MAX, READ_MAX, GAUGE_MAX = 2**61, 2**53, 2**42
 
 
 def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
@@ -48,12 +49,12 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
         for time, statements in times.items():
             _decide(meter, time, statements)
         _take_as_stated(meter, newest[index])
-        if (index, number - 1) in said and meter.point.reads != INTERVAL:
+        if (index, number - 1) in said and meter.point.reads == REGISTER:
             _replaced(books, meter, number)
         books.meters.append(meter)
         _conflicts(books, meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
-        (interval_reads if meter.point.reads == INTERVAL else _register)(books, meter)
+        {INTERVAL: interval_reads, GAUGE: gauge}.get(meter.point.reads, _register)(books, meter)
     return books
 
 
@@ -61,7 +62,7 @@ def _take_as_stated(meter: Meter, newest: int) -> None:
     """What the site file says of the beginning and, once the point came so far, of the end."""
     one, step = meter.installation, meter.installation.step
     stated = [(one.from_ms, one.initial), (one.to_ms, one.final)]
-    for time, value in stated if meter.point.reads != INTERVAL else ():
+    for time, value in stated if meter.point.reads == REGISTER else ():
         if value is not None and time <= newest:
             whole = round(Fraction(value, step)) * step
             meter.disputed.pop(time, None)
@@ -109,7 +110,7 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    most = READ_MAX if point.reads == INTERVAL else AMOUNT_MAX
+    most = {INTERVAL: READ_MAX, GAUGE: GAUGE_MAX}.get(point.reads, AMOUNT_MAX)
     if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= most:
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED

@@ -142,12 +142,14 @@ def text(meter: Meter, value: int) -> str:
 
 def in_own_unit(point: Point, amount: int | None) -> Row:
     """Amount and unit of a point's row: its own unit when it is a power of ten of the canonical one."""
-    exponent = point.unit.decimal_exponent
+    exponent = point.amount_unit.decimal_exponent
     own = exponent is not None and -6 <= exponent <= 3
-    factor = point.unit.factor if own else Fraction(1)
-    unit = point.unit.name if own else CANONICAL[point.unit.dimension]
+    factor = point.amount_unit.factor if own else Fraction(1)
+    unit = point.amount_unit.name if own else CANONICAL[point.amount_unit.dimension]
     return {"amount": None if amount is None else Fraction(amount, MICRO) / factor, "unit": unit}
 
 
-def flags(*, held: bool, rounded: bool) -> str:
-    return "+".join(["held"] * held + ["rounded"] * rounded)
+def flags(point: Point, *, held: bool, rounded: bool) -> str:
+    """The words, in the order of the alphabet."""
+    kind = ["integrated"] * point.integrated + ["mean"] * point.mean
+    return "+".join(["held"] * held + kind + ["rounded"] * rounded)

@@ -99,5 +99,5 @@ def _read(
         "plant": plant, "point": meter.point.id, "measures": meter.point.measures,
         "start": content.start, "end": end,
         **in_own_unit(meter.point, None if held else amount), "quality": "missing" if held else quality,
-        "flags": flags(held=held, rounded=content.rounded), "measured_share": float(measured),
+        "flags": flags(meter.point, held=held, rounded=content.rounded), "measured_share": float(measured),
     }  # fmt: skip

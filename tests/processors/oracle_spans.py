@@ -12,9 +12,10 @@ from zoneinfo import ZoneInfo
 
 from metering.measures import ENERGIES
 from metering.policy import Factor, factor_at
-from metering.roster import GAUGE, INTERVAL, Roster
-from metering.units import CANONICAL, MICRO
+from metering.roster import INTERVAL, Point, Roster
+from metering.units import CANONICAL, MICRO, UNITS
 from tests.processors.oracle_books import Books, Flow, flags, in_own_unit
+from tests.processors.oracle_gauges import mean
 
 if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Row
@@ -133,12 +134,10 @@ def accounts_of(roster: Roster) -> dict[tuple[str, str, str], Account]:
     """Every point, line, plant and group, by (scope, measures, product)."""
     out: dict[tuple[str, str, str], Account] = {}
     for point in roster.points:
-        if point.reads == GAUGE:
-            continue
         plant = roster.plants[point.plant]
         groups = [g for g in roster.groups if plant.index in g.plants and point.sign]
         places = [(f"point:{plant.id}/{point.id}", 1, plant.time_zone)]
-        if point.line and (point.sign or point.role == "submeter"):
+        if point.line and not point.mean and (point.sign or point.role == "submeter"):
             places.append((f"line:{plant.id}/{point.line}", point.sign or 1, plant.time_zone))
         if point.sign:
             places.append((f"plant:{plant.id}", point.sign, plant.time_zone))
@@ -146,7 +145,7 @@ def accounts_of(roster: Roster) -> dict[tuple[str, str, str], Account]:
         for scope, sign, zone in places:
             grouped = scope.startswith("group:")
             key = (scope, point.measures, point.product)
-            unit = CANONICAL[point.unit.dimension]
+            unit = CANONICAL[point.amount_unit.dimension]
             grid, energies = ("", ()) if grouped else (plant.grid, plant.energies)
             made = out.setdefault(key, Account(*key, unit, zone, grid, energies))
             made.members[point.index] = sign
@@ -186,10 +185,19 @@ def _base_row(books: Books, index: int, total: Sum, flows: Sequence[Flow]) -> Ro
     return {
         "plant": books.roster.plants[point.plant].id, "point": point.id, "measures": point.measures,
         "start": total.start, "end": total.end,
-        **in_own_unit(point, total.amount if total.known_ms else None),
-        "quality": total.quality(length_ms), "flags": flags(held=total.held_ms > 0, rounded=total.rounded),
+        **_amount(point, total),
+        "quality": total.quality(length_ms),
+        "flags": flags(point, held=total.held_ms > 0, rounded=total.rounded),
         "measured_share": total.measured_ms / length_ms,
     }  # fmt: skip
+
+
+def _amount(point: Point, total: Sum) -> Row:
+    """Of a gauge of the moment the mean over the time that is known."""
+    said = in_own_unit(point, total.amount if total.known_ms else None)
+    if point.mean and total.known_ms:
+        said["amount"] = mean(total.amount, total.known_ms, UNITS[said["unit"]].factor)
+    return said
 
 
 # -- roll-ups -------------------------------------------------------------------------------------
@@ -236,10 +244,13 @@ def _rollup_row(roster: Roster, account: Account, span: str, total: Sum) -> Row:
     expected_ms = _expected_ms(roster, account, total)
     energy = account.measures in ENERGIES
     amount = total.amount if total.known_ms else None
+    said = None if amount is None else Fraction(amount, MICRO)
+    if amount is not None and any(roster.points[index].mean for index in account.members):
+        said = mean(amount, total.known_ms, Fraction(1))
     factors = roster.policy.kgce.get(account.measures, ()) if energy else ()
     return {
         "scope": account.scope, "measures": account.measures, "product": account.product, "span": span,
-        "start": total.start, "end": total.end, "amount": None if amount is None else Fraction(amount, MICRO),
+        "start": total.start, "end": total.end, "amount": said,
         "unit": account.unit, "kgce": _coal(amount, factors, total.start),
         "covers": covers(account.energies, [account.measures]) if energy else "",
         "quality": total.quality(expected_ms),

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.roster import REGISTER, Roster
+from metering.roster import GAUGE, REGISTER, Roster
 from metering.units import MICRO, UNITS
 from tests.processors.histories import History, doubted, examples, histories, logs
 from tests.processors.log_driver import (
@@ -126,6 +126,7 @@ def _with_whole_multipliers(roster: Roster) -> list[tuple[str, str]]:
         point
         for point in roster.points
         if point.unit.decimal_exponent is not None
+        and point.reads != GAUGE
         and all(len(i.multipliers) == 1 and i.multipliers[0].denominator == 1 for i in point.installations)
     ]
     return [(roster.plants[point.plant].id, point.id) for point in plain]
