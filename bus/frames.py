@@ -29,6 +29,18 @@ ROWS_FORMAT = b"rows/1"
 COMPRESSED_ROWS_MIN = 128
 """Batches of fewer rows go uncompressed: below it LZ4 costs more time than the bytes are worth."""
 
+
+class OtherFormat(MeterflowError):
+    """A whole frame, but of another format than the one asked for: of the one in ``found``."""
+
+    def __init__(self, found: bytes, wanted: bytes) -> None:
+        name, expected = found.decode(errors="replace"), wanted.decode()
+        newer = name.partition("/")[0] == expected.partition("/")[0]
+        hint = "Another version of meterflow wrote it: use the newer one on this log." if newer else ""
+        super().__init__(f"a log record has the format {name!r}, expected {expected!r}", hint=hint)
+        self.found = found
+
+
 _FORMAT, _PLANT, _TABLE = b"meterflow.format", b"meterflow.plant", b"meterflow.table"
 _CRC = struct.Struct("<I")
 _SHORT_WORDS_MAX = 1 << 15
@@ -212,12 +224,8 @@ def _read(frame: bytes, wanted: bytes) -> Any:
 
 
 def _check_format(found: bytes, wanted: bytes) -> None:
-    if found == wanted:
-        return
-    name, expected = found.decode(errors="replace"), wanted.decode()
-    newer = name.partition("/")[0] == expected.partition("/")[0]
-    hint = "Another version of meterflow wrote it: use the newer one on this log." if newer else ""
-    raise MeterflowError(f"a log record has the format {name!r}, expected {expected!r}", hint=hint)
+    if found != wanted:
+        raise OtherFormat(found, wanted)
 
 
 def _damaged(why: str) -> MeterflowError:

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.decisions import CONFLICT as CONFLICT_WORD
 from metering.readings import NO_TIME
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books, as_run
 from processors.changes import Touches
+from processors.decided import Decision
+from processors.decisions import Placed
 from processors.doubt import Link, Verdict
 from processors.flows import Flows
 from processors.gauges import Gauges
@@ -39,10 +43,10 @@ from processors.scaling import distinct
 
 Ints = NDArray[np.int64]
 
-CAUSES = ("", "neighbour", "verdict", "late", "correction", "conflict")
+CAUSES = ("", "neighbour", "verdict", "late", "correction", "conflict", "decision")
 """Why a final row changed: a neighbouring read made it suspect, what was doubted was settled (or doubted), a
-reading came late, was corrected, or another value came for the same instant."""
-NEIGHBOUR, VERDICT, LATE, CORRECTION, CONFLICTED = 1, 2, 3, 4, 5
+reading came late, was corrected, another value came for the same instant, or somebody decided."""
+NEIGHBOUR, VERDICT, LATE, CORRECTION, CONFLICTED, DECIDED = 1, 2, 3, 4, 5, 6
 _OWN = ROUNDED | ESTIMATED
 """Flags that a reading brings with it."""
 
@@ -130,14 +134,18 @@ class Admission:
                     out[i] = revision == run["revision"][i] and _variant(run, i) in variants
         return out
 
-    def admit(self, batch: Batch, before: Ints, causes: Ints) -> Admitted:
-        """Takes in the readings of one pass, sorted by key and record, no exact repetitions among them.
+    def admit(self, batch: Batch, before: Ints, causes: Ints, decisions: Sequence[Placed] = ()) -> Admitted:
+        """Takes in the readings of one pass, sorted by key and record, no exact repetitions among them, and
+        before them what people decided.
 
         ``before``: per point, up to where its spans are final already. ``causes``: per record, why
-        final rows change by it; raised where it corrects or contradicts.
+        final rows change by it; raised where it corrects, contradicts or decides.
         """
         self._before, self._causes = before, causes
         out = Admitted()
+        for one in decisions:
+            self._caused(one.record, DECIDED)
+            self._decide(one, out)
         for memory, mine in self._sides(batch):
             part = batch if len(mine) == len(batch) else batch.take(mine)
             self._admit(memory, as_run(part), part.record, part.point, out)
@@ -157,6 +165,15 @@ class Admission:
         for k in distinct(key[hard]).tolist():
             rows = np.arange(*np.searchsorted(key, [k, k + 1]))
             self._resolve(memory, k, {n: c[rows] for n, c in run.items()}, record[rows], point[rows], out)
+
+    def _decide(self, one: Placed, out: Admitted) -> None:
+        said, index = one.said, self.books.index
+        if said.verdict == CONFLICT_WORD or not index.register[index.point[one.series]]:
+            return
+        word = Verdict[said.verdict.upper()]
+        decision = Decision(said.from_ms, said.to_ms, word, said.by, said.revision)
+        out.flows.append(self.books.decide(one.series, decision, one.record))
+        self._judged()
 
     def _insert(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         if memory is self.reads.memory:

@@ -53,7 +53,8 @@ def stretches(
     """
     broke = set(before) ^ set(after)
     times = list(changed)
-    hit = [one for one in regions if any(one.reach[0] <= t <= one.reach[1] for t in times)]
+    near = [*((t, t) for t in times), *decided]
+    hit = [one for one in regions if any(one.reach[0] <= b and a <= one.reach[1] for a, b in near)]
     turned = [(low, high) for low, high in broke if any(low <= t <= high for t in times)]
     turned += decided
     if not hit and not turned:

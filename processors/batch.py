@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.decisions import Decision
 from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, Dictionary, MeterQuality, Readings
 from metering.roster import GAUGE, INTERVAL, Installation, Point, Roster
 from metering.units import UNITS
+from processors.decisions import Placed, Refused, placed
 from processors.kernels.columns import EXPONENTS, Facts, Raw, columns
 from processors.kernels.library import COMPILED
 from processors.memory import ESTIMATED, ROUNDED, key_of
@@ -35,23 +37,15 @@ GAUGE_MAX = 2**42
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """A record of the readings topic, decoded; ``readings`` is None for a tick."""
+    """A record of the readings topic, decoded; ``readings`` is None for a tick, and for ``decisions`` of
+    people on one plant.
+    """
 
     offset: int
     stamp_ms: int
     readings: Readings | None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A reading that the processors cannot take: a row of ``rejected``."""
-
-    record: int
-    plant: str
-    point: str
-    time_ms: int
-    reason: str
-    detail: str
+    plant: str = ""
+    decisions: tuple[Decision, ...] = ()
 
 
 @dataclass
@@ -72,6 +66,7 @@ class Batch:
     flags: NDArray[np.uint8]
     record: Ints
     refused: list[Refused] = field(default_factory=list)
+    decisions: list[Placed] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.time)
@@ -83,9 +78,16 @@ class Batch:
 
     def take(self, mask: NDArray[Any] | slice) -> Batch:
         """The readings that ``mask`` or an index selects, of the same records; views for a slice."""
-        cut = {name: _selected(getattr(self, name), mask) for name in _PER_READING if name != "series"}
+        cut: dict[str, Any] = {
+            name: _selected(getattr(self, name), mask) for name in _PER_READING if name != "series"
+        }
         series = cut["point"] if self.series is self.point else _selected(self.series, mask)
-        return Batch(self.offset, self.stamp, **cut, series=series, refused=self.refused)
+        return Batch(self.offset, self.stamp, **cut, series=series, **self.beside)
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What comes beside the readings."""
+        return {"refused": self.refused, "decisions": self.decisions}
 
 
 def _selected(column: NDArray[Any], mask: NDArray[Any] | slice) -> NDArray[Any]:
@@ -146,21 +148,32 @@ def build(records: Sequence[LogRecord], index: SeriesIndex) -> Batch:
     ]
     stamps = np.array([record.stamp_ms for record in records], np.int64)
     offsets = np.array([record.offset for record in records], np.int64)
-    return build_stretches(stretches, offsets, stamps, index)
+    decisions = [(n, record.plant, one) for n, record in enumerate(records) for one in record.decisions]
+    return build_stretches(stretches, offsets, stamps, index, decisions)
 
 
 def build_stretches(
-    stretches: Sequence[tuple[Readings, Ints]], offsets: Ints, stamps: Ints, index: SeriesIndex
+    stretches: Sequence[tuple[Readings, Ints]],
+    offsets: Ints,
+    stamps: Ints,
+    index: SeriesIndex,
+    decisions: Sequence[tuple[int, str, Decision]] = (),
 ) -> Batch:
-    """The batch of readings that come with the number of the record each belongs to."""
-    refused: list[Refused] = []
+    """The batch of readings that come with the number of the record each belongs to; ``decisions``: number
+    of the record, plant and what was decided.
+    """
+    every = list(placed(decisions, index))
+    refused = [one for one in every if isinstance(one, Refused)]
+    beside: dict[str, Any] = {"decisions": [one for one in every if isinstance(one, Placed)]}
+    beside["refused"] = refused
     stretches = [(readings, numbers) for readings, numbers in stretches if len(readings)]
     if not stretches:
         empty: dict[str, Any] = {name: np.empty(0, np.int64) for name in _PER_READING}
-        return Batch(offsets, stamps, **empty | {"flags": np.empty(0, np.uint8)}, refused=refused)
+        return Batch(offsets, stamps, **empty | {"flags": np.empty(0, np.uint8)}, **beside)
     taken = _Taken(stretches, index, refused)
-    columns = _plain(taken) or _columns(taken)
-    batch = Batch(offsets, stamps, **columns, refused=refused)
+    columns: dict[str, Any] = _plain(taken) or _columns(taken)
+    refused.sort(key=lambda one: one.record)
+    batch = Batch(offsets, stamps, **columns, **beside)
     ordered = (batch.record[1:] >= batch.record[:-1]).all()
     return batch if ordered else batch.take(np.argsort(batch.record, kind="stable"))
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from processors import settling
 from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
+from processors.decided import Decision
 from processors.doubt import Link, Verdict
 from processors.flows import Flows, join
 from processors.kernels.chain import Readings, chain
@@ -86,9 +87,9 @@ class Books:
 
     def resume(self) -> None:
         """Goes on from readings and regions that are there."""
-        for series, regions in self.doubts.regions.items():
-            links = (link for one in regions for link in one.links)
-            self.verdicts |= {(series, link.start, link.end): link for link in links}
+        for series in self.doubts.regions.keys() | self.doubts.decided.keys():
+            links = self.doubts.links(series)
+            self.verdicts |= {(series, *span): link for span, link in links.items()}
         self._unseen &= self.memory.newest == NONE
         there = np.flatnonzero(self.memory.newest != NONE)
         for old, new in self._replaced(there):
@@ -186,6 +187,11 @@ class Books:
             self.memory.add(_some(run, mine))
             flows.append(self._turn(one, turned, number))
         return flows, rest
+
+    def decide(self, series: int, decision: Decision, record: int) -> Flows:
+        """Somebody says what happened between two readings."""
+        turned = self.doubts.decide(series, decision, record)
+        return join([]) if turned is None else self._turn(series, turned, record)
 
     def replace(self, key: int, fresh: dict[str, int], record: int) -> Flows:
         """A known reading says something else: its fields. In conflict it does not count."""

@@ -1,30 +1,38 @@
 """What people decided of a register's doubtful readings, and what the line is with it.
 
-A decision is about what lies between two readings, named by their instants. It counts while both are among
-the readings that count; otherwise it lies idle, and counts again when they are. It says what happened:
+A decision is about what lies between two readings, named by their instants. It is in force while both are
+among the readings that count; otherwise it lies idle. It says what happened:
 
 - ``glitch``, ``spike``, ``stuck``, ``clock_jump`` with readings between: these are left out;
 - ``plain``: what lies between is right and is kept. Where nothing does, the rise is booked, as an estimate;
 - ``rollover``: the fall is booked over the register's end; ``reset``, ``decrease``, ``spike`` with nothing
   between: the register was moved, nothing was used by that: the difference is written off, and what was used
   is unknown.
+
+What is left out by a person is taken away before the rule looks at the readings; what a person said is right
+it may not leave out. So a decision lies within itself: the links of the line that it says something of are
+between its two readings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import Facts
-from processors.doubt import Link, Region, Verdict, judge, over, posts_of
+from processors.allowance import BROKEN, GAP, SMOOTH, WRAP, Allowance
+from processors.doubt import Link, Verdict, over
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Span = tuple[int, int]
 
 OUT = frozenset({Verdict.GLITCH, Verdict.SPIKE, Verdict.STUCK, Verdict.CLOCK_JUMP})
+"""What lies between is left out."""
+MOVED = frozenset({Verdict.RESET, Verdict.DECREASE, Verdict.SPIKE})
+"""Nothing lies between: the register was moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,74 +45,126 @@ class Decision:
     by: str
     revision: int = 0
 
-
-def in_force(decisions: Sequence[Decision]) -> list[Decision]:
-    """The highest revision of each; two of the same revision that differ cancel each other."""
-    out = []
-    for span in sorted({(one.start, one.end) for one in decisions}):
-        mine = [one for one in decisions if (one.start, one.end) == span]
-        last = {one for one in mine if one.revision == max(other.revision for other in mine)}
-        out += [min(last, key=lambda one: one.by)] if len({one.verdict for one in last}) == 1 else []
-    return out
+    @property
+    def span(self) -> Span:
+        """From when to when it is."""
+        return self.start, self.end
 
 
-def judge_decided(
-    time: Ints, value: Ints, facts: Facts, decisions: Sequence[Decision], kept: Bools | None = None
-) -> list[Region]:
-    """As ``judge``, with decisions in force. A run that a person left out is a region, doubtful or not.
-
-    ``kept``: posts of the readings that are not left out by a person; None: of a whole series, to be found.
+def settled(decisions: Iterable[Decision]) -> Decision | None:
+    """What counts of all that was said of one span: the highest revision; two of the same that differ cancel
+    each other.
     """
-    known = [one for one in decisions if np.isin([one.start, one.end], time).all()]
+    every = set(decisions)
+    last = {one for one in every if one.revision == max(other.revision for other in every)}
+    return min(last, key=lambda one: one.by) if len({one.verdict for one in last}) == 1 else None
+
+
+def in_force(decisions: Iterable[Decision], time: Ints) -> list[Decision]:
+    """Those that say something of readings at these instants: both of theirs are there, and there is
+    something between them, or nothing, as their word wants.
+    """
+    return [one for one in decisions if _is_in_force(one, time)]
+
+
+def _is_in_force(one: Decision, time: Ints) -> bool:
+    low, high = np.searchsorted(time, one.span).tolist()
+    if high >= len(time) or (time[low], time[high]) != one.span:
+        return False
+    if high - low > 1:
+        return one.verdict in OUT or one.verdict == Verdict.PLAIN
+    return one.verdict in MOVED or one.verdict in (Verdict.PLAIN, Verdict.ROLLOVER)
+
+
+def marks(time: Ints, decisions: Sequence[Decision]) -> tuple[Bools, Bools]:
+    """Which readings people left out, and which they said are right; decisions in force."""
     out, right = np.zeros(len(time), bool), np.zeros(len(time), bool)
-    for one in known:
-        between = (time > one.start) & (time < one.end)
-        out |= between if one.verdict in OUT else False
-        right |= between if one.verdict == Verdict.PLAIN else False
-        right |= (time == one.start) | (time == one.end)
-    out &= ~right
-    right |= np.isin(time, posts_of(time[~out], value[~out], facts)) if kept is None else kept
-    regions = judge(time[~out], value[~out], facts, right[~out])
-    for one in known:
-        regions = _with(regions, one, (time, value, out), facts)
-    return sorted(regions, key=lambda region: region.breaks)
+    for one in decisions:
+        low, high = np.searchsorted(time, one.span).tolist()
+        last = int(np.searchsorted(time, one.end, "right"))
+        right[low : low + int(low < last and time[low] == one.start)] = True
+        right[high:last] = True
+        if one.verdict == Verdict.PLAIN:
+            right[low:last] = True
+        elif one.verdict in OUT:
+            out[low:last] = True
+    return out & ~right, right
 
 
-def _with(
-    regions: list[Region], decision: Decision, readings: tuple[Ints, Ints, Bools], facts: Facts
-) -> list[Region]:
-    """The regions with one decision's link as it says."""
-    span = (decision.start, decision.end)
-    time, value, out = readings
-    lost = np.flatnonzero(out & (time > decision.start) & (time < decision.end))
-    seen = (len(lost), int(value[lost].min()), int(value[lost].max())) if len(lost) else (0, 0, 0)
-    gone = tuple(time[lost].tolist())
-    for number, region in enumerate(regions):
-        if any((link.start, link.end) == span for link in region.links):
-            links = tuple(
-                _decided(link, decision, seen, facts) if (link.start, link.end) == span else link
-                for link in region.links
-            )
-            changed = replace(region, links=links, left_out=tuple(sorted({*region.left_out, *gone})))
-            return [*regions[:number], changed, *regions[number + 1 :]]
-    if len(lost) == 0 or any(region.start < span[1] and region.end > span[0] for region in regions):
-        return regions
-    first, last = (int(value[np.searchsorted(time, at)]) for at in span)
-    link = over(Link(*span, first, last, decision.verdict, True, by=decision.by), seen)
-    return [*regions, Region(*span, span, span, (link,), gone)]
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Readings of a stretch of a series: those on the line, and those that people left out."""
+
+    time: Ints
+    value: Ints
+    lost_time: Ints
+    lost_value: Ints
 
 
-def _decided(link: Link, decision: Decision, seen: tuple[int, int, int], facts: Facts) -> Link:
-    """A link as a person has it; unchanged where that cannot be. ``seen``: of what the person left out."""
-    said, rise = replace(link, verdict=decision.verdict, by=decision.by), link.last - link.first
-    if seen[0]:
-        return over(said if link.decided else link, seen)
-    match decision.verdict:
+def said_of(
+    line: Line, decisions: Sequence[Decision], rule: Mapping[Span, Link], allowance: Allowance
+) -> dict[Span, Link]:
+    """What decisions in force make of links of a line, and rows of ``plain`` over readings, by instants.
+
+    ``rule``: the links that are doubtful. Of two that left out the same, the shorter (then the earlier) says
+    what it was.
+    """
+    found: dict[Span, Link] = {}
+    for one in sorted(decisions, key=lambda one: (one.start - one.end, -one.start)):
+        for link in _of(one, line, rule, allowance):
+            found[link.start, link.end] = link
+    return found
+
+
+def _of(one: Decision, line: Line, rule: Mapping[Span, Link], allowance: Allowance) -> Iterator[Link]:
+    low, high = np.searchsorted(line.time, one.span).tolist()
+    whole = high < len(line.time) and (line.time[low], line.time[high]) == one.span
+    if one.verdict in OUT:
+        last = int(np.searchsorted(line.time, one.end, "right"))
+        lost = np.searchsorted(line.lost_time, line.time[low:last])
+        for at in np.flatnonzero(np.diff(lost)).tolist():
+            values = line.lost_value[lost[at] : lost[at + 1]]
+            seen = (len(values), int(values.min()), int(values.max()))
+            yield over(_bridged(_pair(line, low + at, one), rule, allowance), seen)
+    if whole and high - low == 1:
+        link = _decided(one, _pair(line, low, one), allowance)
+        between = np.searchsorted(line.lost_time, one.start) < np.searchsorted(line.lost_time, one.end)
+        if link is not None and not between:
+            yield link
+    elif whole and one.verdict == Verdict.PLAIN:
+        first, last_value = int(line.value[low]), int(line.value[high])
+        yield Link(*one.span, first, last_value, Verdict.PLAIN, decided=True, by=one.by)
+
+
+def _pair(line: Line, low: int, one: Decision) -> Link:
+    """The link from a reading of the line to the next, as a person has it, not booked."""
+    start, end = (int(at) for at in line.time[low : low + 2])
+    first, last = (int(value) for value in line.value[low : low + 2])
+    return Link(start, end, first, last, one.verdict, decided=False, by=one.by)
+
+
+def _kind(link: Link, allowance: Allowance) -> int:
+    columns = (np.array([number], np.int64) for number in (link.start, link.end, link.first, link.last))
+    return int(allowance.kinds(*columns)[0])
+
+
+def _bridged(link: Link, rule: Mapping[Span, Link], allowance: Allowance) -> Link:
+    """Over readings that a person left out: booked if it can be, else as the rule has it."""
+    kind = _kind(link, allowance)
+    if kind in (SMOOTH, WRAP):
+        return replace(link, decided=True, wrapped=kind == WRAP)
+    return rule[link.start, link.end]
+
+
+def _decided(one: Decision, link: Link, allowance: Allowance) -> Link | None:
+    """With nothing left out: as a person has it; None where that cannot be, or says nothing."""
+    kind, rise = _kind(link, allowance), link.last - link.first
+    match one.verdict:
         case Verdict.PLAIN:
-            return replace(said, decided=True) if rise >= 0 else link
+            return replace(link, decided=True) if kind == BROKEN and rise >= 0 else None
         case Verdict.ROLLOVER:
-            can_be = rise < 0 <= rise + facts.width
-            return replace(said, decided=True, wrapped=True) if can_be else link
-        case Verdict.RESET | Verdict.DECREASE | Verdict.SPIKE if not link.left and not link.decided:
-            return replace(said, written_off=True)
-    return link
+            can_be = kind != GAP and rise < 0 <= rise + allowance.facts.width
+            return replace(link, decided=True, wrapped=True) if can_be else None
+        case Verdict.RESET | Verdict.DECREASE | Verdict.SPIKE:
+            return replace(link, written_off=True)
+    return None

@@ -18,9 +18,10 @@ from metering.roster import Roster
 from processors.accounts import Accounts
 from processors.admission import LATE, NEIGHBOUR, Admission, Admitted
 from processors.alerts import Change, History, evaluate
-from processors.batch import Batch, LogRecord, Refused, SeriesIndex, build
+from processors.batch import Batch, LogRecord, SeriesIndex, build
 from processors.books import Books, VerdictKey
 from processors.changes import Changes, Pass, Touches
+from processors.decisions import Placed, Refused
 from processors.flows import join
 from processors.gauges import Gauges
 from processors.lanes import Lanes
@@ -139,7 +140,8 @@ class Engine:
         causes = np.where(plan.late, LATE, NEIGHBOUR)
         for number, part in enumerate(self._parts(batch, plan)):
             last = closing and number == len(plan) - 1
-            yield self._pass(batch, part, survey, causes, plan.stretch(number), closing=last)
+            decided = plan.decided(batch, number)
+            yield self._pass(batch, part, decided, survey, causes, plan.stretch(number), closing=last)
         self.progress.finish(survey)
 
     def _newest(self) -> Ints:
@@ -152,6 +154,8 @@ class Engine:
 
     def _count_received(self, batch: Batch) -> None:
         counts = np.bincount(self.progress.plant[batch.point], minlength=len(self.hop.received))
+        for one in batch.decisions:
+            counts[self.progress.plant[self.index.point[one.series]]] += 1
         self.hop.received += counts
         self.hop.accepted += counts
         names = {plant.id: plant.index for plant in self.roster.plants}
@@ -184,6 +188,7 @@ class Engine:
         self,
         batch: Batch,
         part: Batch,
+        decided: list[Placed],
         survey: Survey,
         causes: Ints,
         stretch: tuple[Ints, Ints],
@@ -192,7 +197,7 @@ class Engine:
     ) -> Step:
         first, last = stretch
         before, seen_before = self.progress.frontier, self.progress.seen.copy()
-        admitted = self.admission.admit(part, before, causes)
+        admitted = self.admission.admit(part, before, causes, decided)
         for points in admitted.duplicates:
             self._count_duplicates(points)
         self.progress.advance(survey, last[self.lanes.of_plant], part.point, part.time)

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from bus.frames import decode_readings, encode_table
+from bus.decision_frames import DECISIONS_FORMAT, decode_decisions
+from bus.frames import OtherFormat, decode_readings, encode_table
 from bus.log import PORTIONS, READINGS, RESULTS, Entry, Record
 from metering.roster import Roster
 from metering.roster_share import share_of
@@ -160,13 +161,26 @@ def _stretches(records: Sequence[Record]) -> Iterator[tuple[list[LogRecord], boo
     batch: list[LogRecord] = []
     readings = 0
     for record in records:
-        decoded = decode_readings(record.value) if record.value else None
-        batch.append(LogRecord(record.offset, record.stamp_ms, decoded))
+        batch.append(_decoded(record))
+        decoded = batch[-1].readings
         readings += 0 if decoded is None else len(decoded)
         if readings >= STEP_READINGS and record is not records[-1]:
             yield batch, False
             batch, readings = [], 0
     yield batch, True
+
+
+def _decoded(record: Record) -> LogRecord:
+    """A record of readings, of decisions, or of nothing: a tick."""
+    if not record.value:
+        return LogRecord(record.offset, record.stamp_ms, None)
+    try:
+        return LogRecord(record.offset, record.stamp_ms, decode_readings(record.value))
+    except OtherFormat as error:
+        if error.found != DECISIONS_FORMAT:
+            raise
+        plant, decisions = decode_decisions(record.value)
+        return LogRecord(record.offset, record.stamp_ms, None, plant, tuple(decisions))
 
 
 class _Frames:

@@ -17,6 +17,7 @@ from metering.civil import QUARTER_MS
 from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
+from processors.decisions import Placed
 from processors.flows import spans_of
 from processors.kernels.memory import doubtful
 from processors.kernels.order import order
@@ -41,9 +42,16 @@ class Plan:
 
     late: Bools
     number: Ints
+    lane: Ints
+    """Of each decision of the batch."""
 
     def __len__(self) -> int:
         return int(self.number.max(initial=0)) + 1
+
+    def decided(self, batch: Batch, number: int) -> list[Placed]:
+        """The decisions of a batch that are taken in a pass, by record."""
+        every = zip(batch.decisions, self.lane.tolist(), strict=True)
+        return [one for one, lane in every if self.number[lane, one.record] == number]
 
     def stretch(self, number: int) -> tuple[Ints, Ints]:
         """First and last record of each lane in a pass; lanes that are done stay at their last record."""
@@ -80,15 +88,21 @@ class Passes:
         if len(batch):
             behind, harmful, unsettled = self._behind(batch, seen, survey)
             late[batch.record[behind]] = True
-            others = (unsettled, self._makes_suspect(batch), self._disputed(batch))
+            others = (unsettled, self._makes_suspect(batch), self._disputed(batch), _decided(batch))
             first = np.unique(np.concatenate([harmful, *others]))
             lane, record = self._lanes.of_point[batch.point[first]], batch.record[first]
             begins[lane, record] = 1
             # what a late interval read changes of its neighbours is told apart from what comes next
             read = self._index.interval[batch.point[first]] & (record + 1 < records)
             begins[lane[read], record[read] + 1] = 1
-            begins[:, 0] = 0
-        return Plan(late, np.cumsum(begins, axis=1))
+        series = np.array([one.series for one in batch.decisions], np.int64)
+        record = np.array([one.record for one in batch.decisions], np.int64)
+        decided = self._lanes.of_point[np.array(self._index.point, np.int64)[series]]
+        begins[decided, record] = 1
+        more = record + 1 < records
+        begins[decided[more], record[more] + 1] = 1
+        begins[:, :1] = 0
+        return Plan(late, np.cumsum(begins, axis=1), decided)
 
     def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Ints, Ints, Ints]:
         """Readings that reach behind what was seen or behind their point's patience; those of them that may
@@ -168,6 +182,12 @@ class Passes:
         there = before != NONE
         zero[heads[there]] = memory.get("value", memory.find(before[there])) == 0
         return np.asarray(mine[zero & (value > 0)])
+
+
+def _decided(batch: Batch) -> Ints:
+    """Readings of series that somebody decides something of in the same batch."""
+    series = [one.series for one in batch.decisions]
+    return np.flatnonzero(np.isin(batch.series, series)) if series else np.empty(0, np.int64)
 
 
 def _end(time_ms: Ints, base: Ints) -> Ints:

@@ -147,7 +147,9 @@ class SmallRows:
         rows = [
             {
                 "received": stamp,
-                "topic": f"meterflow/v1/{r.plant}",
+                "topic": f"meterflow/v1/{r.plant}/{r.point}/decision"
+                if r.decision
+                else f"meterflow/v1/{r.plant}",
                 "point": r.point,
                 "time": r.time_ms,
                 "reason": r.reason,

@@ -7,15 +7,17 @@ anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
-from processors.allowance import SMOOTH, Allowance
+from processors.allowance import GAP_MAX_MS, SMOOTH, Allowance
 from processors.anew import Break, stretches
-from processors.doubt import Link, Region, Verdict, judge
+from processors.decided import Decision, Line, in_force, marks, said_of, settled
+from processors.doubt import Link, Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, time_of
 from processors.segments import BOOKED, BRIDGED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
@@ -47,6 +49,15 @@ class Readings:
         low = np.flatnonzero(allowance.kinds(time[:-1], time[1:], value[:-1], value[1:]) != SMOOTH)
         return list(zip(time[low].tolist(), time[low + 1].tolist(), strict=True))
 
+    def without(self, decisions: list[Decision]) -> Readings:
+        """Those that nobody left out."""
+        return self.take(~marks(self.time, decisions)[0]) if decisions else self
+
+    def line(self, decisions: list[Decision]) -> Line:
+        """Those on the line, and those that people left out."""
+        on, lost = self.take(self.flags & LEFT_OUT == 0), self.take(marks(self.time, decisions)[0])
+        return Line(on.time, on.value, lost.time, lost.value)
+
     def marked(self, times: Ints, mark: int) -> Readings:
         """The same, some of them marked as left out or not."""
         flags = np.where(np.isin(self.time, times), (self.flags & ~np.uint8(LEFT_OUT)) | mark, self.flags)
@@ -74,45 +85,133 @@ class Turned:
     verdicts: dict[Break, Link | None]
 
 
+@dataclass
+class Decided:
+    """What people said of one series. ``every``: of each span all that may count, come what may; ``counts``:
+    what counts of it; ``force``: those of them that are in force; ``said``: what they make of links.
+    """
+
+    every: dict[Break, set[Decision]] = field(default_factory=dict)
+    counts: dict[Break, Decision] = field(default_factory=dict)
+    force: list[Decision] = field(default_factory=list)
+    said: dict[Break, Link] = field(default_factory=dict)
+
+    def take(self, one: Decision) -> bool:
+        """Takes in what was said; whether something else counts now."""
+        known = self.every.get(one.span, set())
+        highest = max((other.revision for other in known), default=0)
+        if one in known or one.revision < highest:
+            return False
+        self.every[one.span] = {one} | {other for other in known if other.revision == one.revision}
+        before = self.counts.pop(one.span, None)
+        now = settled(self.every[one.span])
+        if now is not None:
+            self.counts[one.span] = now
+        return before != now
+
+    def touched(self, times: Ints, spans: list[Break]) -> list[Break]:
+        """Spans of decisions that changed readings lie in, these ones, and all that share time with them."""
+        every = {one.span for one in (*self.counts.values(), *self.force)}
+        out = {one for one in every if ((times >= one[0]) & (times <= one[1])).any()} | set(spans)
+        more = out
+        while more:
+            more = {s for s in every - out if any(s[0] <= high and s[1] >= low for low, high in more)}
+            out |= more
+        return sorted(out)
+
+    def said_between(self, old: Readings, new: Readings) -> dict[Break, Link]:
+        """What is said of links between readings of a stretch."""
+        ends = [int(time) for some in (old, new) for time in (some.time[:1], some.time[-1:]) for time in time]
+        return {s: one for s, one in self.said.items() if min(ends) <= s[0] and s[1] <= max(ends)}
+
+    def standing(self, touched: list[Break], time: Ints) -> list[Decision]:
+        """Those in force once readings of spans that are touched are these."""
+        stay = [one for one in self.force if one.span not in touched]
+        return stay + in_force([self.counts[span] for span in touched if span in self.counts], time)
+
+
+_NOTHING = Decided()
+
+
 class Doubts:
     """The regions of all series. ``watched``: of each the greatest key that a region's reach goes to."""
 
     def __init__(self, memory: Memory, ratings: Ratings) -> None:
         self._memory, self._ratings = memory, ratings
         self.regions: dict[int, list[Region]] = {}
+        self.decided: dict[int, Decided] = {}
         self.watched = np.full(len(memory.newest), NONE, np.int64)
 
     def put(self, series: int, regions: list[Region]) -> None:
         """The regions of a series, in their order."""
         self.regions[series] = regions
-        until_ms = max((one.reach[1] for one in regions), default=TIME_FIRST_MS - 2)
-        until_ms = min(until_ms, TIME_FIRST_MS + TIME_MASK - 1)
-        self.watched[series] = key_of(np.array([series]), np.array([until_ms]))[0]
         if not regions:
-            self.watched[series] = NONE
             del self.regions[series]
+        self.watch(series)
+
+    def watch(self, series: int) -> None:
+        """Notes from where on the readings of a series cannot change what is in doubt, or decided."""
+        until = [one.reach[1] for one in self.regions.get(series, [])]
+        until += [end for _, end in self.decided.get(series, _NOTHING).every]
+        until_ms = min(max(until, default=TIME_FIRST_MS - 2), TIME_FIRST_MS + TIME_MASK - 1)
+        self.watched[series] = key_of(np.array([series]), np.array([until_ms]))[0] if until else NONE
+
+    def links(self, series: int) -> dict[Break, Link]:
+        """All that is not plain, by its instants."""
+        return _links(self.regions.get(series, [])) | self.decided.get(series, _NOTHING).said
 
     def change(self, series: int, fresh: Readings, gone: Ints, record: int) -> Turned:
         """Readings of a series come and go; those in memory are still as they were."""
-        times, allowance = np.union1d(fresh.time, gone), self._ratings.allowance(series)
-        before = self.regions.get(series, [])
-        old = self._around(series, *self._neighbours(series, times))
+        times = np.union1d(fresh.time, gone)
+        touched = self.decided.get(series, _NOTHING).touched(times, [])
+        return self._change(series, fresh, gone, record, touched)
+
+    def decide(self, series: int, one: Decision, record: int) -> Turned | None:
+        """Somebody decided; None where that changes nothing."""
+        known = self.decided.setdefault(series, Decided())
+        counts = known.take(one)
+        self.watch(series)
+        if not counts:
+            return None
+        empty = np.empty(0, np.int64)
+        fresh = Readings(empty, empty, empty.astype(np.uint8))
+        return self._change(series, fresh, empty, record, known.touched(empty, [one.span]))
+
+    def _change(self, series: int, fresh: Readings, gone: Ints, record: int, touched: list[Break]) -> Turned:
+        allowance, known = self._ratings.allowance(series), self.decided.get(series, _NOTHING)
+        times, regions = np.union1d(fresh.time, gone), self.regions.get(series, [])
+        low, high = self._hull(series, times, touched)
+        old = self._around(series, low, high)
         new = old.changed(fresh, gone)
-        spans = stretches(times.tolist(), before, old.breaks(allowance), new.breaks(allowance))
-        lost: list[Region] = []
+        force = known.standing(touched, new.time)
+        breaks = (old.without(known.force).breaks(allowance), new.without(force).breaks(allowance))
+        spans = stretches(times.tolist(), regions, *breaks, touched)
         found: list[Region] = []
         if spans:
-            old = self._around(series, min(spans[0][0], int(times[0])), max(spans[-1][1], int(times[-1])))
+            old = self._around(series, min(spans[0][0], low), max(spans[-1][1], high))
             new = old.changed(fresh, gone)
-            found = _judged(new, spans, allowance)
-            lost = [one for one in before if _within(one, spans)]
-            stay = [one for one in before if not _within(one, spans)]
-            self.put(series, sorted([*stay, *found], key=lambda one: one.breaks))
-        left, kept = _left(found), np.intersect1d(_left(lost), new.time)
-        new = new.marked(kept, 0).marked(left, LEFT_OUT)
-        back = _line(series, old, before, record, -1)
-        come = _line(series, new, self.regions.get(series, []), record, 1)
-        return Turned(*_differing(back, come), left, np.setdiff1d(kept, left), _turned(lost, found))
+            found = _judged(new.without(force), spans, allowance, force)
+        lost = [one for one in regions if _within(one, spans)]
+        now = sorted([*(one for one in regions if not _within(one, spans)), *found], key=lambda r: r.breaks)
+        is_, was = _left(found, new, force), _left(lost, old, known.force)
+        marked = new.marked(np.setdiff1d(was, is_), 0).marked(is_, LEFT_OUT)
+        links = _links(regions) | known.said, _links(now)
+        before, after = known.said_between(old, new), said_of(marked.line(force), force, links[1], allowance)
+        back = _line(series, old, links[0], record, -1)
+        come = _line(series, marked, links[1] | after, record, 1)
+        if spans:
+            self.put(series, now)
+        if known is not _NOTHING:
+            known.force = force
+            known.said = {s: one for s, one in known.said.items() if s not in before} | after
+        turned = _turned(_links(lost) | before, _links(found) | after)
+        return Turned(*_differing(back, come), *_newly(new, marked), turned)
+
+    def _hull(self, series: int, times: Ints, touched: list[Break]) -> Break:
+        """From when to when something may change, with the readings next to it."""
+        ends = [at for span in touched for at in span]
+        ends += self._neighbours(series, times) if len(times) else ()
+        return min(ends), max(ends)
 
     def _neighbours(self, series: int, times: Ints) -> tuple[int, int]:
         """From when to when the readings next to changed ones are, all that count."""
@@ -125,15 +224,14 @@ class Doubts:
 
     def _around(self, series: int, low_ms: int, high_ms: int) -> Readings:
         """Readings between two instants and those of whole days (UTC) around the day before and behind them;
-        two more on either side.
+        to the second one of the line on either side.
         """
         low = (low_ms - RUN_MAX_MS) // _DAY_MS * _DAY_MS
         high = -(-(high_ms + RUN_MAX_MS) // _DAY_MS) * _DAY_MS
         edges = np.clip(np.array([low, high]), TIME_FIRST_MS, TIME_FIRST_MS + TIME_MASK - 1)
         low_key, high_key = np.split(key_of(np.full(2, series), edges), 2)
         for _ in range(2):
-            before = self._memory.before(low_key, skip=CONFLICT)
-            after = self._memory.after(high_key, skip=CONFLICT)
+            before, after = self._memory.before(low_key), self._memory.after(high_key)
             low_key = np.where(before == NONE, low_key, before)
             high_key = np.where(after == NONE, high_key, after)
         run = self._memory.between(series, int(time_of(low_key)[0]) - 1, int(time_of(high_key)[0]))
@@ -141,7 +239,9 @@ class Doubts:
         return Readings(time_of(run["key"][counts]), run["value"][counts], run["flags"][counts])
 
 
-def _judged(readings: Readings, spans: list[Break], allowance: Allowance) -> list[Region]:
+def _judged(
+    readings: Readings, spans: list[Break], allowance: Allowance, decisions: list[Decision]
+) -> list[Region]:
     """The regions whose breaks lie within one of some spans."""
     walls = posts(np.array([low for low, _ in readings.breaks(allowance)], np.int64))
     out = []
@@ -149,7 +249,8 @@ def _judged(readings: Readings, spans: list[Break], allowance: Allowance) -> lis
         first = max(0, int(np.searchsorted(readings.time, low - RUN_MAX_MS)) - 2)
         last = int(np.searchsorted(readings.time, high + RUN_MAX_MS, "right")) + 2
         part = readings.take(np.arange(first, min(last, len(readings))))
-        regions = judge(part.time, part.value, allowance.facts, np.isin(part.time, walls))
+        kept = np.isin(part.time, walls) | marks(part.time, decisions)[1]
+        regions = judge(part.time, part.value, allowance.facts, kept)
         out += [one for one in regions if _within(one, [(low, high)])]
     return out
 
@@ -158,25 +259,36 @@ def _within(region: Region, spans: list[Break]) -> bool:
     return any(low <= region.breaks[0] and region.breaks[1] <= high for low, high in spans)
 
 
-def _left(regions: list[Region]) -> Ints:
-    return np.array([time for one in regions for time in one.left_out], np.int64)
+def _left(regions: list[Region], readings: Readings, decisions: list[Decision]) -> Ints:
+    """Instants of what is left out, by rule or by people."""
+    by_rule = np.array([time for one in regions for time in one.left_out], np.int64)
+    return np.concatenate([by_rule, readings.time[marks(readings.time, decisions)[0]]])
 
 
-def _turned(lost: list[Region], found: list[Region]) -> dict[Break, Link | None]:
-    """What regions that are no more said and others say now, where that is not the same."""
-    old = {(link.start, link.end): link for region in lost for link in region.links}
-    new = {(link.start, link.end): link for region in found for link in region.links}
+def _newly(before: Readings, after: Readings) -> tuple[Ints, Ints]:
+    """Instants of readings that are left out now, and of those that are no more."""
+    turned = (before.flags ^ after.flags) & LEFT_OUT > 0
+    is_out = after.flags & LEFT_OUT > 0
+    return after.time[turned & is_out], after.time[turned & ~is_out]
+
+
+def _links(regions: Iterable[Region]) -> dict[Break, Link]:
+    return {(link.start, link.end): link for one in regions for link in one.links}
+
+
+def _turned(old: dict[Break, Link], new: dict[Break, Link]) -> dict[Break, Link | None]:
+    """What was said and is not any more, and what is said now, where that is not the same."""
     return {span: new.get(span) for span in sorted(old | new) if old.get(span) != new.get(span)}
 
 
-def _line(series: int, readings: Readings, regions: list[Region], record: int, sign: int) -> Segments:
-    """The links along the line of some readings."""
+def _line(series: int, readings: Readings, links: dict[Break, Link], record: int, sign: int) -> Segments:
+    """The links along the line of some readings; ``links``: those that are not plain."""
     line = readings.take(np.flatnonzero(readings.flags & LEFT_OUT == 0))
     size = max(len(line) - 1, 0)
     outcome, start, end = np.full(size, BOOKED), line.time[:-1], line.time[1:]
-    for link in (link for one in regions for link in one.links):
-        at = int(np.searchsorted(start, link.start))
-        if at < size and (start[at], end[at]) == (link.start, link.end):
+    for span, link in links.items():
+        at = int(np.searchsorted(start, span[0]))
+        if at < size and (start[at], end[at]) == span:
             outcome[at] = _outcome(link)
     flags = ((line.flags[:-1] | line.flags[1:]) & ~np.uint8(LEFT_OUT)).astype(np.int64)
     numbers, signs, records = (np.full(size, number) for number in (series, sign, record))
@@ -188,7 +300,7 @@ def _outcome(link: Link) -> int:
         BOOKED: link.decided,
         WRAPPED: link.wrapped,
         BRIDGED: link.left > 0 or link.by != "",
-        SHAPELESS: link.verdict == Verdict.GAP and not link.decided,
+        SHAPELESS: link.end - link.start > GAP_MAX_MS,
         WRITTEN_OFF: link.written_off,
     }
     return sum(bit for bit, is_set in bits.items() if is_set)

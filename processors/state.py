@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from processors.alerts import Change
+from processors.decided import Decision
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 from processors.memory import Memory
+from processors.settling import Decided
 
-FORMAT = 5
+FORMAT = 6
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -98,6 +100,7 @@ def _small(engine: Engine) -> bytes:
         "regions": [
             [series, [_region(one) for one in regions]] for series, regions in doubts.regions.items()
         ],
+        "decided": [[series, _decided(known)] for series, known in doubts.decided.items()],
         "verdict_revisions": [[*key, value] for key, value in engine.books.verdict_revisions.items()],
         "alerts": [
             {
@@ -115,6 +118,22 @@ def _small(engine: Engine) -> bytes:
     return out.getvalue()
 
 
+def _decided(known: Decided) -> dict[str, Any]:
+    every = [astuple(one) for said in known.every.values() for one in sorted(said, key=astuple)]
+    links = [list(astuple(link)) for link in known.said.values()]
+    return {"every": every, "force": [one.span for one in known.force], "said": links}
+
+
+def _as_decided(dumped: dict[str, Any]) -> Decided:
+    known = Decided()
+    for start, end, word, by, revision in dumped["every"]:
+        known.take(Decision(start, end, Verdict(word), by, revision))
+    known.force = [known.counts[start, end] for start, end in dumped["force"]]
+    links = map(_as_link, dumped["said"])
+    known.said = {(link.start, link.end): link for link in links}
+    return known
+
+
 def _region(region: Region) -> list[Any]:
     links = [list(astuple(link)) for link in region.links]
     return [region.start, region.end, region.breaks, region.reach, links, region.left_out]
@@ -122,11 +141,13 @@ def _region(region: Region) -> list[Any]:
 
 def _as_region(dumped: list[Any]) -> Region:
     start, end, breaks, reach, links, left_out = dumped
-    names = [field.name for field in fields(Link)]
-    every = tuple(
-        Link(**dict(zip(names, link, strict=True)) | {"verdict": Verdict(link[4])}) for link in links
-    )
+    every = tuple(map(_as_link, links))
     return Region(start, end, (breaks[0], breaks[1]), (reach[0], reach[1]), every, tuple(left_out))
+
+
+def _as_link(dumped: list[Any]) -> Link:
+    columns = dict(zip([field.name for field in fields(Link)], dumped, strict=True))
+    return Link(**columns | {"verdict": Verdict(columns["verdict"])})
 
 
 def _take_small(engine: Engine, chunk: bytes) -> None:
@@ -142,6 +163,9 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     engine.admission.variants = {
         k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]
     }
+    for series, dumped in head["decided"]:
+        engine.books.doubts.decided[series] = _as_decided(dumped)
+        engine.books.doubts.watch(series)
     for series, regions in head["regions"]:
         engine.books.doubts.put(series, [_as_region(one) for one in regions])
     engine.books.resume()

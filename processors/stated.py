@@ -8,6 +8,7 @@ behind it. Both come with the record that brings that reading.
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,5 +115,5 @@ class Stated:
         }
         every = {name: np.concatenate([column, getattr(batch, name)]) for name, column in columns.items()}
         order = np.argsort(every["record"], kind="stable")
-        every = {name: column[order] for name, column in every.items()}
-        return Batch(batch.offset, batch.stamp, **every, refused=batch.refused)
+        ordered: dict[str, Any] = {name: column[order] for name, column in every.items()}
+        return Batch(batch.offset, batch.stamp, **ordered, **batch.beside)

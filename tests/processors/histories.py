@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from metering.decisions import WORDS, Decision
 from metering.readings import MeterQuality
 from metering.roster import GAUGE, INTERVAL, REGISTER, Point, Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
 from tests.processors.doubt_series import LIMIT, series
-from tests.processors.log_driver import MINUTE_MS, Arrival, Reading
+from tests.processors.log_driver import MINUTE_MS, Arrival, Decide, Item, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +62,10 @@ LENGTHS_MS = (*(minutes * MINUTE_MS for minutes in (5, 15, 15, 15, 30, 60, 7)), 
 
 @dataclass(frozen=True)
 class History:
-    """Readings in the order they come in, and the site they are of."""
+    """Readings and decisions in the order they come in, and the site they are of."""
 
     site: str
-    readings: tuple[Reading, ...]
+    readings: tuple[Item, ...]
 
     @property
     def roster(self) -> Roster:
@@ -81,7 +82,27 @@ def histories(draw: st.DrawFn, size_max: int = 24) -> History:
     readings = draw(st.lists(_readings(roster, few, anchor_ms), min_size=1, max_size=size_max))
     copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=4))
     every = readings + [_changed(reading, change) for reading, change in copies]
-    return History(site, tuple(draw(st.permutations(every))))
+    return History(site, tuple(draw(st.permutations(every + draw(_decisions(readings))))))
+
+
+@st.composite
+def _decisions(draw: st.DrawFn, readings: Sequence[Reading]) -> list[Decide]:
+    """What people say of some of these readings: what may be, what cannot, twice, and one against another."""
+    out: list[Decide] = []
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2, 4]))):
+        one = draw(st.sampled_from(readings))
+        times = sorted({r.time_ms for r in readings if (r.plant, r.point) == (one.plant, one.point)})
+        first = draw(st.integers(0, len(times) - 1))
+        last = min(first + draw(st.sampled_from([1, 1, 1, 2, 2, 3, 6])), len(times) - 1)
+        shift_ms = draw(st.sampled_from([0] * 12 + [1, -MINUTE_MS]))
+        word = draw(st.sampled_from(WORDS))
+        revision, by = draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.sampled_from(["li", "wang"]))
+        said = Decision(one.point, None, times[first], times[last] + shift_ms, word, by, revision)
+        out += [Decide(one.plant, said)] * draw(st.sampled_from([1, 1, 1, 2]))
+        if draw(st.integers(0, 3)) == 0:
+            other = replace(said, verdict=draw(st.sampled_from(WORDS)), by="zhao")
+            out.append(Decide(one.plant, replace(other, revision=revision + draw(st.integers(0, 1)))))
+    return out
 
 
 _CHANGES = st.sampled_from(["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older"])
@@ -200,13 +221,18 @@ def doubted(draw: st.DrawFn) -> History:
     others = draw(st.lists(_readings(roster, roster.points[:3], anchor_ms), max_size=4))
     copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=2))
     every = [*readings, *others, *(_changed(reading, change) for reading, change in copies)]
+    every += draw(_decisions(readings))
     far = draw(st.sampled_from([0, 0, 2, 40]))
-    order = {id(r): place + draw(st.integers(0, far)) for place, r in enumerate(every)}
-    return History(site, tuple(sorted(every, key=lambda r: order[id(r)])))
+    places = [
+        place + draw(st.integers(0, len(every) if isinstance(r, Decide) else far))
+        for place, r in enumerate(every)
+    ]
+    order = sorted(range(len(every)), key=places.__getitem__)
+    return History(site, tuple(every[place] for place in order))
 
 
 @st.composite
-def logs(draw: st.DrawFn, readings: Sequence[Reading]) -> list[Arrival]:
+def logs(draw: st.DrawFn, readings: Sequence[Item]) -> list[Arrival]:
     """A log of these readings in this order: records of one plant, stamps that jump, ticks between."""
     out: list[Arrival] = []
     stamp_ms = min(reading.time_ms for reading in readings)

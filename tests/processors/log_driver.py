@@ -18,6 +18,7 @@ from processors.engine import Engine
 from processors.rows import Rows
 
 if TYPE_CHECKING:
+    from metering.decisions import Decision
     from metering.roster import Roster
 
 MINUTE_MS = 60_000
@@ -44,11 +45,30 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Decide:
+    """A person's decision as it is sent."""
+
+    plant: str
+    said: Decision
+
+    @property
+    def time_ms(self) -> int:
+        return self.said.to_ms
+
+    @property
+    def point(self) -> str:
+        return self.said.point
+
+
+Item = Reading | Decide
+
+
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """A record of the log: its stamp and the readings of one plant; none: a tick."""
+    """A record of the log: its stamp and the readings of one plant, and decisions on it; none: a tick."""
 
     stamp_ms: int
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Item, ...] = ()
 
 
 def as_readings(rows: Sequence[Reading], received_ms: int) -> Readings:
@@ -81,14 +101,19 @@ def _mantissa(text: str) -> tuple[int, int]:
 
 
 def as_records(log: Iterable[Arrival]) -> list[LogRecord]:
-    """The log, offsets from 0; a record's readings must be of one plant."""
-    return [
-        LogRecord(offset, one.stamp_ms, as_readings(one.readings, one.stamp_ms) if one.readings else None)
-        for offset, one in enumerate(log)
-    ]
+    """The log, offsets from 0; a record's readings and decisions must be of one plant."""
+    return [_as_record(offset, one) for offset, one in enumerate(log)]
 
 
-def one_record_per_plant(readings: Sequence[Reading], stamp_ms: int) -> list[Arrival]:
+def _as_record(offset: int, one: Arrival) -> LogRecord:
+    readings = [item for item in one.readings if isinstance(item, Reading)]
+    decisions = tuple(item.said for item in one.readings if isinstance(item, Decide))
+    plant = one.readings[0].plant if one.readings else ""
+    columns = as_readings(readings, one.stamp_ms) if readings else None
+    return LogRecord(offset, one.stamp_ms, columns, plant, decisions)
+
+
+def one_record_per_plant(readings: Sequence[Item], stamp_ms: int) -> list[Arrival]:
     """All readings at once, as the shortest log there is."""
     plants = dict.fromkeys(reading.plant for reading in readings)
     return [Arrival(stamp_ms, tuple(r for r in readings if r.plant == plant)) for plant in plants]

@@ -23,21 +23,27 @@ from metering.readings import MeterQuality
 from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.units import MICRO, UNITS
 from tests.processors.oracle_books import Books, Content, Flow, Meter, hold, multipliers, note, post, text
-from tests.processors.oracle_doubt import Series, found
+from tests.processors.oracle_decided import Event, Said, decided
+from tests.processors.oracle_doubt import DAY, Series
 from tests.processors.oracle_gauges import gauge
 from tests.processors.oracle_reads import interval_reads
 
 if TYPE_CHECKING:
-    from tests.processors.log_driver import Reading
+    from metering.decisions import Decision
+    from tests.processors.log_driver import Item, Reading
 
 AMOUNT_MAX, READ_MAX, GAUGE_MAX = 2**61, 2**53, 2**42
 
 
-def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
-    """The books of some readings, whatever the order they are given in."""
+def books_of(roster: Roster, items: Iterable[Item]) -> Books:
+    """The books of some readings and decisions, whatever the order they are given in."""
     books = Books(roster)
     said: dict[tuple[int, int], dict[int, list[tuple[int, Content]]]] = {}
-    for reading in readings:
+    decisions: dict[tuple[int, int], list[Said]] = {}
+    for item in items:
+        if hasattr(item, "said"):
+            _take_decision(roster, item.plant, item.said, decisions)
+    for reading in (item for item in items if not hasattr(item, "said")):
         place = placed(roster, reading)
         if place is not None:
             point, number, content = place
@@ -46,6 +52,7 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
     newest = {index: max(max(times) for (i, _), times in said.items() if i == index) for index, _ in said}
     for (index, number), times in sorted(said.items()):
         meter = Meter(roster.points[index], roster.points[index].installations[number])
+        meter.said = decisions.get((index, number), [])
         for time, statements in times.items():
             _decide(meter, time, statements)
         _take_as_stated(meter, newest[index])
@@ -56,6 +63,23 @@ def books_of(roster: Roster, readings: Iterable[Reading]) -> Books:
         books.seen[index] = max(*times, books.seen.get(index, 0))
         {INTERVAL: interval_reads, GAUGE: gauge}.get(meter.point.reads, _register)(books, meter)
     return books
+
+
+def _take_decision(
+    roster: Roster, plant: str, one: Decision, into: dict[tuple[int, int], list[Said]]
+) -> None:
+    """Where a decision belongs: the installation (the later of two) with both its instants, if any."""
+    point = roster.find(plant, one.point)
+    conflict = one.verdict == "conflict"
+    if point is None or conflict != (one.from_ms == one.to_ms) or one.from_ms > one.to_ms:
+        return
+    for number in reversed(range(len(point.installations))):
+        meter = point.installations[number]
+        right = one.serial is None or meter.serial in ("", one.serial)
+        if right and meter.from_ms <= one.from_ms and one.to_ms <= meter.to_ms:
+            said = Said(one.from_ms, one.to_ms, one.verdict, one.by, one.revision)
+            into.setdefault((point.index, number), []).append(said)
+            return
 
 
 def _take_as_stated(meter: Meter, newest: int) -> None:
@@ -154,22 +178,25 @@ def _register(books: Books, meter: Meter) -> None:
     if not meter.counted:
         return
     every = sorted(meter.counted.items())
-    said, lost = found(series_of(meter))
-    links = {(start, end): link for start, end, *link in said}
+    events, lost = decided(series_of(meter), meter.said)
+    for event in events:
+        note(books, meter, event)
+    known = {(event.start, event.end): event for event in events}
     line = [(time, content) for time, content in every if time not in lost]
     booked = held = written_off = 0
     for (start, one), (end, other) in pairwise(line):
-        verdict, decided, wrapped, *left = links.get((start, end), ("plain", True, False, 0, 0, 0))
-        rise, wrap = other.value - one.value, (meter.installation.width or 0) if wrapped else 0
-        if decided:
+        event = known.get((start, end), Event(start, end, "", True, False, 0, 0, 0))
+        rise, wrap = other.value - one.value, (meter.installation.width or 0) if event.wrapped else 0
+        if event.decided:
             booked, written_off = booked + rise + wrap, written_off - wrap
+        elif event.written_off:
+            written_off += rise
         else:
             held += rise
-        if verdict != "plain":
-            note(books, meter, (start, end), (one.value, other.value), (verdict, decided, *left))
-        if verdict != "gap":
-            flows = _flows(meter, (start, end), (one, other), wrap, held=not decided)
-            books.flows += [replace(flow, measured=flow.measured and not left[0]) for flow in flows]
+        if end - start <= 400 * DAY:
+            flows = _flows(meter, (start, end), (one, other), wrap, held=not event.decided)
+            by_rule = not event.left and not event.by
+            books.flows += [replace(flow, measured=flow.measured and by_rule) for flow in flows]
     values = (line[0][1].value, line[-1][1].value, booked, held, written_off)
     post(books, meter, (line[0][0], line[-1][0]), values)
 

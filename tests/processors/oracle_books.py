@@ -15,6 +15,7 @@ from metering.units import CANONICAL, MICRO
 
 if TYPE_CHECKING:
     from tests.processors.log_driver import Key, Row
+    from tests.processors.oracle_decided import Event, Said
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Meter:
     disputed: dict[int, Content] = field(default_factory=dict)
     values: dict[int, list[int]] = field(default_factory=dict)
     """Of instants in conflict."""
+    said: list[Said] = field(default_factory=list)
+    """What people decided of it."""
 
 
 @dataclass
@@ -107,22 +110,16 @@ def post(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, 
     }  # fmt: skip
 
 
-def note(
-    books: Books,
-    meter: Meter,
-    times: tuple[int, int],
-    values: tuple[int, int],
-    said: tuple[str, bool, int, int, int],
-) -> None:
+def note(books: Books, meter: Meter, event: Event) -> None:
     plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
-    verdict, decided, left, lowest, highest = said
-    evidence = {"from_value": text(meter, values[0]), "to_value": text(meter, values[1])}
+    values = [text(meter, meter.counted[at].value) for at in (event.start, event.end)]
+    evidence: dict[str, object] = dict(zip(("from_value", "to_value"), values, strict=True))
     evidence["unit"] = meter.point.unit.name
-    bounds = {"lowest": text(meter, lowest), "highest": text(meter, highest)}
-    books.verdict[plant, meter.point.id, serial, *times] = {
-        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
-        "verdict": verdict, "status": "decided" if decided else "held", "by": "rule",
-        "evidence": json.dumps(evidence | ({"left_out": left, **bounds} if left else {})),
+    bounds = {"lowest": text(meter, event.lowest), "highest": text(meter, event.highest)}
+    books.verdict[plant, meter.point.id, serial, event.start, event.end] = {
+        "plant": plant, "point": meter.point.id, "serial": serial, "from": event.start, "to": event.end,
+        "verdict": event.verdict, "status": event.status, "by": event.by or "rule",
+        "evidence": json.dumps(evidence | ({"left_out": event.left, **bounds} if event.left else {})),
     }  # fmt: skip
 
 

@@ -28,15 +28,15 @@ from tests.processors.oracle_spans import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.processors.log_driver import Key, Reading, Row, Store
+    from tests.processors.log_driver import Item, Key, Row, Store
 
 ROLLING_MS = {"15m": 900_000, "1h": 3_600_000, "8h": 28_800_000, "24h": 86_400_000}
 LONGEST_READ_MS = 25 * 3_600_000
 """Longer interval reads say nothing of a rolling window."""
 
 
-def tables_of(roster: Roster, readings: Iterable[Reading]) -> Store:
-    """The columns of all tables that are functions of the set of readings."""
+def tables_of(roster: Roster, readings: Iterable[Item]) -> Store:
+    """The columns of all tables that are functions of the set of readings and decisions."""
     books = books_of(roster, readings)
     intensity = intensity_rows(books)
     return {

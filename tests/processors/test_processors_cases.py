@@ -2,6 +2,7 @@
 
 readings.txt: a line each, `when, plant/point, value [unit] [, start, revision, serial]`; `when` and
 `start` are RFC 3339 stamps, or minutes after the stamp that a first line `from STAMP` gives.
+`decide plant/point, from, to, verdict, by [, revision] [, value]` is what a person says there.
 expected.yaml: by table, rows named by key columns with whatever columns matter; `sums` of amounts;
 `no` rows like these. Instants are as in readings.txt.
 """
@@ -18,10 +19,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from metering.decisions import Decision
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.tables import TABLES, Kind
-from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, differences, run
+from tests.processors.log_driver import MINUTE_MS, Arrival, Decide, Driver, Item, Reading, differences, run
 from tests.processors.oracle_windows import tables_of
 from tests.processors.test_processors_laws import said
 
@@ -36,8 +38,17 @@ class Case:
         lines = [line for line in lines if line and not line.startswith("#")]
         self.from_ms = _stamp_ms(lines.pop(0).removeprefix("from ")) if lines[0].startswith("from ") else 0
         self.roster = compile_roster(load_site(folder / "site.yaml"))
-        self.readings = [self._reading(line) for line in lines]
+        self.readings = [self._item(line) for line in lines]
         self.expected = YAML(typ="safe").load((folder / "expected.yaml").read_text())
+
+    def _item(self, line: str) -> Item:
+        return self._decision(line[7:]) if line.startswith("decide ") else self._reading(line)
+
+    def _decision(self, line: str) -> Decide:
+        place, start, end, verdict, by, revision, value = ([*map(str.strip, line.split(",")), "", ""])[:7]
+        plant, point = place.split("/")
+        times = self.instant(start), self.instant(end)
+        return Decide(plant, Decision(point, None, *times, verdict, by, int(revision or 0), value))
 
     def _reading(self, line: str) -> Reading:
         when, place, value, start, revision, serial = ([*map(str.strip, line.split(",")), "", "", ""])[:6]
@@ -67,9 +78,9 @@ class Case:
 
     def run(self, records_max: int = 1) -> Driver:
         """Each reading as a record of its own, stamped with the newest time so far, so many at a time."""
-        log, stamp_ms = [], 0
+        log, stamp_ms = [], self.from_ms
         for reading in self.readings:
-            stamp_ms = max(stamp_ms, reading.time_ms)
+            stamp_ms = max(stamp_ms, reading.time_ms if isinstance(reading, Reading) else 0)
             log.append(Arrival(stamp_ms, (reading,)))
         return run(self.roster, log, cut=lambda: records_max)
 

@@ -1,12 +1,11 @@
-"""What is found of a register, history by history, and what a person's decision makes of it."""
+"""What is found of a register, history by history."""
 
 from __future__ import annotations
 
 import pytest
 
-from processors.decided import Decision, in_force, judge_decided
 from processors.doubt import Verdict
-from tests.processors.doubt_series import arrays, facts_of, minutes, regions_of, said
+from tests.processors.doubt_series import minutes, regions_of, said
 from tests.processors.oracle_doubt import MINUTE, Series, found
 
 
@@ -78,48 +77,3 @@ def test_a_history_is_read_as_a_person_reads_it(name: str) -> None:
     one, wanted, without = STORIES[name]
     assert (findings(one), lost(one)) == (wanted, without)
     assert said(regions_of(one)) == found(one)
-
-
-def decided(one: Series, *decisions: Decision) -> list[tuple[float, float, str, str, int]]:
-    """From, to (minutes), finding, status, how many left out."""
-    time, value = arrays(one.readings)
-    regions = judge_decided(time, value, facts_of(one), in_force(decisions))
-    links = [link for region in regions for link in region.links]
-    rows = [(k.start / MINUTE, k.end / MINUTE, k.verdict.name.lower(), k.status, k.left) for k in links]
-    return sorted(rows)
-
-
-RESET = minutes((0, 500), (1, 501), (2, 0), (3, 1), (4, 2))
-FALL = minutes((0, 999980), (1, 999990), (2, 5), (3, 15), limit=None)
-RISE = minutes((0, 10), (1, 11), (2, 100), (3, 101))
-ZERO = minutes((0, 100), (1, 101), (2, 0), (3, 103))
-TOP = minutes((0, 999998), (1, 999999), (2, 999999.5), (3, 2))
-LINE = minutes((0, 100), (1, 101), (2, 101.5), (3, 103))
-
-
-@pytest.mark.parametrize(
-    ("one", "said_by", "wanted"),
-    [
-        (RESET, [(1, 2, "RESET", 0)], [(1, 2, "reset", "confirmed", 0)]),
-        (RESET, [(1, 2, "PLAIN", 0)], [(1, 2, "reset", "held", 0)]),
-        (RESET, [(1, 3, "RESET", 0)], [(1, 2, "reset", "held", 0)]),
-        (FALL, [(1, 2, "ROLLOVER", 0)], [(1, 2, "rollover", "confirmed", 0)]),
-        (FALL, [(1, 2, "RESET", 0), (1, 2, "ROLLOVER", 1)], [(1, 2, "rollover", "confirmed", 0)]),
-        (FALL, [(1, 2, "RESET", 0), (1, 2, "ROLLOVER", 0)], [(1, 2, "decrease", "held", 0)]),
-        (RISE, [(1, 2, "PLAIN", 0)], [(1, 2, "plain", "refused", 0)]),
-        (RISE, [(1, 2, "SPIKE", 0)], [(1, 2, "spike", "confirmed", 0)]),
-        (ZERO, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
-        (ZERO, [(1, 3, "PLAIN", 0)], [(1, 2, "reset", "held", 0), (2, 3, "spike", "held", 0)]),
-        (LINE, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
-        (RESET, [(1, 3, "SPIKE", 0)], [(1, 3, "reset", "held", 1)]),
-        (TOP, [(1, 3, "GLITCH", 0)], [(1, 3, "glitch", "confirmed", 1)]),
-    ],
-)
-def test_a_decision_says_what_happened(
-    one: Series,
-    said_by: list[tuple[int, int, str, int]],
-    wanted: list[tuple[float, float, str, str, int]],
-) -> None:
-    """Links with their status under a person's decisions; one that cannot be changes nothing."""
-    decisions = [Decision(a * MINUTE, b * MINUTE, Verdict[name], "li", n) for a, b, name, n in said_by]
-    assert decided(one, *decisions) == wanted

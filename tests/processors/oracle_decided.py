@@ -1,0 +1,132 @@
+"""The oracle of decisions: docs/books.md ("Decisions") word by word, around that of doubtful readings.
+
+Slow and meant to be obviously right; it shares no code with the operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from tests.processors.oracle_doubt import Series, found
+
+OUT = ("glitch", "spike", "stuck", "clock_jump")
+MOVED = ("reset", "decrease", "spike")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What somebody said of what lies between two instants; ``value``: of a conflict."""
+
+    start: int
+    end: int
+    verdict: str
+    by: str
+    revision: int
+    value: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a row of verdicts says: as oracle_doubt's, and what is written off, and who decided."""
+
+    start: int
+    end: int
+    verdict: str
+    decided: bool
+    wrapped: bool
+    left: int
+    lowest: int
+    highest: int
+    written_off: bool = False
+    by: str = ""
+
+    @property
+    def status(self) -> str:
+        if self.by:
+            return "refused" if self.verdict == "plain" else "confirmed"
+        return "decided" if self.decided else "held"
+
+
+def that_count(statements: Iterable[Said]) -> list[Said]:
+    """The highest revision of the same instants; two of it that differ cancel each other."""
+    every = set(statements)
+    out = []
+    for span in sorted({(one.start, one.end) for one in every}):
+        mine = [one for one in every if (one.start, one.end) == span]
+        last = [one for one in mine if one.revision == max(other.revision for other in mine)]
+        if len({(one.verdict, one.value) for one in last}) == 1:
+            out.append(min(last, key=lambda one: one.by))
+    return out
+
+
+def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], set[int]]:
+    """What is not plain, and the instants of all readings that are left out."""
+    force = [one for one in that_count(statements) if _in_force(series, one)]
+    right = {at for one in force for at in (one.start, one.end)}
+    for one in force:
+        right |= {t for t, _ in series.readings if one.verdict == "plain" and one.start < t < one.end}
+    gone = {
+        t: value
+        for t, value in series.readings
+        if t not in right and any(one.verdict in OUT and one.start < t < one.end for one in force)
+    }
+    rest = replace(series, readings=[(t, v) for t, v in series.readings if t not in gone], kept=right)
+    links, lost = found(rest)
+    events = {(start, end): Event(start, end, *more) for start, end, *more in links}
+    line = [number for number, (t, _) in enumerate(rest.readings) if t not in lost]
+    for i, j in pairwise(line):
+        event = _event(rest, (i, j), gone, force, events)
+        if event is not None:
+            events[event.start, event.end] = event
+    for one in force:
+        if one.verdict == "plain" and _between(series, one):
+            events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
+    return [events[span] for span in sorted(events)], lost | set(gone)
+
+
+def _between(series: Series, one: Said) -> bool:
+    return any(one.start < t < one.end for t, _ in series.readings)
+
+
+def _in_force(series: Series, one: Said) -> bool:
+    times = [t for t, _ in series.readings]
+    if one.start not in times or one.end not in times:
+        return False
+    if _between(series, one):
+        return one.verdict in (*OUT, "plain")
+    return one.verdict in (*MOVED, "plain", "rollover")
+
+
+def _event(
+    rest: Series,
+    ends: tuple[int, int],
+    gone: dict[int, int],
+    force: list[Said],
+    events: dict[tuple[int, int], Event],
+) -> Event | None:
+    """What people make of a link of the line; None: it is as the rule has it."""
+    (start, first), (end, last) = (rest.readings[number] for number in ends)
+    kind = rest.link(*ends)
+    values = [value for t, value in gone.items() if start < t < end]
+    if values:
+        around = [one for one in force if one.verdict in OUT and one.start <= start and end <= one.end]
+        who = min(around, key=lambda one: (one.end - one.start, one.start))
+        seen = (len(values), min(values), max(values))
+        if kind in ("smooth", "wrap"):
+            return Event(start, end, who.verdict, True, kind == "wrap", *seen, by=who.by)
+        rule = events[start, end]
+        return replace(rule, left=seen[0], lowest=seen[1], highest=seen[2])
+    exact = [one for one in force if (one.start, one.end) == (start, end)]
+    if not exact:
+        return None
+    (who,), nothing = exact, (0, 0, 0)
+    if who.verdict in MOVED:
+        return Event(start, end, who.verdict, False, False, *nothing, written_off=True, by=who.by)
+    if who.verdict == "plain" and kind == "broken" and last >= first:
+        return Event(start, end, "plain", True, False, *nothing, by=who.by)
+    turned = last < first <= last + (rest.width or 0)
+    if who.verdict == "rollover" and kind != "gap" and turned:
+        return Event(start, end, "rollover", True, True, *nothing, by=who.by)
+    return None
