@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +33,7 @@ def batch(
     base: int, records: Sequence[Record], codec: int = 0, producer: int = -1, mark: bytes | None = None
 ) -> bytes:
     """A batch from offset ``base``, in a transaction where a producer is given; a mark ends one."""
-    builder = DefaultRecordBatchBuilder(2, codec, int(producer >= 0), producer, 0, 0, 1 << 20)
+    builder = DefaultRecordBatchBuilder(2, codec, int(producer >= 0), producer, 0, 0, 1 << 30)
     for number, key, value in records if mark is None else [(0, mark, b"")]:
         assert builder.append(number, 1_795_334_400_000 + 7 * number, key, value, [("h", b"x")]) is not None
     return sealed(struct.pack(">q", base) + bytes(builder.build())[8:], 0x20 if mark is not None else 0)
@@ -122,6 +125,67 @@ def test_what_cannot_be_unpacked_does_not_hold_up_what_is_before_it(by_loop: boo
     assert taken(good + bad, by_loop=by_loop) == ([b"a", b"b"], 2)
     with pytest.raises(MeterflowError, match=r"damaged \(offset 2\)"):
         taken(good + bad, offset=2, by_loop=by_loop)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_a_batch_that_unpacks_to_too_much_is_told_and_not_unpacked(codec: int, by_loop: bool) -> None:
+    """A small message can become a thousand times as large; what is before it comes first."""
+    good, bomb = batch(0, plain(b"a")), batch(1, plain(*[bytes(4 << 20)] * 9), codec)
+    assert len(bomb) < 4 << 20
+    assert taken(good + bomb, by_loop=by_loop) == ([b"a"], 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MeterflowError, match=r"more than 32 MiB \(offset 1\)"):
+            taken(bomb, 1, by_loop=by_loop)
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_batches_that_unpack_to_too_much_together_come_one_after_the_other(by_loop: bool) -> None:
+    """As many at once as the bound has room for, and where to read on."""
+    large = [bytes(5 << 20)] * 3
+    content = b"".join(batch(3 * n, plain(*large), 1) for n in range(3))
+    assert taken(content, by_loop=by_loop) == (large * 2, 6)
+    assert taken(content, 6, by_loop=by_loop) == (large, 9)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+@pytest.mark.parametrize("codec", [0, 1, 2])
+@pytest.mark.parametrize("form", [0, 1])
+def test_small_batches_of_old_formats_are_read(form: Literal[0, 1], codec: int, by_loop: bool) -> None:
+    """Shorter than a head of today's format: they would be asked for again and again."""
+    assert len(old(form, b"a")) < 61
+    assert taken(old(form, b"a", codec=codec), by_loop=by_loop) == ([b"a"], 1)
+    content = old(form, b"a", b"b", codec=codec) + batch(2, plain(b"c"))
+    assert taken(content, 1, by_loop=by_loop) == ([b"b", b"c"], 3)
+
+
+@pytest.mark.parametrize("by_loop", WAYS)
+def test_an_old_batch_that_unpacks_to_too_much_is_told(by_loop: bool) -> None:
+    """As one of today's format."""
+    with pytest.raises(MeterflowError, match="more than 32 MiB"):
+        taken(old(1, bytes(33 << 20), codec=1), by_loop=by_loop)
+
+
+def test_a_batch_of_no_known_format_is_damage() -> None:
+    """Also one that is shorter than a head."""
+    for content in (old(1, b"a"), batch(0, plain(b"a"))):
+        other = bytearray(content)
+        other[16] = 9
+        with pytest.raises(MeterflowError, match=r"damaged \(offset 0\)"):
+            taken(bytes(other))
+
+
+def old(form: Literal[0, 1], *values: bytes, codec: int = 0) -> bytes:
+    """A batch of message format 0 or 1 from offset 0."""
+    builder = LegacyRecordBatchBuilder(magic=form, compression_type=codec, batch_size=1 << 30)
+    for number, value in enumerate(values):
+        assert builder.append(number, timestamp=None if form == 0 else 0, key=None, value=value) is not None
+    raw = bytes(builder.build())
+    return struct.pack(">q", len(values) - 1) + raw[8:] if codec else raw
 
 
 @pytest.mark.skipif(not COMPILED, reason="make setup found no C compiler, or loops are off")
