@@ -15,6 +15,10 @@ _SHARE = colored(
 _PLANT = variable("plant", "Plant", "variable_plants")
 
 
+_STEPS_MAX = 300
+"""Of a picture of all figures: each costs InfluxDB some 0.1 ms, for each of the figures."""
+
+
 def plants() -> Json:
     """What fires, what is used for what is made against its target, how complete that is, who is silent."""
     variables = [
@@ -57,6 +61,7 @@ def _figures() -> list[Json]:
             "completeness",
             (14, 8, 10, 9),
             "measured_share: the part of each window that is measured.",
+            steps_max=_STEPS_MAX,
             displayName="${__field.labels.scope} ${__field.labels.id} ${__field.labels.window}",
             unit="percentunit",
             min=0,

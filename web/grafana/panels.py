@@ -19,8 +19,18 @@ def target(name: str) -> Json:
     return {"refId": "A", "datasource": SOURCE, "query": QUERIES[name]}
 
 
-def drawn(title: str, query: str, where: tuple[int, int, int, int], note: str, **field: Any) -> Json:
-    """Lines over time. A gap stays a gap: an unknown figure is not drawn as if it were known."""
+def drawn(
+    title: str,
+    query: str,
+    where: tuple[int, int, int, int],
+    note: str,
+    steps_max: int | None = None,
+    **field: Any,
+) -> Json:
+    """Lines over time. A gap stays a gap: an unknown figure is not drawn as if it were known.
+
+    ``steps_max``: of the picture, instead of one for each of its pixels.
+    """
     custom = {
         "drawStyle": "line",
         "lineInterpolation": "stepBefore",
@@ -31,7 +41,8 @@ def drawn(title: str, query: str, where: tuple[int, int, int, int], note: str, *
         "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "none"},
     }
-    return _panel("timeseries", title, query, where, note, {"custom": custom, **field}, options)
+    panel = _panel("timeseries", title, query, where, note, {"custom": custom, **field}, options)
+    return panel if steps_max is None else panel | {"maxDataPoints": steps_max}
 
 
 def listed(
