@@ -63,7 +63,7 @@ async def _readable(connection: Connection, topic: str, partitions: int) -> Find
         for partition in range(partitions):
             first = await offset_of(connection, (topic, partition), EARLIEST)
             kept += await offset_of(connection, (topic, partition), LATEST) - first
-            await reader.values((topic, partition), first, 1)
+            await reader.wait((topic, partition), first, 0)
     finally:
         reader.close()
     return Finding(_OF, "readable", detail=f"about {kept} records are kept")

@@ -42,14 +42,6 @@ _ANSWERED_S = 2 * POLL_MS_MAX / 1000
 """After so long the answer to somebody who is gone has come."""
 
 
-class Values(NamedTuple):
-    """Values without their keys. ``next_offset``: where to read on; ``stamp_ms``: the newest one's."""
-
-    values: list[bytes]
-    next_offset: int
-    stamp_ms: int
-
-
 class _Fetched(NamedTuple):
     """Batches with records that count, the offset behind all that came, and how far it could be read."""
 
@@ -136,27 +128,6 @@ class Cursor:
             self.low = record.offset + 1
             yield record
 
-    def values(self, records_max: int) -> Values:
-        """The values of the records in hand, batch by batch; those of null and empty values as empty ones."""
-        values: list[bytes] = []
-        stamp_ms = 0
-        while len(values) < records_max:
-            try:
-                record = self._held or self._next()
-            except MeterflowError:
-                if not values:
-                    raise
-                break  # those before it first
-            self._held = None
-            if record is None:
-                break
-            values.append(record.value or b"")
-            for record in self._records:  # one by one: thousands at once are work for the collector
-                values.append(record.value or b"")
-            stamp_ms = record.timestamp
-        self.low = self._in_hand_from()
-        return Values(values, self.low, stamp_ms)
-
     def drop(self) -> None:
         """Forgets what was fetched; it is not used again, but for whoever is at work with it."""
         if self._ahead is not None:
@@ -164,9 +135,6 @@ class Cursor:
             self._ahead = None
         if not self.busy:
             self._lanes.give(self._lane)
-
-    def _in_hand_from(self) -> int:
-        return int(self._batches[0].base_offset) if self._batches else self.position
 
     def _skip(self, offset: int) -> bool:
         """Lets go of records before ``offset``; whether one is left."""
@@ -283,15 +251,15 @@ class Reader:
         with self._cursor(place, offset).work() as cursor:
             cursor.fetch_bytes = min(bytes_max, FETCH_BYTES)
             await cursor.fill(offset)
-            return [
-                Record(record.offset, (record.key or b"").decode(), record.value or b"", record.timestamp)
-                for record in cursor.take(records_max, bytes_max)
-            ]
-
-    async def values(self, place: Place, offset: int, records_max: int) -> Values:
-        with self._cursor(place, offset).work() as cursor:
-            await cursor.fill(offset)
-            return cursor.values(records_max)
+            found: list[Record] = []
+            try:
+                for got in cursor.take(records_max, bytes_max):
+                    key, value = (got.key or b"").decode(), got.value or b""
+                    found.append(Record(got.offset, key, value, got.timestamp))
+            except MeterflowError:  # told the next time: what is before it first
+                if not found:
+                    raise
+            return found
 
     async def wait(self, place: Place, offset: int, timeout_s: float) -> bool:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from bus.kafka_batches import Block, Raw, blocks_of_values
 from bus.kafka_connection import Connection, check_code
 from bus.kafka_owner import Owner
 from bus.kafka_producer import Place, Records
-from bus.kafka_reader import EARLIEST, LATEST, Reader, Values, offset_of
+from bus.kafka_reader import EARLIEST, LATEST, Reader, offset_of
 from bus.kafka_settings import RECORD_BYTES_MAX, KafkaSettings
 from bus.kafka_topics import make_topics
 from bus.log import PORTIONS, RESULTS, Entry, Record, Snapshot
@@ -107,21 +107,6 @@ class KafkaLog:
         self._check_open()
         return await self._reader.read(self._place(topic, partition), offset, records_max, bytes_max)
 
-    async def read_values(
-        self, topic: str, offset: int, *, partition: int = 0, records_max: int = 50_000
-    ) -> Values:
-        """Values only, without an object a record: for topics with one small value a record.
-
-        ``topic`` is a name on Kafka, anybody's. Whole batches are given, so it may be some more than
-        ``records_max``; none when there is nothing yet. Never waits.
-        """
-        self._check_open()
-        return await self._reader.values((topic, partition), offset, records_max)
-
-    async def wait_values(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
-        """``wait`` for ``read_values``."""
-        return await self._waited((topic, partition), offset, timeout_s)
-
     async def first(self, topic: str, partition: int = 0) -> int:
         self._check_open()
         return await offset_of(self._connection, self._place(topic, partition), EARLIEST)
@@ -131,7 +116,13 @@ class KafkaLog:
         return await self._reader.end(self._place(topic, partition))
 
     async def wait(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
-        return await self._waited(self._place(topic, partition), offset, timeout_s)
+        self._check_open()
+        try:
+            return await self._reader.wait(self._place(topic, partition), offset, timeout_s)
+        except MeterflowError:
+            if self._connection.closed:
+                return False
+            raise
 
     async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
         self._check_open()
@@ -185,15 +176,6 @@ class KafkaLog:
             self._place(name, 0 if name == PORTIONS else partition): [_raw(entry) for entry in entries]
             for name, entries in topics.items()
         }
-
-    async def _waited(self, place: Place, offset: int, timeout_s: float) -> bool:
-        self._check_open()
-        try:
-            return await self._reader.wait(place, offset, timeout_s)
-        except MeterflowError:
-            if self._connection.closed:
-                return False
-            raise
 
     async def _delete(self, place: Place, offset: int) -> None:
         topic, partition = place

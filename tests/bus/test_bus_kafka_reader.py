@@ -9,7 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from bus.kafka_connection import Connection
-from bus.kafka_reader import Cursor, Lanes
+from bus.kafka_reader import Cursor, Lanes, Reader
 from bus.kafka_settings import KafkaSettings
 from bus.log import REJECTED, RESULTS
 from metering.errors import MeterflowError
@@ -58,9 +58,10 @@ async def test_a_damaged_batch_is_told_again_and_never_skipped() -> None:
     damaged = batch_of(1, b"two")
     damaged[-2] ^= 1
     cursor = cursor_with(batch_of(0, b"one"), damaged, batch_of(2, b"three"))
-    assert await cursor.fill(0)
-    got = cursor.values(10)
-    assert (got.values, got.next_offset) == ([b"one"], 1)
+    reader = Reader(cursor._connection)
+    reader._cursors[cursor._place] = [cursor]
+    got = await reader.read(cursor._place, 0, 10, 1 << 20)
+    assert [record.value for record in got] == [b"one"]
     for _ in range(2):
         with pytest.raises(MeterflowError, match="damaged"):
-            await cursor.fill(1)
+            await reader.read(cursor._place, 1, 10, 1 << 20)

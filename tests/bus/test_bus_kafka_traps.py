@@ -157,27 +157,6 @@ async def test_a_record_longer_than_a_fetch_passes(kafka: str) -> None:
             await log.append({READINGS: [Entry("a", bytes(9 << 20), 0)]})
 
 
-async def test_values_come_in_bulk(kafka: str) -> None:
-    """From any offset, every value once, with where to go on."""
-    settings = settings_at(kafka)
-    topic = settings.topic(READINGS)
-    async with opened(settings) as (log,):
-        for part in range(5):
-            await log.append({READINGS: [Entry("", b"%d" % (100 * part + i), 7) for i in range(100)]})
-        found: list[bytes] = []
-        offset = 130
-        stamps = set()
-        while offset < 500:
-            assert await log.wait_values(topic, offset, 5)
-            got = await log.read_values(topic, offset, records_max=150)
-            found += got.values
-            offset = got.next_offset
-            stamps.add(got.stamp_ms)
-        assert [int(value) for value in found] == list(range(130, 500))
-        assert stamps == {7}
-        assert await log.read_values(topic, 500) == ([], 500, 0)
-
-
 async def test_bad_code_of_one_caller_fails_nobody_else(kafka: str) -> None:
     """A stamp that is none is raised where it came from."""
     async with opened(settings_at(kafka)) as (log,):
@@ -223,12 +202,11 @@ async def test_results_are_json_too(kafka: str) -> None:
     log = await open_kafka(settings, as_json=JsonRows())
     try:
         await log.commit("process", 1, topics, 2)
-        assert await log.wait_values(settings.json_topic, 0, 5, 2)
+        place, reader = (settings.json_topic, 2), log._reader
         found: list[bytes] = []
         while len(found) < len(rows):
-            more = (await log.read_values(settings.json_topic, len(found), partition=2)).values
-            assert more
-            found += more
+            assert await reader.wait(place, len(found), 5)
+            found += [one.value for one in await reader.read(place, len(found), 5000, 8 << 20)]
         assert found == as_json(topics[RESULTS][0].value)
     finally:
         await log.close()
