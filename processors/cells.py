@@ -81,7 +81,7 @@ class Cells:
     def run(self, series: int, first: int, last: int) -> Ints:
         """Flat indices of the spans first..last (inclusive) of one series, -1 where there is none."""
         blocks = np.arange(first >> self._shift, (last >> self._shift) + 1)
-        numbers = self._blocks.find(np.full(len(blocks), series), blocks)
+        numbers = self._blocks.look_up(np.full(len(blocks), series), blocks, make=False)
         index = (numbers[:, None] * self._block + np.arange(self._block)).ravel()
         index[np.repeat(numbers < 0, self._block)] = -1
         index[self.columns["exists"][index] == 0] = -1
@@ -112,11 +112,14 @@ class Cells:
         return first * self._block, last * self._block + self._block - 1
 
     def _index(self, series: Ints, span: Ints, *, make: bool) -> Ints:
-        block, blocks = span >> self._shift, self._blocks
-        numbers = blocks.make(series, block) if make else blocks.find(series, block)
-        while len(blocks) > len(self.dirty) * self._chunk_blocks:
-            self._grow()
-        return np.where(numbers >= 0, numbers * self._block + (span & (self._block - 1)), -1)
+        index, others = self._blocks.recent(series, span, self._shift)
+        if len(others):
+            series, span = series[others], span[others]
+            numbers = self._blocks.look_up(series, span >> self._shift, make=make)
+            while len(self._blocks) > len(self.dirty) * self._chunk_blocks:
+                self._grow()
+            index[others] = np.where(numbers >= 0, numbers * self._block + (span & (self._block - 1)), -1)
+        return index
 
     def _grow(self) -> None:
         self.dirty = np.concatenate([self.dirty, np.zeros_like(self.dirty)])

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.kernels.blocks import recent
+
 Ints = NDArray[np.int64]
 
 _SERIES_SHIFT = 40
@@ -35,31 +37,30 @@ class Directory:
     def __len__(self) -> int:
         return self._size
 
-    def find(self, series: Ints, block: Ints) -> Ints:
-        """Numbers of blocks, -1 for those that there are not."""
+    def recent(self, series: Ints, span: Ints, shift: int) -> tuple[Ints, Ints]:
+        """Of spans the cells in blocks of 2**shift that lie one after the other, -1 where the block is not the one
+        that the series was asked for last; the rows of these.
+        """
         self._make_room(int(series.max(initial=0)))
-        known, number = self._recent
-        out = np.where(known[series] == block, number[series], -1).astype(np.int64)
-        others = np.flatnonzero(out < 0)
-        if len(others):
-            some, wanted = series[others], block[others]
-            found = self._search(_key(some, wanted))
-            out[others] = found
-            there = found >= 0
-            self._remember(some[there], wanted[there], found[there])
-        return out
+        return recent(series, span, self._recent, shift)
 
-    def make(self, series: Ints, block: Ints) -> Ints:
-        """Numbers of blocks, made where they were not."""
-        out = self.find(series, block)
-        lacking = np.flatnonzero(out < 0)
-        if len(lacking):
-            series, block = series[lacking], block[lacking]
-            keys, which = np.unique(_key(series, block), return_inverse=True)
-            out[lacking] = which + self._size
-            self._remember(series, block, out[lacking])
-            self.add(keys)
-        return out
+    def look_up(self, series: Ints, block: Ints, *, make: bool) -> Ints:
+        """Numbers of blocks, made where they were not, or -1."""
+        if len(series) == 0:
+            return series
+        starts = np.flatnonzero(np.append(True, (series[1:] != series[:-1]) | (block[1:] != block[:-1])))
+        owner, wanted = series[starts], block[starts]
+        self._make_room(int(owner.max()))
+        keys = _key(owner, wanted)
+        found = self._search(keys)
+        lacking = np.flatnonzero(found < 0)
+        if make and len(lacking):
+            fresh, which = np.unique(keys[lacking], return_inverse=True)
+            found[lacking] = which + self._size
+            self.add(fresh)
+        there = found >= 0
+        self._recent[0, owner[there]], self._recent[1, owner[there]] = wanted[there], found[there]
+        return np.repeat(found, np.diff(np.append(starts, len(series))))
 
     def add(self, keys: Ints) -> None:
         """Makes blocks of new keys, each once."""
@@ -101,9 +102,6 @@ class Directory:
                 hit = part.keys[at] == keys
                 out[hit] = part.numbers[at[hit]]
         return out
-
-    def _remember(self, series: Ints, block: Ints, number: Ints) -> None:
-        self._recent[0, series], self._recent[1, series] = block, number
 
     def _append(self, keys: Ints) -> None:
         until = self._size + len(keys)

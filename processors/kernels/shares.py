@@ -63,22 +63,48 @@ class Owners:
 def _deal_by_loop(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> dict[str, Ints]:
     assert _DEAL is not None
     assert _SHARES is not None
-    low, high = _reach_of(owners, time)
+    names, few, which = _local(point, owners)
+    low, high = _reach_of(few, time)
     at, size = offsets(low, high)
     if not close(size, time.size):
         return deal_twin(point, time, sums, owners)
     table = np.zeros((size, CELL_NUMBERS), np.int64)
     columns = (ints(sums[name]) for name in _DEALT)
-    shape = (len(point), len(time), len(owners.step_ms))
-    pairs = (owners.first, owners.owner, owners.sign, owners.step_ms)
-    _DEAL(*shape, ints(point), ints(time), *columns, *pairs, at, table)
+    shape = (len(point), len(time), len(names))
+    _DEAL(*shape, which, ints(time), *columns, few.first, few.owner, few.sign, few.step_ms, at, table)
     rows = np.empty((len(SHARE_COLUMNS), size), np.int64)
     count = _SHARES(len(low), low, high, at, table, size, rows)
-    return dict(zip(SHARE_COLUMNS, rows[:, :count], strict=True))
+    out = dict(zip(SHARE_COLUMNS, rows[:, :count], strict=True))
+    if len(names):
+        layer, owner = np.divmod(out["owner"], len(names))
+        out["owner"] = layer * len(owners.step_ms) + names[owner]
+    return out
+
+
+def _local(point: Ints, owners: Owners) -> tuple[Ints, Owners, Ints]:
+    """The owners of some points, ascending; the same for these points alone, numbered anew; of each row the
+    number of its point. All of a site are many more than what a pass touches.
+    """
+    different, which = _numbered(point, len(owners.first) - 1)
+    counts = owners.first[different + 1] - owners.first[different]
+    until = np.cumsum(counts)
+    pair = np.repeat(owners.first[different] - until + counts, counts) + np.arange(counts.sum())
+    names, owner = _numbered(owners.owner[pair], len(owners.step_ms))
+    return names, Owners(np.append(0, until), owner, owners.sign[pair], owners.step_ms[names]), which
+
+
+def _numbered(values: Ints, size: int) -> tuple[Ints, Ints]:
+    """The different ones of numbers below ``size``, ascending, and of each row which of these it is."""
+    there = np.zeros(size, bool)
+    there[values] = True
+    different = np.flatnonzero(there)
+    number = np.empty(size, np.int64)
+    number[different] = np.arange(len(different))
+    return different, number[values]
 
 
 def _reach_of(owners: Owners, time: Ints) -> tuple[Ints, Ints]:
-    if time.size == 0:
+    if time.size == 0 or len(owners.step_ms) == 0:
         size = len(time) * len(owners.step_ms)
         return np.zeros(size, np.int64), np.full(size, -1, np.int64)
     edges = (time.min(axis=1), time.max(axis=1))
