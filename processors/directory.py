@@ -38,8 +38,8 @@ class Directory:
         return self._size
 
     def recent(self, series: Ints, span: Ints, shift: int) -> tuple[Ints, Ints]:
-        """Of spans the cells in blocks of 2**shift that lie one after the other, -1 where the block is not the one
-        that the series was asked for last; the rows of these.
+        """Of spans the cells, blocks of 2**shift lying one after the other; -1 where a block is not the one
+        that its series was asked for last. And the rows of these.
         """
         self._make_room(int(series.max(initial=0)))
         return recent(series, span, self._recent, shift)
