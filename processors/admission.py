@@ -28,6 +28,7 @@ from processors.gauges import Gauges
 from processors.kernels.memory import doubtful
 from processors.memory import (
     CONFLICT,
+    EDITED,
     ESTIMATED,
     ROUNDED,
     TIME_BITS,
@@ -47,7 +48,7 @@ CAUSES = ("", "neighbour", "verdict", "late", "correction", "conflict", "decisio
 """Why a final row changed: a neighbouring read made it suspect, what was doubted was settled (or doubted), a
 reading came late, was corrected, another value came for the same instant, or somebody decided."""
 NEIGHBOUR, VERDICT, LATE, CORRECTION, CONFLICTED, DECIDED = 1, 2, 3, 4, 5, 6
-_OWN = ROUNDED | ESTIMATED
+_OWN = ROUNDED | ESTIMATED | EDITED
 """Flags that a reading brings with it."""
 
 

@@ -31,6 +31,8 @@ AMOUNT_MAX = 2**61
 of two stay within 64 bits."""
 READ_MAX = 2**53
 """The same for one interval read (9e9 kWh): its sums of a thousand stay within 64 bits."""
+STATED = 2**31 - 1
+"""Revision of a reading that the site file states: above that of any other."""
 GAUGE_MAX = 2**42
 """The same for a gauge (4.4e6 kW, V, A): a quarter of an hour of it in milliseconds stays within 64 bits."""
 

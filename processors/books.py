@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from processors import settling
 from processors.allowance import SMOOTH
-from processors.batch import Batch, SeriesIndex
+from processors.batch import STATED, Batch, SeriesIndex
 from processors.decided import Decision
 from processors.doubt import Link, Verdict
 from processors.flows import Flows, join
@@ -22,6 +22,7 @@ from processors.kernels.chain import Readings, chain
 from processors.memory import (
     ALWAYS,
     CONFLICT,
+    EDITED,
     LEFT_OUT,
     NONE,
     TIME_BITS,
@@ -328,10 +329,14 @@ def _some(run: Run, some: NDArray[Any]) -> Run:
 
 def as_run(batch: Batch) -> Run:
     """The readings of a batch as a run for the memory (same order)."""
+    flags = batch.flags
+    if batch.revision.any():  # what the site file states corrects nothing
+        corrected = (batch.revision > 0) & (batch.revision < STATED)
+        flags = flags | np.where(corrected, EDITED, 0).astype(np.uint8)
     return {
         "key": batch.key,
         "value": batch.value,
         "start": batch.start,
         "revision": batch.revision.astype(np.int32),
-        "flags": batch.flags,
+        "flags": flags,
     }

@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.memory import EDITED, ROUNDED
+
 Ints = NDArray[np.int64]
 
 LONG_MS = 35 * 86_400_000
 """Beyond it remainder times offset no longer fits 64 bits: Python's integers take over."""
+
+
+ONE_EDITED = 1 << 16
+"""Counted beside roundings, in one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Flows:
 
     ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
     ``booked``: 1 counts, 0 is held (amount 0). ``measured``: 1 when it is no estimate.
-    ``rounded``, ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
+    ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected.
+    ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
     final, 2 when only its quality.
     ``record``: number of the log record, in the batch, that brought the change.
     """
@@ -47,6 +54,11 @@ class Flows:
 
     def take(self, mask: NDArray[Any]) -> Flows:
         return Flows(*(getattr(self, f.name)[mask] for f in fields(self)))
+
+
+def marks(flags: NDArray[Any]) -> Ints:
+    """What the flags of readings are in ``rounded``."""
+    return np.asarray((flags & ROUNDED > 0) + ONE_EDITED * (flags & EDITED > 0), np.int64)
 
 
 def join(parts: list[Flows]) -> Flows:

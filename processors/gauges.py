@@ -3,8 +3,8 @@
 A value holds from its instant until the next one, ``2 x expect_every`` at most: beyond that the state is
 unknown. So each reading but the newest is a stretch of time with one value, and a stretch is a flow like any
 other: of a mean the amount is value x milliseconds, which cells add up and rows divide by the time that is
-known; of what is integrated it is what passed in that time, rounded once. A reading in conflict ends the one
-before it; what it says itself is not known, and held.
+known; of what is integrated it is what passed in that time, in whole millionths. A reading in conflict ends
+the one before it; what it says itself is not known, and held.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from metering.civil import QUARTER_MS
 from metering.roster import HOLDS
 from processors.batch import SeriesIndex
-from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, NONE, ROUNDED, Memory, Run, series_of, time_of
+from processors.flows import Flows, marks
+from processors.memory import CONFLICT, ESTIMATED, NONE, Memory, Run, series_of, time_of
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -83,7 +83,7 @@ class Gauges:
             value * booked,
             booked,
             booked * (flags & ESTIMATED == 0) * ~total,
-            (flags & ROUNDED > 0).astype(np.int64),
+            marks(flags),
             np.zeros(len(key), np.int64),
             np.zeros(len(key), np.int64),
             record,
@@ -112,11 +112,17 @@ def _by_quarters(flows: Flows) -> Flows:
 
 
 def _integrated(flows: Flows) -> Flows:
-    """Values per hour as what passed, each stretch rounded half to even."""
-    whole, rest = np.divmod(flows.amount, HOUR_MS)
-    length = flows.end - flows.start
-    amount = whole * length + rest * length // HOUR_MS
-    over = 2 * (rest * length % HOUR_MS)
-    amount += (over > HOUR_MS) | ((over == HOUR_MS) & (amount % 2 == 1))
+    """Values per hour as what passed: each value's line, zero at a full hour, read off at both ends.
+
+    So a value that stays gives the same in every hour, to the last digit.
+    """
+    start = flows.start % HOUR_MS
+    amount = _passed(flows.amount, start + flows.end - flows.start) - _passed(flows.amount, start)
     columns = {name: getattr(flows, name) for name in Flows.__dataclass_fields__}
     return Flows(**columns | {"amount": amount})
+
+
+def _passed(per_hour: Ints, length_ms: Ints) -> Ints:
+    """floor(value x time), without overflow."""
+    whole, rest = np.divmod(per_hour, HOUR_MS)
+    return np.asarray(whole * length_ms + rest * length_ms // HOUR_MS)

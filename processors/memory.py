@@ -33,11 +33,11 @@ RUN_MAX = 1 << 18
 PIECE = 1 << 14
 """Readings dumped together: less than 1 MB, whatever columns they have."""
 
-ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT, IMPOSSIBLE = 1, 2, 4, 8, 16, 32, 64
+ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT, IMPOSSIBLE, EDITED = (1 << bit for bit in range(8))
 """Flags of a reading. CONFLICT: two values for one identity, held until decided. OVERLAP: an
 interval read that shares time with another one, held. SUSPECT: a zero between neighbours that
 are not. LEFT_OUT: a register's reading that is not on its line. IMPOSSIBLE: an interval read of more than its
-point can move in that time, or of less than nothing, held."""
+point can move in that time, or of less than nothing, held. EDITED: corrected by a revision."""
 OFF_LINE = CONFLICT | LEFT_OUT
 HELD_READ = CONFLICT | OVERLAP | IMPOSSIBLE
 """Of an interval read any of which keeps it from being counted."""

@@ -17,7 +17,7 @@ from metering.measures import VALUE_ADDED
 from metering.roster import INTERVAL
 from processors.batch import SeriesIndex
 from processors.doubt import Link, Verdict
-from processors.flows import Flows
+from processors.flows import Flows, marks
 from processors.memory import (
     CONFLICT,
     ESTIMATED,
@@ -25,7 +25,6 @@ from processors.memory import (
     IMPOSSIBLE,
     NONE,
     OVERLAP,
-    ROUNDED,
     SUSPECT,
     TIME_BITS,
     Memory,
@@ -302,7 +301,6 @@ class Reads:
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
         np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
         self.touched[series] = True
-        bit = {name: (flags & mask > 0).astype(np.int64) for name, mask in _BITS.items()}
         measured = (booked & (flags & ESTIMATED == 0)).astype(np.int64)
         return Flows(
             self.points[series],
@@ -312,14 +310,11 @@ class Reads:
             np.where(booked, amount, 0),
             booked.astype(np.int64),
             measured,
-            bit["rounded"],
-            bit["suspect"],
+            marks(flags),
+            (flags & SUSPECT > 0).astype(np.int64),
             revised,
             record,
         )
-
-
-_BITS = {"rounded": ROUNDED, "suspect": SUSPECT}
 
 
 def _pick(state: _State, at: Ints) -> _State:

@@ -18,6 +18,7 @@ from processors.columns import (
     DOUBTFUL,
     ESTIMATE,
     FLAGS,
+    IS_EDITED,
     IS_HELD,
     IS_INTEGRATED,
     IS_MEAN,
@@ -43,7 +44,8 @@ from processors.columns import (
     words,
 )
 from processors.engine import Engine, Step
-from processors.memory import ESTIMATED, HELD_READ, ROUNDED, SUSPECT, series_of, time_of
+from processors.flows import ONE_EDITED, marks
+from processors.memory import ESTIMATED, HELD_READ, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
@@ -81,7 +83,7 @@ class Rows:
         exponents = [e if e is not None and EXPONENT_MIN <= e <= EXPONENT_MAX else 0 for e in exponents]
         self._exponents = np.array(exponents, np.int64)
         self._mean = np.array([p.mean for p in points], bool)
-        self._marks = np.array([IS_MEAN * p.mean + IS_INTEGRATED * p.integrated for p in points], np.int64)
+        self._kinds = np.array([IS_MEAN * p.mean + IS_INTEGRATED * p.integrated for p in points], np.int64)
         canonical = [CANONICAL[p.amount_unit.dimension] for p in points]
         self._units = [
             p.amount_unit.name if p.amount_unit.decimal_exponent == e else c
@@ -185,7 +187,7 @@ class Rows:
             "start": times(end - length),
             "end": times(end),
             "quality": words(QUALITIES, quality(known, measured, length, 0)),
-            "flags": words(FLAGS, IS_ROUNDED * (rows["rounded"] > 0) + IS_HELD * held + self._marks[point]),
+            "flags": words(FLAGS, _marks(rows["rounded"]) + IS_HELD * held + self._kinds[point]),
             "measured_share": numbers(measured / length),
         }
         mean = self._mean[point]
@@ -257,7 +259,7 @@ class Rows:
             "start": times(start),
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
-            "flags": words(FLAGS, IS_ROUNDED * (flags & ROUNDED > 0) + IS_HELD * held),
+            "flags": words(FLAGS, _marks(marks(flags)) + IS_HELD * held),
             "measured_share": numbers(((flags & (ESTIMATED | HELD_READ)) == 0).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])
@@ -292,6 +294,11 @@ class Rows:
         }
         said |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
         return table(INTENSITY, said, position, rows.gone)
+
+
+def _marks(rounded: Ints) -> Ints:
+    """Codes of FLAGS: whether any reading was rounded, and whether any was corrected."""
+    return np.asarray(IS_ROUNDED * (rounded % ONE_EDITED > 0) + IS_EDITED * (rounded >= ONE_EDITED), np.int64)
 
 
 def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.flows import Flows, join, read_off
-from processors.memory import ESTIMATED, ROUNDED
+from processors.flows import Flows, join, marks, read_off
+from processors.memory import ESTIMATED
 from processors.scaling import scale
 from processors.verdicts import Ratings
 
@@ -75,7 +75,7 @@ class Spreading:
             np.where(booked, amount, 0),
             booked.astype(np.int64),
             measured.astype(np.int64),
-            (part.flags & ROUNDED > 0).astype(np.int64),
+            marks(part.flags),
             zero,
             zero,
             part.record,

@@ -20,7 +20,7 @@ BASE_FIELDS = {
     "known": np.int32,
     "measured": np.int32,
     "held": np.int32,
-    "rounded": np.int16,
+    "rounded": np.int32,
     "readings": np.int32,
     "revision": np.int32,
     "cause": np.uint8,

@@ -21,7 +21,7 @@ from processors.engine import Engine
 from processors.memory import Memory
 from processors.settling import Decided
 
-FORMAT = 6
+FORMAT = 7
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 
 from metering.readings import NO_TIME
 from metering.roster import REGISTER, Installation, Roster
-from processors.batch import Batch, SeriesIndex
+from processors.batch import STATED, Batch, SeriesIndex
 from processors.memory import NONE, ROUNDED, Memory, key_of
 
 Ints = NDArray[np.int64]
 
-REVISION = 2**31 - 1
-"""Of a stated reading: above that of any other."""
 _NEVER_MS = 2**62
 
 _Statement = tuple[int, int, int, int]
@@ -50,7 +48,7 @@ class Stated:
             one = self._of[series]
             if one is not None and one.final is not None:
                 where = memory.find(key_of(np.array([series]), np.array([one.to_ms])))
-                if where[0][0] < 0 or memory.get("revision", where)[0] != REVISION:
+                if where[0][0] < 0 or memory.get("revision", where)[0] != STATED:
                     self._await_final(series)
 
     def _await_final(self, series: int) -> None:
@@ -109,7 +107,7 @@ class Stated:
             "time": time,
             "start": np.full(size, NO_TIME),
             "value": whole * step,
-            "revision": np.full(size, REVISION),
+            "revision": np.full(size, STATED),
             "flags": np.where(whole * step == value, 0, ROUNDED).astype(np.uint8),
             "record": record,
         }

@@ -7,6 +7,8 @@
 #define ROUNDED 1
 #define CONFLICT 2
 #define ESTIMATED 4
+#define EDITED 128
+#define ONE_EDITED 65536
 #define GAP_MAX_MS INT64_C(34560000000)
 
 /* Of every series. */
@@ -48,7 +50,7 @@ static int say(const Facts *facts, int64_t s, Reading from, Reading to, int64_t 
     out->end[at] = end;
     out->amount[at] = to.value * facts->numerator[s] - from.value * facts->numerator[s];
     out->measured[at] = end - start <= facts->near_ms[s] && !(flags & ESTIMATED);
-    out->rounded[at] = (flags & ROUNDED) != 0;
+    out->rounded[at] = ((flags & ROUNDED) != 0) + ((flags & EDITED) ? ONE_EDITED : 0);
     out->record[at] = record;
     return 1;
 }

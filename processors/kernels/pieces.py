@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from processors.cells import CHUNK_CELLS, Grouping
 from processors.changes import Touches
 from processors.flows import Flows, cut, spans_of
-from processors.kernels.library import INT64, OUT_BYTE, OUT_INT32, OUT_INT64, SIZE, Column, chosen, compiled
+from processors.kernels.library import INT64, OUT_BYTE, OUT_INT32, OUT_INT64, SIZE, chosen, compiled
 from processors.kernels.shares import CELL_NUMBERS, close, ints, offsets
 
 Ints = NDArray[np.int64]
@@ -36,7 +36,6 @@ PIECE_COLUMNS = (
 _SETTLED = tuple("exists amount known measured held rounded readings revision cause reported".split())
 _FAR = 1 << 60
 
-_OUT_INT16 = Column(np.dtype(np.int16), written=True)
 _REACH = compiled("reach", (SIZE, INT64, INT64, INT64, INT64, OUT_INT64, OUT_INT64))
 _CUT = compiled("cut", (SIZE, *[INT64] * 12, OUT_INT64))
 _TOUCH = compiled("touch", (SIZE, *[INT64] * 6, OUT_INT64))
@@ -45,7 +44,7 @@ _PIECES = compiled("pieces", (SIZE, *[INT64] * 6, SIZE, OUT_INT64))
 _SETTLE = compiled(
     "settle",
     (
-        *(SIZE, SIZE, INT64, INT64, INT64, OUT_BYTE, OUT_INT64, OUT_INT32, OUT_INT32, OUT_INT32, _OUT_INT16),
+        *(SIZE, SIZE, INT64, INT64, INT64, OUT_BYTE, OUT_INT64, OUT_INT32, OUT_INT32, OUT_INT32, OUT_INT32),
         *(OUT_INT32, OUT_INT32, OUT_BYTE, OUT_INT64, OUT_BYTE, OUT_BYTE),
     ),
 )

@@ -167,7 +167,7 @@ def _decide(meter: Meter, time: int, statements: list[tuple[int, Content]]) -> N
     value, start = min(different)
     rounded, estimated = all(c.rounded for c in last), all(c.estimated for c in last)
     into = meter.counted if len(different) == 1 else meter.disputed
-    into[time] = Content(value, start, rounded, estimated)
+    into[time] = Content(value, start, rounded, estimated, highest > 0)
     meter.values[time] = [value for value, _ in sorted(different)]
 
 
@@ -218,10 +218,12 @@ def _flows(
     near = end - start <= 2 * meter.point.expect_ms
     estimated = contents[0].estimated or contents[1].estimated
     rounded = contents[0].rounded or contents[1].rounded
+    edited = contents[0].edited or contents[1].edited
     out = []
     for low, high, multiplier in multipliers(meter.installation, start, end):
         at = [first + (last - first) * (edge - start) // (end - start) for edge in (low, high)]
         amount = 0 if held else round(at[1] * multiplier) - round(at[0] * multiplier)
         measured = near and not estimated and not held
-        out.append(Flow(meter.point.index, low, high, amount, held, measured, rounded))
+        flow = Flow(meter.point.index, low, high, amount, held, measured, rounded, edited=edited)
+        out.append(flow)
     return out

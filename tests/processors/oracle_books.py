@@ -26,6 +26,7 @@ class Content:
     start: int
     rounded: bool
     estimated: bool
+    edited: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Flow:
     rounded: bool = False
     suspect: bool = False
     disputed: bool = False
+    edited: bool = False
 
     def between(self, low: int, high: int) -> int:
         """The amount from ``low`` to ``high``, read off on the line from the flow's start to its end."""
@@ -146,7 +148,7 @@ def in_own_unit(point: Point, amount: int | None) -> Row:
     return {"amount": None if amount is None else Fraction(amount, MICRO) / factor, "unit": unit}
 
 
-def flags(point: Point, *, held: bool, rounded: bool) -> str:
+def flags(point: Point, *, held: bool, rounded: bool, edited: bool) -> str:
     """The words, in the order of the alphabet."""
     kind = ["integrated"] * point.integrated + ["mean"] * point.mean
-    return "+".join(["held"] * held + kind + ["rounded"] * rounded)
+    return "+".join(["edited"] * edited + ["held"] * held + kind + ["rounded"] * rounded)

@@ -20,11 +20,21 @@ def gauge(books: Books, meter: Meter) -> None:
             books.flows.append(Flow(point.index, start, end, 0, held=True))
             continue
         value = round(content.value * multiplier_at(meter.installation, start))
-        amount = (
-            round(Fraction(value * (end - start), HOUR_MS)) if point.integrated else value * (end - start)
-        )
+        amount = value * (end - start)
+        if point.integrated:
+            amount = value * end // HOUR_MS - value * start // HOUR_MS
         measured = not content.estimated and not point.integrated
-        books.flows.append(Flow(point.index, start, end, amount, measured=measured, rounded=content.rounded))
+        books.flows.append(
+            Flow(
+                point.index,
+                start,
+                end,
+                amount,
+                measured=measured,
+                rounded=content.rounded,
+                edited=content.edited,
+            )
+        )
 
 
 def mean(total: int, known_ms: int, unit: Fraction) -> Fraction:

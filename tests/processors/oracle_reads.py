@@ -41,7 +41,14 @@ def interval_reads(books: Books, meter: Meter) -> None:
         held_sum += content.value if held else 0
         _read(books, meter, end, content, held=held, suspect=suspect)
     for end, content in meter.disputed.items():
-        _read(books, meter, end, replace(content, rounded=False, estimated=False), held=True, disputed=True)
+        _read(
+            books,
+            meter,
+            end,
+            replace(content, rounded=False, estimated=False, edited=False),
+            held=True,
+            disputed=True,
+        )
     if counted:
         total = sum(content.value for _, content in counted)
         post(books, meter, (counted[0][0], counted[-1][0]), (0, total, total - held_sum, held_sum, 0))
@@ -99,5 +106,6 @@ def _read(
         "plant": plant, "point": meter.point.id, "measures": meter.point.measures,
         "start": content.start, "end": end,
         **in_own_unit(meter.point, None if held else amount), "quality": "missing" if held else quality,
-        "flags": flags(meter.point, held=held, rounded=content.rounded), "measured_share": float(measured),
+        "flags": flags(meter.point, held=held, rounded=content.rounded, edited=content.edited),
+        "measured_share": float(measured),
     }  # fmt: skip

@@ -89,6 +89,7 @@ class Sum:
     held_ms: int = 0
     suspect_ms: int = 0
     rounded: bool = False
+    edited: bool = False
 
     def add(self, flow: Flow, sign: int, *, whole_only: bool = False) -> None:
         """Adds a flow's part in the span. ``whole_only``: a part of it has no shape of its own."""
@@ -97,6 +98,7 @@ class Sum:
             return
         self.amount += sign * flow.between(self.start, self.end)
         self.rounded |= flow.rounded
+        self.edited |= flow.edited
         self.suspect_ms += shared_ms if flow.suspect else 0
         if flow.held:
             self.held_ms += shared_ms
@@ -187,7 +189,7 @@ def _base_row(books: Books, index: int, total: Sum, flows: Sequence[Flow]) -> Ro
         "start": total.start, "end": total.end,
         **_amount(point, total),
         "quality": total.quality(length_ms),
-        "flags": flags(point, held=total.held_ms > 0, rounded=total.rounded),
+        "flags": flags(point, held=total.held_ms > 0, rounded=total.rounded, edited=total.edited),
         "measured_share": total.measured_ms / length_ms,
     }  # fmt: skip
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from metering.readings import NO_TIME, TIME_FIRST_MS
 from processors.batch import AMOUNT_MAX
-from processors.flows import Flows
+from processors.flows import ONE_EDITED, Flows
 from processors.kernels import chain, columns, library, memory, order, survey
-from processors.memory import CONFLICT, ESTIMATED, NONE, ROUNDED, TIME_BITS, key_of
+from processors.memory import CONFLICT, EDITED, ESTIMATED, NONE, ROUNDED, TIME_BITS, key_of
 from processors.progress import NEVER
 from processors.verdicts import NO_LIMIT
 
@@ -285,6 +285,7 @@ def test_flags_and_bits_are_those_of_the_memory() -> None:
     """What the C sources spell out themselves."""
     text = "".join(source.read_text() for source in (ROOT / "processors/kernels").glob("*.c"))
     names = {"TIME_BITS": TIME_BITS, "ROUNDED": ROUNDED, "CONFLICT": CONFLICT, "ESTIMATED": ESTIMATED}
+    names |= {"EDITED": EDITED, "ONE_EDITED": ONE_EDITED}
     assert all(f"#define {name} {value}\n" in text for name, value in names.items())
     assert NO_LIMIT < 0
 
