@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from random import Random
 
 import numpy as np
 from hypothesis import strategies as st
@@ -56,29 +57,27 @@ LIMIT = 120 * KWH
 WIDTH = 1_000 * KWH
 
 
-@st.composite
-def series(draw: st.DrawFn, size_max: int = 16) -> Series:
+def series(size_max: int = 16) -> st.SearchStrategy[Series]:
+    """A register that counts on, with events in it."""
+    return st.randoms(use_true_random=False).map(lambda chance: random_series(chance, size_max))
+
+
+def random_series(chance: Random, size_max: int) -> Series:
     """A register that counts on, with events in it: zeros, spikes, falls, standstills, other lines, wraps."""
-    pace = draw(st.sampled_from([GAPS_MS[:3], GAPS_MS[1:5], GAPS_MS[3:7], GAPS_MS]))
-    steps = draw(
-        st.lists(st.tuples(st.sampled_from(pace), st.sampled_from(_EVENTS)), min_size=1, max_size=size_max)
-    )
-    time, value = draw(st.sampled_from([0, DAY - 5 * MINUTE])), draw(st.sampled_from([0, 3, 500, 998])) * KWH
+    pace = chance.choice([GAPS_MS[:3], GAPS_MS[1:5], GAPS_MS[3:7], GAPS_MS])
+    time, value = chance.choice([0, DAY - 5 * MINUTE]), chance.choice([0, 3, 500, 998]) * KWH
     rows, shown = [(time, value)], value
-    for gap, event in steps:
+    for _ in range(chance.randint(1, size_max)):
+        gap = chance.choice(pace)
         time += gap
-        value += min(gap, HOUR) * draw(st.sampled_from([0, 20, 60, 140])) * KWH // HOUR
-        value, shown = _event(event, value, shown, draw(st.integers(1, 40)))
+        value += min(gap, HOUR) * chance.choice([0, 20, 60, 140]) * KWH // HOUR
+        value, shown = _event(chance.choice(_EVENTS), value, shown, chance.randint(1, 40))
         rows.append((time, shown))
-    multipliers = draw(st.sampled_from([[(0, Fraction(1))]] * 4 + [_DATED]))
-    limit = draw(st.sampled_from([LIMIT] * 5 + [None, 10 * LIMIT]))
-    width = draw(st.sampled_from([WIDTH, WIDTH, None]))
-    kept = (
-        draw(st.sets(st.sampled_from([when for when, _ in rows]), max_size=1))
-        if draw(st.booleans())
-        else set()
-    )
-    return Series(rows, limit, width, draw(st.sampled_from([1, KWH // 10])), multipliers, kept)
+    multipliers = chance.choice([[(0, Fraction(1))]] * 4 + [_DATED])
+    limit = chance.choice([LIMIT] * 5 + [None, 10 * LIMIT])
+    width, step = chance.choice([WIDTH, WIDTH, None]), chance.choice([1, KWH // 10])
+    kept = {chance.choice(rows)[0]} if chance.random() < 0.25 else set()
+    return Series(rows, limit, width, step, multipliers, kept)
 
 
 _DATED = [(0, Fraction(1)), (3 * MINUTE, Fraction(3, 2)), (DAY, Fraction(40))]

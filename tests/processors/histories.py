@@ -1,4 +1,8 @@
-"""Random readings and random logs of them, for the properties."""
+"""Random readings and random logs of them, for the properties.
+
+Everything is made of a ``Random``: hypothesis gives one whose choices it can make smaller, a long run
+(tests.processors.soak) one with a seed.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,18 @@ from hypothesis import strategies as st
 
 from metering.decisions import WORDS, Decision
 from metering.readings import MeterQuality
-from metering.roster import GAUGE, INTERVAL, REGISTER, Point, Roster
+from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
-from tests.processors.doubt_series import LIMIT, series
+from tests.processors.doubt_series import LIMIT, random_series
 from tests.processors.log_driver import MINUTE_MS, Arrival, Decide, Item, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from random import Random
+
+    from hypothesis.strategies import SearchStrategy
 
 EXAMPLES = int(os.environ.get("METERFLOW_EXAMPLES", "30"))
 """How many random histories each property is tried on; a long run sets it to thousands."""
@@ -72,40 +79,89 @@ class History:
         return roster_of(self.site)
 
 
-@st.composite
-def histories(draw: st.DrawFn, size_max: int = 24) -> History:
+@dataclass(frozen=True)
+class Size:
+    """How much a history holds: readings, points, steps of time. ``far``: with days between some of them."""
+
+    readings: int
+    points: int
+    steps: int
+    far: bool
+
+
+SMALL, LARGE = Size(8, 2, 12, far=False), Size(24, 6, 40, far=True)
+
+
+# -- strategies ---------------------------------------------------------------------------------------
+
+
+def chances() -> SearchStrategy[Random]:
+    """Where hypothesis takes the place of chance."""
+    return st.randoms(use_true_random=False)
+
+
+def histories(size: Size = LARGE) -> SearchStrategy[History]:
+    """Readings of one site, of every kind."""
+    return chances().map(lambda chance: mixed(chance, size))
+
+
+def doubted() -> SearchStrategy[History]:
+    """Readings of one register with a limit, with events that are doubted and settled; some of others."""
+    return chances().map(lambda chance: doubtful(chance, LARGE))
+
+
+def stated() -> SearchStrategy[History]:
+    """Readings of registers that are replaced, with what the site file states of their ends."""
+    return chances().map(lambda chance: replaced(chance, LARGE))
+
+
+def logs(readings: Sequence[Item]) -> SearchStrategy[list[Arrival]]:
+    """A log of these readings in this order."""
+    return chances().map(lambda chance: log_of(chance, readings))
+
+
+# -- readings -----------------------------------------------------------------------------------------
+
+
+def mixed(chance: Random, size: Size) -> History:
     """Readings of one site: mostly lines, with falls, zeros, gaps, spikes, corrections and copies in them."""
-    site = draw(st.sampled_from(sorted(ANCHORS)))
+    site = chance.choice(sorted(ANCHORS))
     roster = roster_of(site)
-    anchor_ms = utc_ms(draw(st.sampled_from(ANCHORS[site])))
-    few = draw(st.lists(st.sampled_from(roster.points), min_size=1, max_size=6, unique_by=lambda p: p.index))
-    readings = draw(st.lists(_readings(roster, few, anchor_ms), min_size=1, max_size=size_max))
-    copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=4))
-    every = readings + [_changed(reading, change) for reading, change in copies]
-    return History(site, tuple(draw(st.permutations(every + draw(_decisions(readings))))))
+    anchor_ms = utc_ms(chance.choice(ANCHORS[site]))
+    few = chance.sample(roster.points, chance.randint(1, min(size.points, len(roster.points))))
+    readings = [
+        _reading(chance, roster, chance.choice(few), anchor_ms, size)
+        for _ in range(chance.randint(1, size.readings))
+    ]
+    every = [*readings, *_copies(chance, readings, 4), *_decisions(chance, readings, size)]
+    return History(site, tuple(chance.sample(every, len(every))))
 
 
-@st.composite
-def _decisions(draw: st.DrawFn, readings: Sequence[Reading]) -> list[Decide]:
+def _copies(chance: Random, readings: Sequence[Reading], most: int) -> list[Reading]:
+    return [
+        _changed(chance.choice(readings), chance.choice(_CHANGES)) for _ in range(chance.randint(0, most))
+    ]
+
+
+def _decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[Decide]:
     """What people say of some of these readings: what may be, what cannot, twice, and one against another."""
     out: list[Decide] = []
-    for _ in range(draw(st.sampled_from([0, 0, 1, 2, 4]))):
-        one = draw(st.sampled_from(readings))
+    for _ in range(chance.choice([0, 0, 1, 2, 4] if size.far else [0, 0, 0, 1, 2])):
+        one = chance.choice(readings)
         times = sorted({r.time_ms for r in readings if (r.plant, r.point) == (one.plant, one.point)})
-        first = draw(st.integers(0, len(times) - 1))
-        last = min(first + draw(st.sampled_from([1, 1, 1, 2, 2, 3, 6])), len(times) - 1)
-        shift_ms = draw(st.sampled_from([0] * 12 + [1, -MINUTE_MS]))
-        word = draw(st.sampled_from(WORDS))
-        revision, by = draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.sampled_from(["li", "wang"]))
-        said = Decision(one.point, None, times[first], times[last] + shift_ms, word, by, revision)
-        out += [Decide(one.plant, said)] * draw(st.sampled_from([1, 1, 1, 2]))
-        if draw(st.integers(0, 3)) == 0:
-            other = replace(said, verdict=draw(st.sampled_from(WORDS)), by="zhao")
-            out.append(Decide(one.plant, replace(other, revision=revision + draw(st.integers(0, 1)))))
+        first = chance.randrange(len(times))
+        last = min(first + chance.choice([1, 1, 1, 2, 2, 3, 6]), len(times) - 1)
+        to_ms = times[last] + chance.choice([0] * 12 + [1, -MINUTE_MS])
+        word, revision = chance.choice(WORDS), chance.choice([0, 0, 0, 1, 2])
+        said = Decision(one.point, None, times[first], to_ms, word, chance.choice(["li", "wang"]), revision)
+        out += [Decide(one.plant, said)] * chance.choice([1, 1, 1, 2])
+        if chance.randint(0, 3) == 0:
+            other = replace(said, verdict=chance.choice(WORDS), by="zhao")
+            out.append(Decide(one.plant, replace(other, revision=revision + chance.randint(0, 1))))
     return out
 
 
-_CHANGES = st.sampled_from(["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older"])
+_CHANGES = ["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older"]
 
 
 def _changed(reading: Reading, change: str) -> Reading:
@@ -127,55 +183,63 @@ def _changed(reading: Reading, change: str) -> Reading:
     return reading
 
 
-@st.composite
-def _readings(draw: st.DrawFn, roster: Roster, points: Sequence[Point], anchor_ms: int) -> Reading:
-    point = draw(st.sampled_from(points))
-    offset_ms = draw(st.integers(0, 40)) * draw(st.sampled_from(STEPS_MS))
-    offset_ms += draw(st.sampled_from([0] * 30 + [1, 1234, 1234, DAY_MS, -2 * HOUR_MS, 403 * DAY_MS]))
+_FAR_MS = (DAY_MS, -2 * HOUR_MS, 403 * DAY_MS)
+
+
+def _reading(chance: Random, roster: Roster, point: Point, anchor_ms: int, size: Size) -> Reading:
+    offset_ms = chance.randint(0, size.steps) * chance.choice(STEPS_MS)
+    offset_ms += chance.choice([0] * 30 + [1, 1234, 1234, *(_FAR_MS if size.far else ())])
     time_ms = anchor_ms + offset_ms
-    quality = draw(st.sampled_from([MeterQuality.UNSTATED] * 20 + [MeterQuality.ESTIMATED, MeterQuality.BAD]))
+    quality = chance.choice([MeterQuality.UNSTATED] * 20 + [MeterQuality.ESTIMATED, MeterQuality.BAD])
     start_ms = None
     if point.reads == INTERVAL:
-        length_ms = draw(st.sampled_from(LENGTHS_MS))
-        aligned = draw(st.integers(0, 3)) > 0
+        length_ms = chance.choice(LENGTHS_MS if size.far else LENGTHS_MS[:-2])
+        aligned = chance.randint(0, 3) > 0
         time_ms = (time_ms // length_ms + 1) * length_ms if aligned else time_ms
         start_ms = time_ms - length_ms
-        value = draw(st.sampled_from(["0", "0", "1", "2", "2.5", "7", "-1", "0.0000005"]))
+        value = chance.choice(["0", "0", "1", "2", "2.5", "7", "-1", "0.0000005"])
     elif point.reads == GAUGE:
-        value = draw(
-            st.sampled_from(["0", "1", "7", "-3", "0.1", "99.999999", "0.0000005", "43000", "4398046"])
-        )
+        value = chance.choice(["0", "1", "7", "-3", "0.1", "99.999999", "0.0000005", "43000", "4398046"])
     else:
-        value = draw(_register_values(point, offset_ms))
-    revision = draw(st.sampled_from([0] * 15 + [1, 2]))
-    return Reading(
-        roster.plants[point.plant].id, point.id, time_ms, value, start_ms, revision, quality=quality
-    )
+        value = _register_value(chance, point, offset_ms)
+    revision = chance.choice([0] * 15 + [1, 2])
+    plant = roster.plants[point.plant].id
+    return Reading(plant, point.id, time_ms, value, start_ms, revision, quality=quality)
 
 
-@st.composite
-def _register_values(draw: st.DrawFn, point: Point, offset_ms: int) -> str:
+_KINDS = ["line"] * 14 + ["zero", "else", "edge", "edge", "fine", "still"]
+
+
+def _register_value(chance: Random, point: Point, offset_ms: int) -> str:
     """A register's value at an instant: on a line, at the edge of its limit, or elsewhere."""
     installation = point.installations[0]
-    multiplier = Fraction(installation.multipliers[0].numerator, installation.multipliers[0].denominator)
-    limit = Fraction(point.limit_per_hour or 100 * MICRO) / multiplier
+    limit = _limit(point, installation)
     width = Fraction(installation.width or 10**12)
-    base = width - draw(st.sampled_from([width, width, limit / 4, limit / 60]))
-    elapsed = Fraction(offset_ms, HOUR_MS)
-    kind = draw(st.sampled_from(["line"] * 14 + ["zero", "else", "edge", "edge", "fine", "still"]))
-    step = installation.step
-    match kind:
+    base = width - chance.choice([width, width, limit / 4, limit / 60])
+    return _shown(chance, point, installation, base, offset_ms)
+
+
+def _limit(point: Point, installation: Installation) -> Fraction:
+    """Of the register, per hour."""
+    first = installation.multipliers[0]
+    return Fraction(point.limit_per_hour or 100 * MICRO) / Fraction(first.numerator, first.denominator)
+
+
+def _shown(chance: Random, point: Point, installation: Installation, base: Fraction, elapsed_ms: int) -> str:
+    """What a register shows a time after it showed ``base``."""
+    elapsed, limit, step = Fraction(elapsed_ms, HOUR_MS), _limit(point, installation), installation.step
+    width = Fraction(installation.width or 10**12)
+    match chance.choice(_KINDS):
         case "line":
             value = base + limit / 2 * elapsed
         case "edge":  # with a reading on the line's start: exactly what the limit allows, or a step beside it
-            value = base + limit * Fraction(12, 10) * elapsed + draw(st.integers(1, 3)) * step
+            value = base + limit * Fraction(12, 10) * elapsed + chance.randint(1, 3) * step
         case "fine":
-            value = base + limit / 2 * elapsed + Fraction(step, 2)
-            return _text(value % width, point, places=9)
+            return _text((base + limit / 2 * elapsed + Fraction(step, 2)) % width, point)
         case "still":
-            value = Fraction(base)
+            value = base
         case "else":
-            value = base + draw(st.integers(-50, 50)) * Fraction(MICRO)
+            value = base + chance.randint(-50, 50) * Fraction(MICRO)
         case _:
             value = Fraction(0)
     return _text(value // step * step % width, point)
@@ -187,61 +251,106 @@ def _text(millionths: Fraction, point: Point, places: int = 9) -> str:
     return f"{round(exact * 10**places)}e-{places}"
 
 
-@st.composite
-def _coarse(draw: st.DrawFn) -> list[tuple[int, int]]:
+# -- registers in doubt -------------------------------------------------------------------------------
+
+
+def doubtful(chance: Random, size: Size) -> History:
+    """Readings of one register with a limit, with events that are doubted and settled; some of others."""
+    site = chance.choice(["park", "works"])
+    roster, anchor_ms = roster_of(site), utc_ms(chance.choice(ANCHORS[site]))
+    limited = [p for p in roster.points if p.reads == REGISTER and p.limit_per_hour and p.base_ms]
+    point = chance.choice(limited)
+    rows = _coarse(chance) if size.far and chance.random() < 0.5 else _fine(chance, size)
+    one = point.installations[0]
+    scale, plant = _limit(point, one) / LIMIT, roster.plants[point.plant].id
+    readings = []
+    for time, value in rows:
+        shown = value * scale // one.step * one.step % (one.width or 10**12)
+        readings.append(Reading(plant, point.id, anchor_ms + time, _text(Fraction(shown), point)))
+    beside = [
+        _reading(chance, roster, chance.choice(roster.points[:3]), anchor_ms, size)
+        for _ in range(chance.randint(0, 4 if size.far else 1))
+    ]
+    every = [*readings, *beside, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
+    return History(site, _nearly_in_order(chance, every))
+
+
+def _fine(chance: Random, size: Size) -> list[tuple[int, int]]:
+    rows = random_series(chance, 16 if size.far else size.readings).readings
+    return rows if size.far else [(time, value) for time, value in rows if time - rows[0][0] <= HOUR_MS]
+
+
+def _nearly_in_order(chance: Random, items: Sequence[Item]) -> tuple[Item, ...]:
+    """Each up to some places later than it is; decisions anywhere behind."""
+    far = chance.choice([0, 0, 2, 40])
+    order = [
+        (place + chance.randint(0, len(items) if isinstance(one, Decide) else far), place)
+        for place, one in enumerate(items)
+    ]
+    return tuple(items[place] for _, place in sorted(order))
+
+
+def _coarse(chance: Random) -> list[tuple[int, int]]:
     """Readings so far apart that most of what happens could be: the next ones tell."""
-    every_ms, value, out = draw(st.sampled_from([10 * MINUTE_MS, HOUR_MS])), 50 * MICRO, []
-    happens = draw(
-        st.lists(st.sampled_from(["on"] * 4 + ["low", "zero", "high", "still", "caught"]), max_size=12)
-    )
+    every_ms, value, out = chance.choice([10 * MINUTE_MS, HOUR_MS]), 50 * MICRO, []
+    kinds = ["on"] * 4 + ["low", "zero", "high", "still", "caught"]
+    happens = [chance.choice(kinds) for _ in range(chance.randint(0, 12))]
     for number, event in enumerate(["on", "on", *happens, "on", "on"]):
-        rise = draw(st.integers(1, 10)) * LIMIT * every_ms // HOUR_MS // 10
+        rise = chance.randint(1, 10) * LIMIT * every_ms // HOUR_MS // 10
         value += {"still": 0, "caught": 3 * rise}.get(event, rise)
         shown = {"low": value - rise - LIMIT // 20, "zero": 0, "high": value + 2 * rise}.get(event, value)
         out.append((number * every_ms, shown))
     return out
 
 
-@st.composite
-def doubted(draw: st.DrawFn) -> History:
-    """Readings of one register with a limit, with events that are doubted and settled; some of others."""
-    site = draw(st.sampled_from(["park", "works"]))
-    roster, anchor_ms = roster_of(site), utc_ms(draw(st.sampled_from(ANCHORS[site])))
-    limited = [p for p in roster.points if p.reads == REGISTER and p.limit_per_hour and p.base_ms]
-    point = draw(st.sampled_from(limited))
-    one, rows = point.installations[0], draw(st.one_of(series(16).map(lambda one: one.readings), _coarse()))
-    scale = Fraction(point.limit_per_hour or 0, LIMIT) / Fraction(
-        one.multipliers[0].numerator, one.multipliers[0].denominator
-    )
-    plant = roster.plants[point.plant].id
-    readings = []
-    for time, value in rows:
-        shown = value * scale // one.step * one.step % (one.width or 10**12)
-        readings.append(Reading(plant, point.id, anchor_ms + time, _text(shown, point)))
-    others = draw(st.lists(_readings(roster, roster.points[:3], anchor_ms), max_size=4))
-    copies = draw(st.lists(st.tuples(st.sampled_from(readings), _CHANGES), max_size=2))
-    every = [*readings, *others, *(_changed(reading, change) for reading, change in copies)]
-    every += draw(_decisions(readings))
-    far = draw(st.sampled_from([0, 0, 2, 40]))
-    places = [
-        place + draw(st.integers(0, len(every) if isinstance(r, Decide) else far))
-        for place, r in enumerate(every)
+# -- meters that are replaced -------------------------------------------------------------------------
+
+REPLACED_FROM_MS = utc_ms("2026-03-29T00:00Z")
+"""The first quarter of an hour of which sites/meters.yaml tells something; the last is 3 hours later."""
+
+
+def replaced(chance: Random, size: Size) -> History:
+    """Readings around the replacements of sites/meters.yaml."""
+    roster = roster_of("meters")
+    few = chance.sample(roster.points, chance.randint(1, min(size.points, len(roster.points))))
+    readings = [
+        _of_an_installation(chance, roster, chance.choice(few))
+        for _ in range(chance.randint(1, size.readings))
     ]
-    order = sorted(range(len(every)), key=places.__getitem__)
-    return History(site, tuple(every[place] for place in order))
+    readings.sort(key=lambda reading: reading.time_ms)
+    every = [*readings, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
+    return History("meters", _nearly_in_order(chance, every))
 
 
-@st.composite
-def logs(draw: st.DrawFn, readings: Sequence[Item]) -> list[Arrival]:
-    """A log of these readings in this order: records of one plant, stamps that jump, ticks between."""
+def _of_an_installation(chance: Random, roster: Roster, point: Point) -> Reading:
+    """A reading near the line through what the site states; with a serial, maybe a wrong one, or without."""
+    time_ms = REPLACED_FROM_MS + chance.randint(0, 36) * 5 * MINUTE_MS + chance.choice([0] * 9 + [1, 90_000])
+    there = [one for one in point.installations if one.from_ms <= time_ms <= one.to_ms]
+    one = chance.choice(there or point.installations)
+    if one.initial is None and one.final is not None:
+        from_ms, base = one.to_ms - 4 * HOUR_MS, one.final - 2 * _limit(point, one)
+    else:
+        from_ms, base = max(one.from_ms, REPLACED_FROM_MS), Fraction(one.initial or 0)
+    value = _shown(chance, point, one, base, time_ms - from_ms)
+    serial = chance.choice([None] * 4 + [one.serial or None] * 3 + [point.installations[-1].serial or None])
+    return Reading(roster.plants[point.plant].id, point.id, time_ms, value, serial=serial)
+
+
+# -- logs ---------------------------------------------------------------------------------------------
+
+_PAUSES_MS = [0, 0, 500, 5_000, MINUTE_MS, 10 * MINUTE_MS, DAY_MS, -MINUTE_MS]
+
+
+def log_of(chance: Random, readings: Sequence[Item]) -> list[Arrival]:
+    """A log of these in this order: records of one plant, stamps that jump, ticks between."""
     out: list[Arrival] = []
     stamp_ms = min(reading.time_ms for reading in readings)
     at = 0
     while at < len(readings):
-        stamp_ms += draw(st.sampled_from([0, 0, 500, 5_000, MINUTE_MS, 10 * MINUTE_MS, DAY_MS, -MINUTE_MS]))
-        if draw(st.integers(0, 6)) == 0:
+        stamp_ms += chance.choice(_PAUSES_MS)
+        if chance.randint(0, 6) == 0:
             out.append(Arrival(stamp_ms))
-        size = draw(st.sampled_from([1, 1, 2, 5, 20]))
+        size = chance.choice([1, 1, 2, 5, 20])
         part = readings[at : at + size]
         plants = dict.fromkeys(reading.plant for reading in part)
         out += [Arrival(stamp_ms, tuple(r for r in part if r.plant == plant)) for plant in plants]

@@ -23,9 +23,9 @@ from metering.decisions import Decision
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.tables import TABLES, Kind
+from tests.processors.laws import said
 from tests.processors.log_driver import MINUTE_MS, Arrival, Decide, Driver, Item, Reading, differences, run
 from tests.processors.oracle_windows import tables_of
-from tests.processors.test_processors_laws import said
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "cases").glob("*/expected.yaml"))
 

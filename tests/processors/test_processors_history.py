@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metering.tables import TABLES
 from tests.processors.histories import examples, histories, logs
-from tests.processors.log_driver import Driver, run
-from tests.processors.test_processors_laws import around
-
-if TYPE_CHECKING:
-    from tests.processors.log_driver import Key, Row
-
-REPORTED = ("interval", "rollup", "intensity", "verdict", "alert")
-
-
-def reported(driver: Driver) -> dict[tuple[str, Key], list[Row]]:
-    """By key, every row that was reported, each once, in the order they were said."""
-    out: dict[tuple[str, Key], list[Row]] = {}
-    for name, row in driver.history:
-        if name in REPORTED:
-            versions = out.setdefault((name, tuple(row[column] for column in TABLES[name].key)), [])
-            shown = {"gone": True} if row["gone"] else row
-            said_before = versions and versions[-1] != shown
-            if row.get("state") != "open" and (said_before or not versions) and (versions or not row["gone"]):
-                versions.append(shown)
-    return {key: versions for key, versions in out.items() if versions}
+from tests.processors.laws import around, reported
+from tests.processors.log_driver import run
 
 
 @given(st.data())
