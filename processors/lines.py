@@ -12,8 +12,9 @@ readings that one believes. It keeps the first and the last, and between two tha
   or a *bump* (a single reading that rises from its beginning to above its end, then breaks off).
 
 A *piece* is what lies between two breaks. Every event costs: a broken pair that stays 3, a piece that is
-left out 2 where it shows one value (a zero, however often it is repeated), else 3. So a reset that counts on
-is kept, and what is cut off on both sides is not. Of the cheapest lines the one that leaves out the fewest
+left out 2 where it shows one value (a zero, however often it is repeated), 3 where it shows up to five, and 6
+where it shows more: it counts. So a reset that counts on is kept, and a glitch that is cut off on both sides
+is not. Of the cheapest lines the one that leaves out the fewest
 readings counts, then the fewest that are not zero, then the one with the fewest wraps, then the one that
 keeps the earlier reading.
 
@@ -41,7 +42,9 @@ Bools = NDArray[np.bool_]
 RUN_MAX_MS = 86_400_000
 RUN_BREAKS_MAX = 100
 UNRULY_BREAKS, POST_EVERY = 20, 200
-_ONE_VALUE, _COUNTING, _BROKEN = 2, 3, 3
+_ONE_VALUE, _BROKEN = 2, 3
+_COSTS = np.array([_ONE_VALUE, 3, 3, 3, 3, 2 * _BROKEN])
+"""Of a piece by how often it rises: one that counts on and on costs what the two broken pairs around it do."""
 _DAY_MS = 86_400_000
 _STAY = -1
 _RADIX = 1 << 40
@@ -87,6 +90,10 @@ class Readings:
         """The position since which the register has shown what it shows at each."""
         return np.append(0, self._turns)[np.searchsorted(self._turns, at, "right")]
 
+    def turns_until(self, at: Ints) -> Ints:
+        """How often the register showed something new up to each position."""
+        return np.asarray(np.searchsorted(self._turns, at, "right"))
+
     def kinds(self, start: Ints, end: Ints) -> Kinds:
         """What the readings at some positions are to those at others."""
         return self.allowance.kinds(self.time[start], self.time[end], self.value[start], self.value[end])
@@ -122,8 +129,8 @@ def runs_of(readings: Readings) -> Runs:
     behind = readings.other_after(high)
     behind[behind > np.append(low[1:], len(readings) - 1)] = -1
     ahead = np.where(low - 1 >= np.append(0, high[:-1]), low - 1, -1)
-    single = readings.other_after(high[:-1]) > low[1:]
-    pieces = np.append(0, np.cumsum(np.where(single, _ONE_VALUE, _COUNTING)))
+    rises = readings.turns_until(low[1:]) - readings.turns_until(high[:-1])
+    pieces = np.append(0, np.cumsum(_COSTS[np.minimum(rises, len(_COSTS) - 1)]))
     broken = readings.broken_until(np.append(low, len(readings)))
     found: list[_Found] = []
     waiting: list[_Found] = []

@@ -102,7 +102,8 @@ class Series:
 
     def cost(self, i: int, j: int) -> tuple[int, int, int, int]:
         """What leaving out the readings between i and j costs: events, readings, those not zero, wraps."""
-        events = sum(2 if len(set(piece)) == 1 else 3 for piece in self.pieces(i + 1, j - 1))
+        shown = [len(set(piece)) for piece in self.pieces(i + 1, j - 1)]
+        events = sum(2 if values == 1 else 3 if values <= 5 else 6 for values in shown)
         values = [value for _, value in self.readings[i + 1 : j]]
         return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
 
