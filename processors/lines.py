@@ -44,7 +44,7 @@ RUN_BREAKS_MAX = 100
 UNRULY_BREAKS, POST_EVERY = 20, 200
 _ONE_VALUE, _BROKEN = 2, 3
 _COSTS = np.array([_ONE_VALUE, 3, 3, 3, 3, 2 * _BROKEN])
-"""Of a piece by how often it rises: one that counts on and on costs what the two broken pairs around it do."""
+"""Of a piece by how often it rises: one that counts on and on costs what the two breaks around it do."""
 _DAY_MS = 86_400_000
 _STAY = -1
 _RADIX = 1 << 40
