@@ -133,7 +133,7 @@ def mixed(chance: Random, size: Size) -> History:
         _reading(chance, roster, chance.choice(few), anchor_ms, size)
         for _ in range(chance.randint(1, size.readings))
     ]
-    every = [*readings, *_copies(chance, readings, 4), *_decisions(chance, readings, size)]
+    every: list[Item] = [*readings, *_copies(chance, readings, 4), *_decisions(chance, readings, size)]
     return History(site, tuple(chance.sample(every, len(every))))
 
 
@@ -271,7 +271,12 @@ def doubtful(chance: Random, size: Size) -> History:
         _reading(chance, roster, chance.choice(roster.points[:3]), anchor_ms, size)
         for _ in range(chance.randint(0, 4 if size.far else 1))
     ]
-    every = [*readings, *beside, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
+    every: list[Item] = [
+        *readings,
+        *beside,
+        *_copies(chance, readings, 2),
+        *_decisions(chance, readings, size),
+    ]
     return History(site, _nearly_in_order(chance, every))
 
 
@@ -318,7 +323,7 @@ def replaced(chance: Random, size: Size) -> History:
         for _ in range(chance.randint(1, size.readings))
     ]
     readings.sort(key=lambda reading: reading.time_ms)
-    every = [*readings, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
+    every: list[Item] = [*readings, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
     return History("meters", _nearly_in_order(chance, every))
 
 
