@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bus.frames import decode_table, encode_rows, schema
 from ingest.decode import Decoder, Delivery
+from metering.decisions import Decision
 from metering.query import Format
 from metering.readings import Readings
 from metering.roster import Roster
@@ -52,17 +53,23 @@ class Computation:
         self.received += decoded.received
         log_times = np.unique(stamps)
         stretches = [(r, np.searchsorted(log_times, r.received)) for r in decoded.readings]
-        self._step(stretches, log_times)
+        every = [(plant, one) for plant, each in decoded.decisions.items() for one in each]
+        numbers = np.searchsorted(log_times, [one.received_ms for _, one in every]).tolist()
+        decisions = [(n, plant, one) for n, (plant, one) in zip(numbers, every, strict=True)]
+        self._step(stretches, sorted(decisions, key=lambda one: one[0]), log_times)
         if decoded.rejected:
             frame = encode_rows("rejected", [rejected.row for rejected in decoded.rejected])
             self._tables.setdefault("rejected", []).append(decode_table(frame)[1])
 
     def _step(
-        self, stretches: list[tuple[Readings, NDArray[np.int64]]], log_times: NDArray[np.int64]
+        self,
+        stretches: list[tuple[Readings, NDArray[np.int64]]],
+        decisions: list[tuple[int, str, Decision]],
+        log_times: NDArray[np.int64],
     ) -> None:
         offsets = self._offset + np.arange(len(log_times))
         self._offset += len(log_times)
-        batch = build_stretches(stretches, offsets, log_times, self.engine.index)
+        batch = build_stretches(stretches, offsets, log_times, self.engine.index, decisions)
         for step in self.engine.take(batch):
             for name, rows in self._rows.emit(step):
                 self._tables.setdefault(name, []).append(rows)

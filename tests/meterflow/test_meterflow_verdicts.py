@@ -87,3 +87,27 @@ def test_a_folder_without_a_service_takes_no_decision(service: Service, tmp_path
     service.stop()
     mistake(meterflow("verdicts", "confirm", one["id"], "--data", service.folder), 2, "no service runs")
     mistake(meterflow("verdicts", "list", "--data", tmp_path / "no"), 2, "no such data folder")
+
+
+def test_a_confirmed_reset_restates_and_shows_who(service: Service) -> None:
+    """The fall is written off; its history keeps what was said before; later decisions win."""
+    (one,) = listed(service)
+    before = service.rows("ledger")
+    assert [row["held"] for row in before if row["point"] == "main"] == ["-50030"]
+    told = done("verdicts", "confirm", one["id"][:5], "--by", "Li Wei", "--wait", "--data", service.folder)
+    assert f"{one['id']}  works/main  reset, confirmed by Li Wei" in told.stdout
+    (now,) = listed(service, "--status", "confirmed")
+    assert (now["id"], now["by"], now["revision"]) == (one["id"], "Li Wei", 1)
+    after = [row for row in service.rows("ledger") if row["point"] == "main"]
+    assert [(row["held"], row["written_off"]) for row in after] == [("0", "-50030")]
+    history = service.export("verdict", "--history")
+    assert [(row["status"], row["by"]) for row in history] == [("held", "rule"), ("confirmed", "Li Wei")]
+    words = ("verdicts", "confirm", "works/main", "--as", "rollover", "--by", "Wang", "--wait", "--json")
+    said = json.loads(done(*words, "--data", service.folder).stdout)
+    assert (said["decision"]["revision"], said["event"]["by"], said["event"]["verdict"]) == (
+        1,
+        "Wang",
+        "rollover",
+    )
+    after = [row for row in service.rows("ledger") if row["point"] == "main"]
+    assert [(row["held"], row["written_off"]) for row in after] == [("0", "-10000000")]
