@@ -55,7 +55,7 @@ class SmallRows:
             "verdict": link.verdict.name.lower(),
             "status": link.status,
             "by": link.by or "rule",
-            "evidence": json.dumps(self._evidence(link, series)),
+            "evidence": json.dumps(self._evidence(link, series) | self._decision(key)),
             "revision": revision,
             "reported": reported,
         }
@@ -69,6 +69,11 @@ class SmallRows:
             values = self.engine.admission.values_at(series, link.end)
             return {"values": [decimal(value, point) for value in values], "unit": point.unit.name}
         return _evidence_of_read(link, point) if point.reads == INTERVAL else _evidence(link, point)
+
+    def _decision(self, key: tuple[int, int, int]) -> dict[str, object]:
+        """What the next decision on it has to be above."""
+        revision = self.engine.books.doubts.revision(key[0], key[1:])
+        return {} if revision is None else {"decision": revision}
 
     def alerts(self, step: Step) -> pa.Table | None:
         """Changes of alerts."""

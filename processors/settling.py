@@ -8,7 +8,7 @@ anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +109,10 @@ class Decided:
             self.counts[one.span] = now
         return before != now
 
+    def revision(self, span: Break) -> int | None:
+        """The highest that was said of a span, whether it counts or not; None: nobody said anything."""
+        return max((one.revision for one in self.every.get(span, ())), default=None)
+
     def touched(self, times: Ints, spans: list[Break]) -> list[Break]:
         """Spans of decisions that changed readings lie in, these ones, and all that share time with them."""
         every = {one.span for one in (*self.counts.values(), *self.force)}
@@ -156,6 +160,10 @@ class Doubts:
         until_ms = min(max(until, default=TIME_FIRST_MS - 2), TIME_FIRST_MS + TIME_MASK - 1)
         self.watched[series] = key_of(np.array([series]), np.array([until_ms]))[0] if until else NONE
 
+    def revision(self, series: int, span: Break) -> int | None:
+        """Of the last decision on what lies between two instants of a series; None: there is none."""
+        return self.decided.get(series, _NOTHING).revision(span)
+
     def links(self, series: int) -> dict[Break, Link]:
         """All that is not plain, by its instants."""
         return _links(self.regions.get(series, [])) | self.decided.get(series, _NOTHING).said
@@ -175,7 +183,9 @@ class Doubts:
             return None
         empty = np.empty(0, np.int64)
         fresh = Readings(empty, empty, empty.astype(np.uint8))
-        return self._change(series, fresh, empty, record, known.touched(empty, [one.span]))
+        turned = self._change(series, fresh, empty, record, known.touched(empty, [one.span]))
+        row = self.links(series).get(one.span)  # said anew in any case: its evidence names the decision
+        return turned if row is None else replace(turned, verdicts={one.span: row} | turned.verdicts)
 
     def _change(self, series: int, fresh: Readings, gone: Ints, record: int, touched: list[Break]) -> Turned:
         allowance, known = self._ratings.allowance(series), self.decided.get(series, _NOTHING)

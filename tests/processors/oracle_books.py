@@ -117,11 +117,16 @@ def note(books: Books, meter: Meter, event: Event) -> None:
     values = [text(meter, meter.counted[at].value) for at in (event.start, event.end)]
     evidence: dict[str, object] = dict(zip(("from_value", "to_value"), values, strict=True))
     evidence["unit"] = meter.point.unit.name
+    revisions = [one.revision for one in meter.said if (one.start, one.end) == (event.start, event.end)]
     bounds = {"lowest": text(meter, event.lowest), "highest": text(meter, event.highest)}
     books.verdict[plant, meter.point.id, serial, event.start, event.end] = {
         "plant": plant, "point": meter.point.id, "serial": serial, "from": event.start, "to": event.end,
         "verdict": event.verdict, "status": event.status, "by": event.by or "rule",
-        "evidence": json.dumps(evidence | ({"left_out": event.left, **bounds} if event.left else {})),
+        "evidence": json.dumps(
+            evidence
+            | ({"left_out": event.left, **bounds} if event.left else {})
+            | ({"decision": max(revisions)} if revisions else {})
+        ),
     }  # fmt: skip
 
 
