@@ -6,10 +6,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from tests.meterflow.helper import Service, done, eventually, meterflow, mistake, publish
+from tests.meterflow.helper import (
+    Service,
+    done,
+    eventually,
+    meterflow,
+    mistake,
+    of_set,
+    publish,
+    rows_of,
+)
+from tests.meterflow.roles import PLANTS, Services
 
 Serve = Callable[..., Service]
 MINUTE_MS = 60_000
@@ -111,3 +122,67 @@ def test_a_confirmed_reset_restates_and_shows_who(service: Service) -> None:
     )
     after = [row for row in service.rows("ledger") if row["point"] == "main"]
     assert [(row["held"], row["written_off"]) for row in after] == [("0", "-10000000")]
+
+
+def test_a_recording_holds_decisions(serve: Serve, site: Path, tmp_path: Path) -> None:
+    """``compute`` and a replay into the service give the same: by the same rules as live ones."""
+    recording = tmp_path / "works.ndjson"
+    values = [5_001, 5_002, 5_003, 5_903, 5_904, 5_905, 1]
+    readings = [{"time": BEGIN_MS + i * MINUTE_MS, "value": v} for i, v in enumerate(values)]
+    leap, fall = ({"from": BEGIN_MS + i * MINUTE_MS, "to": BEGIN_MS + (i + 1) * MINUTE_MS} for i in (2, 5))
+    first = leap | {"verdict": "plain", "by": "Li"}
+    then = [leap | {"verdict": "spike", "by": "Wang", "revision": 1}, fall | {"verdict": "reset", "by": "Li"}]
+    lines: list[tuple[str, Any]] = [
+        (TOPIC, readings[:5]),
+        (f"{TOPIC}/decision", first),
+        (TOPIC, readings[5:]),
+    ]
+    lines += [(f"{TOPIC}/decision", [*then, fall | {"verdict": "magic", "by": "Li"}])]
+    messages = [
+        {"received": f"2026-11-22T03:00:0{i}Z", "topic": topic, "qos": 1, "payload": payload}
+        for i, (topic, payload) in enumerate(lines)
+    ]
+    recording.write_text("".join(json.dumps(message) + "\n" for message in messages))
+    done("compute", recording, "--site", site, "--out", tmp_path / "computed", "--format", "csv")
+    computed = {
+        name: rows_of((tmp_path / "computed" / f"{name}.csv").read_text())
+        for name in ("verdict", "ledger", "interval", "rejected")
+    }
+    said = [(row["verdict"], row["status"], row["by"]) for row in computed["verdict"]]
+    assert said == [("spike", "confirmed", "Wang"), ("reset", "confirmed", "Li")]
+    assert [(row["held"], row["written_off"]) for row in computed["ledger"]] == [("0", "-50040")]
+    assert [row["reason"] for row in computed["rejected"]] == ["decision_invalid"]
+    service = serve(site)
+    service.start()
+    done("replay", recording, "--mqtt", service.mqtt, "--speed", "max")
+    eventually(lambda: len(service.rows("verdict")) == 2, 20, "verdicts")
+    service.caught_up(10)
+    for name in ("verdict", "ledger", "interval"):
+        assert of_set(name, service.rows(name)) == of_set(name, computed[name])
+
+
+def test_the_roles_take_decisions_by_the_broker(services: Services) -> None:
+    """By the command and by the page, each of which publishes with the login of the settings."""
+    broker = services.broker
+    with services.settings.open("a") as file:
+        file.write(f"decisions: {{url: '{broker.url}'}}\n")
+    *_, web = services.start("ingest", "process", "sink", "web")
+    for plant in PLANTS[:2]:
+        rows = [{"time": BEGIN_MS + i * MINUTE_MS, "value": v} for i, v in enumerate([5_001, 5_002, 0, 1])]
+        publish(broker.port, f"meterflow/v1/{plant}/main", json.dumps(rows))
+    place = ("--settings", services.settings)
+    seen = eventually(lambda: len(found := web.json("/api/doubts")["held"]) == 2 and found, 60, "verdicts")
+    by_plant = {one["plant"]: one for one in seen}
+    told = done("verdicts", "confirm", f"{PLANTS[0]}/main", "--by", "Li", "--wait", *place).stdout
+    assert "(Asia/Shanghai)" in told
+    assert "reset, confirmed by Li" in told
+    other = by_plant[PLANTS[1]]
+    said = {"plant": PLANTS[1], "point": "main", "from": other["from"], "to": other["to"]}
+    body = json.dumps(said | {"verdict": "decrease", "by": "Wang"}).encode()
+    headers = {"content-type": "application/json"}
+    request = Request(f"http://127.0.0.1:{web.port}/api/decisions", body, headers)
+    with build_opener(ProxyHandler({})).open(request, timeout=20) as answer:
+        assert json.load(answer) == {"decided": True}
+    eventually(lambda: len(web.json("/api/doubts")["settled"]) == 2, 60, "the second decision")
+    listed = json.loads(done("verdicts", "list", "--status", "confirmed", "--json", *place).stdout)
+    assert {(one["plant"], one["by"]) for one in listed} == {(PLANTS[0], "Li"), (PLANTS[1], "Wang")}
