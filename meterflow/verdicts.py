@@ -135,7 +135,7 @@ def _word(one: Doubt, refuse: bool) -> str:
     if one.effect(word) and word:
         return word
     words = ", ".join(choice.verdict for choice in one.choices)
-    what = "a fall cannot be booked as it is" if refuse else f"{one.verdict!r} says nothing of what happened"
+    what = "it cannot be booked as it is" if refuse else f"{one.verdict!r} says nothing of what happened"
     hint = (
         f"Say what it was: --as with one of {words}." if words else "No decision settles it: send readings."
     )

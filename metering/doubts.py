@@ -148,8 +148,8 @@ def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
         words = [*_LEAVE_OUT, PLAIN]
     elif (_rise(evidence) or Decimal(0)) < 0:
         words = [*_FALLS]
-    else:
-        words = [PLAIN, "spike", "reset"]
+    else:  # what passed in a gap cannot be booked
+        words = ["spike", "reset", *([PLAIN] if own != "gap" else [])]
     if row["status"] in DECIDED_BY_PEOPLE:  # the readings between may be among what a person said of it
         words += [word for word in WORDS if word != CONFLICT and word not in words]
     return sorted(words, key=lambda word: word != own)

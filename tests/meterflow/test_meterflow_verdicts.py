@@ -78,7 +78,7 @@ MISTAKES = [
     (("confirm", "works/main", "--as", "conflict"), "cannot be said of this event"),
     (("confirm", "works/main", "--value", "7"), "only a conflict has a value"),
     (("confirm", "works/main", "--by", " "), "nobody is named who decides"),
-    (("refuse", "works/main"), "a fall cannot be booked as it is"),
+    (("refuse", "works/main"), "it cannot be booked as it is"),
 ]
 
 

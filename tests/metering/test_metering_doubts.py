@@ -38,8 +38,8 @@ def test_an_id_is_of_the_key_alone() -> None:
     [
         ({}, ["reset", "decrease", "rollover"], "reset"),
         ({"verdict": "decrease"}, ["decrease", "reset", "rollover"], "decrease"),
-        ({"verdict": "spike", "seen": {"to_value": "9 kWh"}}, ["spike", "plain", "reset"], "spike"),
-        ({"verdict": "gap", "seen": {"to_value": "9 kWh"}}, ["plain", "spike", "reset"], ""),
+        ({"verdict": "spike", "seen": {"to_value": "9 kWh"}}, ["spike", "reset", "plain"], "spike"),
+        ({"verdict": "gap", "seen": {"to_value": "9 kWh"}}, ["spike", "reset"], ""),
         ({"verdict": "gap"}, ["reset", "decrease", "rollover"], ""),
         (
             {"verdict": "glitch", "seen": {"left_out": 2}},
