@@ -185,7 +185,7 @@ class Doubts:
         fresh = Readings(empty, empty, empty.astype(np.uint8))
         turned = self._change(series, fresh, empty, record, known.touched(empty, [one.span]))
         row = self.links(series).get(one.span)  # said anew in any case: its evidence names the decision
-        return turned if row is None else replace(turned, verdicts={one.span: row} | turned.verdicts)
+        return turned if row is None else replace(turned, verdicts={one.span: row, **turned.verdicts})
 
     def _change(self, series: int, fresh: Readings, gone: Ints, record: int, touched: list[Break]) -> Turned:
         allowance, known = self._ratings.allowance(series), self.decided.get(series, _NOTHING)
