@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import NO_TIME, TIME_FIRST_MS
+from processors.kernels import memory as loops
 from processors.kernels.memory import merge, neighbours
 
 Ints = NDArray[np.int64]
 
-TIME_BITS = 43
+TIME_BITS = loops.TIME_BITS
 TIME_MASK = (1 << TIME_BITS) - 1
 NONE = -1
 """Key of a neighbour that does not exist."""

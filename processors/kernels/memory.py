@@ -19,8 +19,8 @@ Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Columns = tuple[Ints, Ints, Bytes]
 """Key, value and flags of a run."""
-SERIES_SHIFT = 43
-"""A key's series stands above so many bits."""
+TIME_BITS = 43
+"""Times are of so many bits, at most; a key's series stands above them."""
 
 _RUN, _KEYS = (SIZE, INT64, INT64, BYTE), (SIZE, INT64, BYTE)
 _MERGE = compiled("merge", (*_RUN, *_RUN, OUT_INT64, OUT_INT64, OUT_BYTE))
@@ -51,12 +51,12 @@ def merge_twin(one: Columns, other: Columns) -> Columns:
 def _doubtful_by_loop(key: Ints, newest: Ints) -> Ints:
     assert _DOUBTFUL is not None
     rows = np.empty(len(key), np.int64)
-    return rows[: _DOUBTFUL(len(key), SERIES_SHIFT, key, newest, rows)].copy()
+    return rows[: _DOUBTFUL(len(key), TIME_BITS, key, newest, rows)].copy()
 
 
 def doubtful_twin(key: Ints, newest: Ints) -> Ints:
     """As ``doubtful``, in numpy."""
-    out = key <= newest[key >> SERIES_SHIFT]
+    out = key <= newest[key >> TIME_BITS]
     again = key[1:] == key[:-1]
     out[1:] |= again
     out[:-1] |= again
@@ -66,7 +66,7 @@ def doubtful_twin(key: Ints, newest: Ints) -> Ints:
 def _neighbours_by_loop(wanted: Ints, key: Ints, flags: Bytes, skip: int, step: int, best: Ints) -> None:
     assert _NEIGHBOURS is not None
     columns = (np.ascontiguousarray(key), np.ascontiguousarray(flags))
-    _NEIGHBOURS(len(wanted), SERIES_SHIFT, np.ascontiguousarray(wanted), len(key), *columns, skip, step, best)
+    _NEIGHBOURS(len(wanted), TIME_BITS, np.ascontiguousarray(wanted), len(key), *columns, skip, step, best)
 
 
 def neighbours_twin(wanted: Ints, key: Ints, flags: Bytes, skip: int, step: int, best: Ints) -> None:
@@ -79,7 +79,7 @@ def neighbours_twin(wanted: Ints, key: Ints, flags: Bytes, skip: int, step: int,
     inside = (at >= 0) & (at < len(key))
     found = np.full(len(wanted), -1, np.int64)
     found[inside] = key[at[inside]]
-    ok = inside & (found >> SERIES_SHIFT == wanted >> SERIES_SHIFT)
+    ok = inside & (found >> TIME_BITS == wanted >> TIME_BITS)
     better = ok & ((best == -1) | ((found > best) if step < 0 else (found < best)))
     best[better] = found[better]
 

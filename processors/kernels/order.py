@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.kernels.library import INT64, OUT_INT64, SIZE, chosen, compiled
+from processors.kernels.memory import TIME_BITS
 
 Ints = NDArray[np.int64]
-TIME_BITS = 43
-"""Times are of so many bits, at most."""
 
 _ORDER = compiled("order", (SIZE, SIZE, INT64, INT64, INT64, INT64, OUT_INT64, OUT_INT64, OUT_INT64))
 

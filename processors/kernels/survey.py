@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
 from processors.kernels.library import BOOL, INT64, OUT_BOOL, OUT_INT64, SIZE, chosen, compiled
+from processors.kernels.memory import TIME_BITS
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 NEVER = -(2**62)
 """Before anything was seen."""
-TIME_BITS = 43
 
 _SURVEY = compiled("survey", (SIZE, SIZE, SIZE, *4 * (INT64,), *4 * (OUT_INT64,)))
 _NEAREST = compiled("nearest", (SIZE, SIZE, *3 * (INT64,), SIZE, SIZE, OUT_INT64, OUT_BOOL))
