@@ -158,7 +158,7 @@ def _awaited(source: Source, one: Doubt, by: str, refused: set[int]) -> Doubt:
     equal = {"plant": (one.plant,), "point": (one.point,)}
     while time.monotonic() < until_s:
         found = doubts(source.rows(Query("verdict", equal=equal, newest_first=True)))
-        mine = [other for other in found if other.id == one.id and other.revision > one.revision]
+        mine = [other for other in found if _same(one, other) and other.revision > one.revision]
         if mine:
             return mine[0]
         if new := _refusals(source, one).keys() - refused:
@@ -170,6 +170,12 @@ def _awaited(source: Source, one: Doubt, by: str, refused: set[int]) -> Doubt:
     raise MeterflowError(
         f"the results do not show the decision of {by} within {WAIT_S:.0f} s", where=one.id, hint=hint
     )
+
+
+def _same(one: Doubt, other: Doubt) -> bool:
+    """Whether two rows are of one event; a decided conflict of interval reads has its end for both."""
+    places = ((a.plant, a.point, a.serial, a.to_ms, a.verdict) for a in (one, other))
+    return other.id == one.id or (one.verdict == CONFLICT and len(set(places)) == 1)
 
 
 def _refusals(source: Source, one: Doubt) -> Mapping[int, str]:

@@ -31,6 +31,7 @@ _SEEN: Final = {
     "value": "value",
     "possible": "possible",
     "values": "values",
+    "counts": "counts",
 }
 """Evidence by its name in the row, and what it is called."""
 _Row = Mapping[str, Any]
@@ -142,8 +143,8 @@ def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
         return []
     if own == CONFLICT:
         return [CONFLICT]
-    if "value" in evidence:  # an interval read, which has nothing between its ends
-        return ["spike", PLAIN] if own != PLAIN else [PLAIN, "spike"]
+    if "value" in evidence:  # an interval read: only another revision of it settles that
+        return []
     if evidence.get("left_out"):
         words = [*_LEAVE_OUT, PLAIN]
     elif (_rise(evidence) or Decimal(0)) < 0:
@@ -160,9 +161,6 @@ def _effect(word: str, evidence: Mapping[str, Any]) -> str:
     amount = _amount(rise, evidence)
     if word == CONFLICT:
         return "the value you name counts, the others do not"
-    if "value" in evidence:
-        read = str(evidence["value"])
-        return f"counts {read}" if word == PLAIN else f"leaves {read} out; what was used stays unknown"
     if word in _LEAVE_OUT and left:
         books = f"books {amount}, estimated" if rise is None or rise >= 0 else f"keeps {amount} held"
         return f"leaves {left} reading{'s' if left != 1 else ''} out and {books}"

@@ -48,6 +48,7 @@ def test_an_id_is_of_the_key_alone() -> None:
         ),
         ({"verdict": "conflict", "to": 1_000}, ["conflict"], "conflict"),
         ({"verdict": "replacement"}, [], ""),
+        ({"verdict": "spike", "seen": {"value": "7 kWh"}}, [], ""),
         ({"verdict": "overlap", "to": 1_000}, [], ""),
     ],
 )
