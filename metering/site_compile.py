@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import accumulate
 
 from metering import roster, site_models
 from metering.measures import OUTPUT, VALUE_ADDED
@@ -38,7 +39,11 @@ def compile_roster(site: Site) -> Roster:
     """The roster of a site; the same content and pack give the same roster and version."""
     file = site.model
     points = tuple(_points(file))
-    plants = tuple(_plant(i, plant, file, points, site.policy) for i, plant in enumerate(file.plants))
+    first = accumulate((len(plant.points) for plant in file.plants), initial=0)
+    plants = tuple(
+        _plant(i, plant, file, range(start, start + len(plant.points)), site.policy)
+        for i, (plant, start) in enumerate(zip(file.plants, first, strict=False))
+    )
     return Roster(
         version=sha256(f"{site.sha256} {site.policy.sha256}".encode()).hexdigest(),
         policy=site.policy,
@@ -118,7 +123,7 @@ def _plant(
     index: int,
     plant: site_models.Plant,
     file: site_models.SiteFile,
-    points: tuple[roster.Point, ...],
+    points: range,
     policy: Policy,
 ) -> roster.Plant:
     return roster.Plant(
@@ -128,7 +133,7 @@ def _plant(
         time_zone=plant.time_zone,
         grid=grid_of(plant, policy) or "",
         energies=tuple(dict.fromkeys(plant.energies)),
-        points=tuple(point.index for point in points if point.plant == index),
+        points=tuple(points),
         groups=tuple(sorted(groups_of(plant.within, file))),
     )
 

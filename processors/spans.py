@@ -37,6 +37,7 @@ REST_BITS = 32
 """Of a mean, value x milliseconds: ``amount`` counts 2^32 of them, ``rest`` what is left."""
 DERIVED_FIELDS = {**dict.fromkeys((*_SUMS, "rest"), np.int64), "cause": np.uint8, "reported": np.int64}
 DERIVED_BLOCK_SPANS = 4
+_FAR = 1 << 60
 """Most classes of spans are long ones: of years and months few come to be."""
 
 
@@ -228,7 +229,7 @@ class Spans:
             return span * grid
         if cls == QUARTER:
             return span * QUARTER_MS
-        return self._by_zone(zones, span, lambda zone, mine: zone.start_of(NAMES[cls], mine))  # type: ignore[arg-type]
+        return self._by_zone(zones, span, lambda zone, mine: _starts(zone, mine, cls))
 
     def _by_zone(self, zones: Ints, values: Ints, convert: Callable[[Zone, Ints], Ints]) -> Ints:
         if len(self.accounts.zones) == 1:
@@ -242,9 +243,10 @@ class Spans:
     def edges(self, series: Ints, span: Ints) -> tuple[Ints, Ints]:
         """Start and end of derived spans, UTC milliseconds."""
         start, end = np.empty(len(span), np.int64), np.empty(len(span), np.int64)
-        account, cls = series // CLASSES, series % CLASSES
-        for c in np.unique(cls).tolist():
-            mine = cls == c
+        account = series // CLASSES
+        cls = (series - account * CLASSES).astype(np.int8)
+        for c in np.flatnonzero(np.bincount(cls, minlength=CLASSES)).tolist():
+            mine = np.flatnonzero(cls == c)
             zones, grid = self.accounts.zone_of[account[mine]], self.grid_ms[account[mine]]
             start[mine] = self._start(zones, span[mine], c, grid)
             end[mine] = self._start(zones, span[mine] + 1, c, grid)
@@ -299,6 +301,14 @@ class Spans:
         np.maximum.at(latest, row[waiting], step.reached(point[waiting], ends[waiting]))
         reported, index = self.derived["reported"], rows.index[now]
         reported[index] = np.maximum(reported[index], latest)
+
+
+def _starts(zone: Zone, span: Ints, cls: int) -> Ints:
+    """Where spans of a zone start; of many that lie close together each is looked up once."""
+    low, high = int(span.min(initial=_FAR)), int(span.max(initial=-_FAR))
+    if high - low < len(span):
+        return np.asarray(zone.start_of(NAMES[cls], np.arange(low, high + 1))[span - low])  # type: ignore[arg-type]
+    return zone.start_of(NAMES[cls], span)  # type: ignore[arg-type]
 
 
 def _dealt(few: dict[str, Ints], cls: int, accounts: int) -> Deltas:
