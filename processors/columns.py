@@ -23,8 +23,8 @@ Columns = dict[str, Any]
 _QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
 VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
 STATES = ("open", "final", "revised")
-_FLAGS = ("rounded", "held", "mean", "integrated", "edited")
-IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED, IS_EDITED = (1 << bit for bit in range(len(_FLAGS)))
+_FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile")
+IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED, IS_EDITED, IS_PROFILE = (1 << bit for bit in range(len(_FLAGS)))
 """Codes of FLAGS are sums of these."""
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6

@@ -23,10 +23,12 @@ from processors.books import Books, VerdictKey
 from processors.changes import Changes, Pass, Touches
 from processors.decisions import Placed, Refused
 from processors.flows import join
+from processors.gaps import Gaps
 from processors.gauges import Gauges
 from processors.lanes import Lanes
 from processors.memory import NONE, time_of
 from processors.passes import Passes, Plan, sorted_by_key
+from processors.profiles import Profiles
 from processors.progress import NEVER, Progress, Survey
 from processors.ratios import Ratio
 from processors.reads import Reads
@@ -105,6 +107,7 @@ class Engine:
         self.admission = Admission(self.books, self.reads, self.gauges, self.index)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)
+        self.gaps = Gaps(Profiles(roster, self.accounts, self.spans.base, self.spans.base_ms))
         self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
@@ -216,7 +219,7 @@ class Engine:
         touches = Touches(
             *(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record"))
         )
-        changes = self.spans.apply(join(admitted.flows), touches, step)
+        changes = self.spans.apply(self.gaps.shaped(join(admitted.flows)), touches, step)
         reads = self._read_rows(admitted, survey, causes)
         rolled = self.windows.rolled(changes, step)
         alerts = [] if rolled is None else self._alerts(rolled, step)

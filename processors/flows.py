@@ -22,7 +22,8 @@ LONG_MS = 35 * 86_400_000
 
 
 ONE_EDITED = 1 << 16
-"""Counted beside roundings, in one number."""
+ONE_SHAPED = 1 << 28
+"""Counted beside roundings, in one number. Of a base span two gaps at most have a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Flows:
 
     ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
     ``booked``: 1 counts, 0 is held (amount 0). ``measured``: 1 when it is no estimate.
-    ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected.
+    ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected; ONE_SHAPED more
+    where reference days gave a gap its shape.
     ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
     final, 2 when only its quality.
     ``record``: number of the log record, in the batch, that brought the change.

@@ -22,6 +22,7 @@ from processors.columns import (
     IS_HELD,
     IS_INTEGRATED,
     IS_MEAN,
+    IS_PROFILE,
     IS_ROUNDED,
     MISSING,
     QUALITIES,
@@ -44,7 +45,7 @@ from processors.columns import (
     words,
 )
 from processors.engine import Engine, Step
-from processors.flows import ONE_EDITED, marks
+from processors.flows import ONE_EDITED, ONE_SHAPED, marks
 from processors.memory import ESTIMATED, HELD_READ, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
@@ -297,8 +298,10 @@ class Rows:
 
 
 def _marks(rounded: Ints) -> Ints:
-    """Codes of FLAGS: whether any reading was rounded, and whether any was corrected."""
-    return np.asarray(IS_ROUNDED * (rounded % ONE_EDITED > 0) + IS_EDITED * (rounded >= ONE_EDITED), np.int64)
+    """Codes of FLAGS: of rounded and of corrected readings, and of gaps shaped by reference days."""
+    edited, shaped = rounded % ONE_SHAPED >= ONE_EDITED, rounded >= ONE_SHAPED
+    codes = IS_ROUNDED * (rounded % ONE_EDITED > 0) + IS_EDITED * edited + IS_PROFILE * shaped
+    return np.asarray(codes, np.int64)
 
 
 def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:

@@ -1,7 +1,7 @@
 """The engine's state as chunks of bytes: what changed since the last dump, and how to take it up again.
 
 Chunk names: ``registers/N.P``, ``reads/N.P`` and ``gauges/N.P`` (runs of readings, in pieces), ``base/N`` and
-``derived/N`` (4,096 cells each), ``small`` (everything else, always whole).
+``derived/N`` (4,096 cells each), ``gaps/N`` (of 64 points), ``small`` (everything else, always whole).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from processors.engine import Engine
 from processors.memory import Memory
 from processors.settling import Decided
 
-FORMAT = 7
+FORMAT = 8
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -32,8 +32,8 @@ def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
         runs, gone = memory.dump()
         chunks |= {f"{name}/{key}": chunk for key, chunk in runs.items()}
         dropped += [f"{name}/{key}" for key in gone]
-    for name, cells in (("base", engine.spans.base), ("derived", engine.spans.derived)):
-        chunks |= {f"{name}/{key}": chunk for key, chunk in cells.dump().items()}
+    for name, part in (("base", engine.spans.base), ("derived", engine.spans.derived), ("gaps", engine.gaps)):
+        chunks |= {f"{name}/{key}": chunk for key, chunk in part.dump().items()}
     return chunks, dropped
 
 
@@ -49,6 +49,7 @@ def load(engine: Engine, chunks: Mapping[str, bytes]) -> None:
         memory.load(parts.get(name, []))
     engine.spans.base.load(parts.get("base", []))
     engine.spans.derived.load(parts.get("derived", []))
+    engine.gaps.load(parts.get("gaps", []))
     _take_small(engine, chunks["small"])
 
 

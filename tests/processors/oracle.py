@@ -2,8 +2,8 @@
 
 Slow and meant to be obviously right. It is written from the specification and shares no code with
 the operators. Here: which readings count, and what happened between two of them. Interval reads are
-in oracle_reads, rows of ledger and verdicts in oracle_books, spans in oracle_spans, ratios and alerts in
-oracle_windows.
+in oracle_reads, shapes of gaps in oracle_profile, rows of ledger and verdicts in oracle_books, spans in
+oracle_spans, ratios and alerts in oracle_windows.
 
 Differences are taken within one installation; what is doubtful is as oracle_doubt has it. What lies between
 neighbours more than 400 days apart is not spread.
@@ -26,6 +26,7 @@ from tests.processors.oracle_books import Books, Content, Flow, Meter, hold, mul
 from tests.processors.oracle_decided import Event, Said, decided
 from tests.processors.oracle_doubt import DAY, Series
 from tests.processors.oracle_gauges import gauge
+from tests.processors.oracle_profile import with_shapes
 from tests.processors.oracle_reads import interval_reads
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ def books_of(roster: Roster, items: Iterable[Item]) -> Books:
         _conflicts(books, meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
         {INTERVAL: interval_reads, GAUGE: gauge}.get(meter.point.reads, _register)(books, meter)
+    for point in roster.points:
+        mine = [flow for flow in books.flows if flow.point == point.index]
+        others = [flow for flow in books.flows if flow.point != point.index]
+        books.flows = others + with_shapes(point, roster.plants[point.plant].time_zone, mine)
     return books
 
 

@@ -43,6 +43,8 @@ class Flow:
     suspect: bool = False
     disputed: bool = False
     edited: bool = False
+    shaped: bool = False
+    """By reference days."""
 
     def between(self, low: int, high: int) -> int:
         """The amount from ``low`` to ``high``, read off on the line from the flow's start to its end."""
@@ -153,7 +155,7 @@ def in_own_unit(point: Point, amount: int | None) -> Row:
     return {"amount": None if amount is None else Fraction(amount, MICRO) / factor, "unit": unit}
 
 
-def flags(point: Point, *, held: bool, rounded: bool, edited: bool) -> str:
+def flags(point: Point, *, held: bool, rounded: bool, edited: bool, shaped: bool = False) -> str:
     """The words, in the order of the alphabet."""
-    kind = ["integrated"] * point.integrated + ["mean"] * point.mean
+    kind = ["integrated"] * point.integrated + ["mean"] * point.mean + ["profile"] * shaped
     return "+".join(["edited"] * edited + ["held"] * held + kind + ["rounded"] * rounded)

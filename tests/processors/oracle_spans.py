@@ -90,6 +90,7 @@ class Sum:
     suspect_ms: int = 0
     rounded: bool = False
     edited: bool = False
+    shaped: bool = False
 
     def add(self, flow: Flow, sign: int, *, whole_only: bool = False) -> None:
         """Adds a flow's part in the span. ``whole_only``: a part of it has no shape of its own."""
@@ -99,6 +100,7 @@ class Sum:
         self.amount += sign * flow.between(self.start, self.end)
         self.rounded |= flow.rounded
         self.edited |= flow.edited
+        self.shaped |= flow.shaped
         self.suspect_ms += shared_ms if flow.suspect else 0
         if flow.held:
             self.held_ms += shared_ms
@@ -189,7 +191,9 @@ def _base_row(books: Books, index: int, total: Sum, flows: Sequence[Flow]) -> Ro
         "start": total.start, "end": total.end,
         **_amount(point, total),
         "quality": total.quality(length_ms),
-        "flags": flags(point, held=total.held_ms > 0, rounded=total.rounded, edited=total.edited),
+        "flags": flags(
+            point, held=total.held_ms > 0, rounded=total.rounded, edited=total.edited, shaped=total.shaped
+        ),
         "measured_share": total.measured_ms / length_ms,
     }  # fmt: skip
 
