@@ -83,6 +83,8 @@ class Books:
         """Key -> number of the record that made or unmade it, since the last collection."""
         self.turned: list[int] = []
         """Numbers of records that made or unmade verdicts, since the last collection."""
+        self.began: dict[int, int] = {}
+        """Series -> number of the record that brought its first reading, since the last collection."""
         self._unseen = np.ones(len(index), bool)
         self._spreading = Spreading(self.ratings, np.array(index.point, np.int64))
 
@@ -109,18 +111,24 @@ class Books:
         start, end = int(self.index.to_ms[old]), int(self.index.from_ms[new])
         return Link(start, end, 0, 0, Verdict.REPLACEMENT, decided=True)
 
+    def _replacement_at(self, key: VerdictKey) -> Link | None:
+        """The replacement that a key names, if there is one."""
+        links = [self._replacement(*pair) for pair in self._replaced(np.array(key[:1])) if pair[1] == key[0]]
+        return next((link for link in links if (link.start, link.end) == key[1:]), None)
+
     def _first_readings(self, series: Ints, record: Ints) -> None:
         """A replacement is known once both meters have a reading."""
         unseen = self._unseen[series]
         if not unseen.any():
             return
-        series, first = np.unique(series[unseen], return_index=True)
-        numbers = record[unseen]
+        order = np.lexsort((record[unseen], series[unseen]))
+        numbers = record[unseen][order]
+        series, first = np.unique(series[unseen][order], return_index=True)
         self._unseen[series] = False
-        first_record = {int(s): int(numbers[unseen_at]) for s, unseen_at in zip(series, first, strict=True)}
+        self.began |= dict(zip(series.tolist(), numbers[first].tolist(), strict=True))
         for old, new in self._replaced(series):
             link = self._replacement(old, new)
-            self.say((new, link.start, link.end), link, max(first_record.get(s, 0) for s in (old, new)))
+            self.say((new, link.start, link.end), link, max(self.began.get(s, 0) for s in (old, new)))
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
@@ -219,7 +227,15 @@ class Books:
         return self._settle([turned.back, turned.come])
 
     def say(self, key: VerdictKey, link: Link | None, record: int) -> None:
-        """Notes a verdict, or that there is none any more, with the number of the record that made it so."""
+        """Notes a verdict, or that there is none any more, with the number of the record that made it so.
+
+        At the instant of a replacement a conflict comes first, and leaves it behind.
+        """
+        old = self.verdicts.get(key)
+        if link is not None and link.verdict == Verdict.REPLACEMENT and old is not None:
+            return
+        if link is None and old is not None and old.verdict == Verdict.CONFLICT:
+            link = self._replacement_at(key)
         self.changed_verdicts[key] = record
         self.verdict_revisions[key] = self.verdict_revisions.get(key, -1) + 1
         if link is None:

@@ -253,6 +253,7 @@ class Engine:
 
     def _verdicts(self, survey: Survey) -> list[tuple[VerdictKey, int]]:
         changed, self.books.changed_verdicts = self.books.changed_verdicts, {}
+        self.books.began.clear()
         return [(key, int(survey.log_time[record])) for key, record in sorted(changed.items())]
 
     def _take_refused(self) -> list[tuple[Refused, int]]:

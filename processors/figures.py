@@ -252,7 +252,7 @@ class Figures:
             reason,
             share,
             upper.revision + lower.revision,
-            np.where(lower.reported > upper.reported, lower.cause, upper.cause),
+            _cause(lower, upper),
             reported,
             final,
             (upper.known == 0) & (lower.known == 0),
@@ -331,13 +331,19 @@ def _joined(sides: list[Side]) -> Side:
     return Side(*(np.concatenate([getattr(side, f.name) for side in sides]) for f in fields(Side)))
 
 
+def _cause(one: Side, other: Side) -> Ints:
+    """The cause of what was reported later; of what was reported at once, that of what was revised."""
+    later = np.where(one.reported > other.reported, one.cause, other.cause)
+    return np.where(one.reported == other.reported, np.maximum(one.cause, other.cause), later)
+
+
 def together(sides: list[Side]) -> Side:
     """Several terms of a numerator together."""
     out = sides[0]
     for side in sides[1:]:
         out = Side(
             **{name: getattr(out, name) + getattr(side, name) for name in (*_SUMS, "members")},
-            cause=np.where(side.reported > out.reported, side.cause, out.cause),
+            cause=_cause(side, out),
             reported=np.maximum(out.reported, side.reported),
             unknown_factor=out.unknown_factor | side.unknown_factor,
         )
