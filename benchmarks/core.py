@@ -49,7 +49,7 @@ def run(json_output: bool = False, *, curve: bool = False) -> dict[str, Any]:
     shapes = {name: Shape(POINTS, PLANTS, MINUTES, late) for name, late in LATE.items()}
     figures: dict[str, Any] = {name: _best(shape) for name, shape in shapes.items()}
     memory = _apart(MEMORY)
-    figures["bytes_per_point"] = memory["bytes_per_point"]
+    figures["bytes_per_point"] = memory["grown_bytes_per_point"]
     figures["stream"] = _apart(Shape(POINTS, PLANTS, 60), "stream")
     if curve:
         figures["curve"] = [_apart(_of_curve(points)) for points in CURVE]
@@ -79,7 +79,7 @@ def _apart(shape: Shape, kind: str = "frames") -> dict[str, Any]:
 def measured(shape: Shape, kind: str) -> dict[str, Any]:
     """One load through the operators. ``kind``: of records, ``frames`` or ``stream`` of core_load.
 
-    ``bytes_per_point``: by how much the process grows from before the site is known until all is taken.
+    ``grown_bytes_per_point``: by how much the process grows from before the site is known until all is taken.
     """
     load = Load(shape)
     records = load.frames() if kind == "frames" else load.stream()
@@ -99,7 +99,7 @@ def measured(shape: Shape, kind: str) -> dict[str, Any]:
         "readings": len(load),
         "cpu_s_per_million": round(spent_s / len(load) * 1e6, 3),
         "start_cpu_s": round(built_s, 2),
-        "bytes_per_point": round(grown / shape.points),
+        "grown_bytes_per_point": round(grown / shape.points),
         "peak_memory_mb": round(peak / 2**20),
         "intervals_right": intervals.right,
         "rollups_right": rollups.right,
