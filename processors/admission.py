@@ -20,6 +20,7 @@ from metering.readings import NO_TIME
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books, as_run
 from processors.changes import Touches
+from processors.choices import Choice, Choices, Variant
 from processors.decided import Decision
 from processors.decisions import Placed
 from processors.doubt import Link, Verdict
@@ -52,10 +53,10 @@ _OWN = ROUNDED | ESTIMATED | EDITED
 """Flags that a reading brings with it."""
 
 
-Variant = tuple[int, int, int]
-"""Value, start and own flags of a reading: all that two readings of one identity can differ in."""
 Contents = tuple[tuple[int, int], ...]
-"""Values and starts that are in conflict."""
+"""Values and starts of what came for one identity."""
+Contest = tuple[Contents, Choice | None]
+"""What is in conflict, and which of it somebody said counts."""
 
 
 @dataclass
@@ -74,7 +75,8 @@ class Admitted:
 class Admission:
     """Registers, interval reads and gauges behind one door.
 
-    ``variants``: key -> the highest revision and all that came with it, where that is more than one.
+    ``variants``: key -> the highest revision and all that came with it, where that is more than one, or where
+    somebody said what counts.
     """
 
     def __init__(self, books: Books, reads: Reads, gauges: Gauges, index: SeriesIndex) -> None:
@@ -86,6 +88,8 @@ class Admission:
         )
         self._of_kind = [(memory, kind) for memory, kind in every if kind.any()]
         self.variants: dict[int, tuple[int, frozenset[Variant]]] = {}
+        self.choices = Choices()
+        self._contested: dict[int, Contest] = {}
         self._before = self._causes = np.empty(0, np.int64)
 
     def repeated(self, batch: Batch) -> NDArray[np.bool_]:
@@ -156,6 +160,7 @@ class Admission:
         key = run["key"]
         rows = doubtful(key, memory.newest)
         rows = rows[doubled(key[rows]) | (memory.find(key[rows])[0] >= 0)]
+        rows = np.union1d(rows, self.choices.rows(key))
         if len(rows) == 0:
             self._insert(memory, run, record, point, out)
             return
@@ -169,12 +174,31 @@ class Admission:
 
     def _decide(self, one: Placed, out: Admitted) -> None:
         said, index = one.said, self.books.index
-        if said.verdict == CONFLICT_WORD or not index.register[index.point[one.series]]:
+        if said.verdict == CONFLICT_WORD:
+            self._choose(one, out)
+            return
+        if not index.register[index.point[one.series]]:
             return
         word = Verdict[said.verdict.upper()]
         decision = Decision(said.from_ms, said.to_ms, word, said.by, said.revision)
         out.flows.append(self.books.decide(one.series, decision, one.record))
         self._judged()
+
+    def _choose(self, one: Placed, out: Admitted) -> None:
+        """Somebody says which value counts: of a reading that is there, or will be."""
+        key, point = self.choices.take(one), self.books.index.point[one.series]
+        memory = next(memory for memory, kind in self._of_kind if kind[point])
+        old = None if key is None else self._old(memory, key)
+        if key is not None and old is not None:
+            standing = self._standing(key, old)
+            self._settle(memory, key, old, *standing, np.array([one.record]), np.array([point]), out)
+
+    def _old(self, memory: Memory, key: int) -> dict[str, int] | None:
+        """What is in memory at a key."""
+        where = memory.find(np.array([key]))
+        if where[0][0] < 0:
+            return None
+        return {n: int(memory.get(n, where)[0]) for n in ("revision", "value", "start", "flags")}
 
     def _insert(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         if memory is self.reads.memory:
@@ -192,13 +216,7 @@ class Admission:
 
     def _resolve(self, memory: Memory, key: int, run: Run, record: Ints, point: Ints, out: Admitted) -> None:
         """One identity that came more than once: what counts now, whatever the order it came in."""
-        where = memory.find(np.array([key]))
-        known = where[0][0] >= 0
-        old = (
-            {n: int(memory.get(n, where)[0]) for n in ("revision", "value", "start", "flags")}
-            if known
-            else None
-        )
+        old = self._old(memory, key)
         standing = self._standing(key, old)
         revision, variants = standing[0], set(standing[1])
         contents = {v[:2] for v in variants}
@@ -245,51 +263,61 @@ class Admission:
         point: Ints,
         out: Admitted,
     ) -> None:
-        disputed = self._conflict(key)
         self.variants.pop(key, None)
-        if len(variants) > 1:
+        if len(variants) > 1 or key in self.choices.every:
             self.variants[key] = (revision, variants)
-        contested = self._conflict(key)
-        if contested != disputed:
-            self._contest(key, disputed, int(record[0]), there=False)
-        value, start, _ = min(variants)
-        conflict = len({v[:2] for v in variants}) > 1
-        flags = CONFLICT if conflict else functools.reduce(operator.and_, (v[2] for v in variants))
+        said, now = self._contested.pop(key, _CALM), self._contest(key)
+        if said != now:
+            self._say(key, said, int(record[0]), there=False)
+        if now != _CALM:
+            self._contested[key] = now
+        value, start, flags = self._counts(key, variants)
         fresh = {"revision": revision, "value": value, "start": start, "flags": flags}
         if old is None:
             self._insert(memory, _single(key, fresh), record, point, out)
         elif any(fresh[name] != old[name] & (CONFLICT | _OWN if name == "flags" else -1) for name in fresh):
             self._replace(memory, key, old, fresh, int(record[0]), out)
-        if contested != disputed:
-            self._contest(key, contested, int(record[0]), there=True)
+        if said != now:
+            self._say(key, now, int(record[0]), there=True)
 
-    def _contest(self, key: int, contents: Contents, record: int, *, there: bool) -> None:
+    def _counts(self, key: int, variants: frozenset[Variant]) -> Variant:
+        """What counts of all that came of one identity."""
+        choice = self.choices.of(key)
+        if choice is not None:
+            return choice.among(variants)
+        value, start, _ = min(variants)
+        conflict = len({v[:2] for v in variants}) > 1
+        return (
+            value,
+            start,
+            CONFLICT if conflict else functools.reduce(operator.and_, (v[2] for v in variants)),
+        )
+
+    def _contest(self, key: int) -> Contest:
+        """The values (and starts) that are in conflict at a key, in their order; and who decided."""
+        choice = self.choices.of(key)
+        contents = tuple(sorted({variant[:2] for variant in self.variants.get(key, (0, frozenset()))[1]}))
+        there = len(contents) > 1 or (choice is not None and contents)
+        return (contents, choice) if there else _CALM
+
+    def _say(self, key: int, contest: Contest, record: int, *, there: bool) -> None:
         """Notes that there is a conflict at an instant, or that there is none of these any more."""
-        if contents:
-            link = self._link(key, contents)
+        if contest != _CALM:
+            link = _link(key, contest)
             self.books.say((key >> TIME_BITS, link.start, link.end), link if there else None, record)
 
-    def _conflict(self, key: int) -> Contents:
-        """The values (and starts) that are in conflict at a key, in their order; none where there is none."""
-        contents = sorted({variant[:2] for variant in self.variants.get(key, (0, frozenset()))[1]})
-        return tuple(contents) if len(contents) > 1 else ()
-
-    def _link(self, key: int, contents: Contents) -> Link:
-        """The verdict on a conflict: of an instant, or of an interval read."""
-        end = int(time_of(np.array([key]))[0])
-        (first, start), (last, _) = contents[0], contents[-1]
-        start = end if start == NO_TIME else start
-        return Link(start, end, first, last, Verdict.CONFLICT, decided=False)
+    def resume(self) -> None:
+        """Goes on from variants and choices that are there."""
+        every = {key: self._contest(key) for key in self.variants}
+        self._contested = {key: contest for key, contest in every.items() if contest != _CALM}
 
     def links(self) -> list[tuple[Link, int]]:
         """The verdicts on conflicts, each with its series."""
-        every = ((key, self._conflict(key)) for key in self.variants)
-        return [(self._link(key, contents), key >> TIME_BITS) for key, contents in every if contents]
+        return [(_link(key, contest), key >> TIME_BITS) for key, contest in self._contested.items()]
 
-    def values_at(self, series: int, time_ms: int) -> list[int]:
-        """The values in conflict at an instant, in millionths before the multiplier."""
-        key = int(key_of(np.array([series]), np.array([time_ms]))[0])
-        return [value for value, _ in self._conflict(key)]
+    def contest_at(self, series: int, time_ms: int) -> Contest:
+        """What is in conflict at an instant, in millionths before the multiplier."""
+        return self._contested.get(int(key_of(np.array([series]), np.array([time_ms]))[0]), _CALM)
 
     def _replace(
         self, memory: Memory, key: int, old: dict[str, int], fresh: dict[str, int], record: int, out: Admitted
@@ -306,6 +334,19 @@ class Admission:
         flows, rows = self.reads.replace(key, fresh, record)
         out.flows += flows
         out.rows += rows
+
+
+_CALM: Contest = ((), None)
+
+
+def _link(key: int, contest: Contest) -> Link:
+    """The verdict on a conflict: of an instant, or of an interval read; of an instant where it is decided."""
+    (contents, choice), end = contest, int(time_of(np.array([key]))[0])
+    (first, start), (last, _) = contents[0], contents[-1]
+    if choice is not None:
+        return Link(end, end, first, last, Verdict.CONFLICT, decided=True, by=choice.by)
+    start = end if start == NO_TIME else start
+    return Link(start, end, first, last, Verdict.CONFLICT, decided=False)
 
 
 def _variant(run: Run, i: int) -> Variant:

@@ -17,6 +17,7 @@ from metering.civil import QUARTER_MS
 from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
+from processors.choices import Choices
 from processors.decisions import Placed
 from processors.flows import spans_of
 from processors.kernels.memory import doubtful
@@ -74,7 +75,10 @@ class Seen:
 class Passes:
     """Plans the passes of batches, by what the operators remember."""
 
-    def __init__(self, index: SeriesIndex, books: Books, reads: Reads, lanes: Lanes) -> None:
+    def __init__(
+        self, index: SeriesIndex, books: Books, reads: Reads, lanes: Lanes, choices: Choices
+    ) -> None:
+        self._choices = choices
         self._index, self._books, self._reads, self._lanes = index, books, reads, lanes
         self._unsettled = Unsettled(index, books)
         points = index.roster.points
@@ -162,6 +166,7 @@ class Passes:
         twice = doubtful(key, memory.newest)
         twice = twice[doubled(key[twice]) | (memory.find(key[twice])[0] >= 0)]
         disputed = np.flatnonzero(memory.newest_flags & CONFLICT)
+        twice = np.union1d(twice, self._choices.rows(key))
         if len(twice) == 0 and len(disputed) == 0:
             return twice
         return np.flatnonzero(np.isin(batch.series, np.concatenate([batch.series[twice], disputed])))

@@ -12,7 +12,7 @@ from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
-from processors.memory import NONE, time_of
+from processors.memory import NONE, key_of, time_of
 
 
 class SmallRows:
@@ -66,13 +66,21 @@ class SmallRows:
             return dict(zip(("from_serial", "to_serial"), serials, strict=True))
         point = self.roster.points[self.engine.index.point[series]]
         if link.verdict == Verdict.CONFLICT:
-            values = self.engine.admission.values_at(series, link.end)
-            return {"values": [decimal(value, point) for value in values], "unit": point.unit.name}
+            contents, choice = self.engine.admission.contest_at(series, link.end)
+            out: dict[str, object] = {"values": [decimal(value, point) for value, _ in contents]}
+            out |= {} if choice is None else {"counts": decimal(choice.value, point)}
+            return out | {"unit": point.unit.name}
         return _evidence_of_read(link, point) if point.reads == INTERVAL else _evidence(link, point)
 
     def _decision(self, key: tuple[int, int, int]) -> dict[str, object]:
         """What the next decision on it has to be above."""
-        revision = self.engine.books.doubts.revision(key[0], key[1:])
+        series, start, end = key
+        revision = self.engine.books.doubts.revision(series, (start, end))
+        link = self.engine.books.verdicts.get(key)
+        if link is not None and link.verdict == Verdict.CONFLICT:
+            revision = self.engine.admission.choices.revision(
+                int(key_of(np.array([series]), np.array([end]))[0])
+            )
         return {} if revision is None else {"decision": revision}
 
     def alerts(self, step: Step) -> pa.Table | None:

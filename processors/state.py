@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 
 from processors.alerts import Change
+from processors.choices import Choice
 from processors.decided import Decision
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 from processors.memory import Memory
 from processors.settling import Decided
 
-FORMAT = 8
+FORMAT = 9
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -98,6 +99,9 @@ def _small(engine: Engine) -> bytes:
         "unknown_refused": engine.unknown_refused,
         "overlapping": sorted(engine.reads.overlapping),
         "variants": [[k, r, sorted(v)] for k, (r, v) in engine.admission.variants.items()],
+        "choices": [
+            [k, [astuple(one) for one in sorted(v)]] for k, v in engine.admission.choices.every.items()
+        ],
         "regions": [
             [series, [_region(one) for one in regions]] for series, regions in doubts.regions.items()
         ],
@@ -171,6 +175,8 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
         engine.books.doubts.put(series, [_as_region(one) for one in regions])
     engine.books.resume()
     engine.reads.resume()
+    engine.admission.choices.every.update({k: {Choice(*one) for one in v} for k, v in head["choices"]})
+    engine.admission.resume()
     for link, series in (*engine.reads.links(), *engine.admission.links()):
         engine.books.verdicts[series, link.start, link.end] = link
     engine.stated.resume(engine.books.memory)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from metering.decisions import WORDS, Decision
+from metering.decisions import CONFLICT, WORDS, Decision
 from metering.readings import MeterQuality
 from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.site_compile import compile_roster
@@ -151,12 +151,20 @@ def _decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[
         times = sorted({r.time_ms for r in readings if (r.plant, r.point) == (one.plant, one.point)})
         first = chance.randrange(len(times))
         last = min(first + chance.choice([1, 1, 1, 2, 2, 3, 6]), len(times) - 1)
-        to_ms = times[last] + chance.choice([0] * 12 + [1, -MINUTE_MS])
-        word, revision = chance.choice(WORDS), chance.choice([0, 0, 0, 1, 2])
-        said = Decision(one.point, None, times[first], to_ms, word, chance.choice(["li", "wang"]), revision)
+        span_ms = times[first], times[last] + chance.choice([0] * 12 + [1, -MINUTE_MS])
+        word, revision, value = (
+            chance.choice([*WORDS, CONFLICT, CONFLICT]),
+            chance.choice([0, 0, 0, 1, 2]),
+            "",
+        )
+        if word == CONFLICT:
+            span_ms = one.time_ms, one.time_ms
+            value = chance.choice([one.value, str(Decimal(one.value) + 1), "3", "0.0000004"])
+        said = Decision(one.point, None, *span_ms, word, chance.choice(["li", "wang"]), revision, value)
         out += [Decide(one.plant, said)] * chance.choice([1, 1, 1, 2])
         if chance.randint(0, 3) == 0:
             other = replace(said, verdict=chance.choice(WORDS), by="zhao")
+            other = replace(said, value="7", by="zhao") if word == CONFLICT else other
             out.append(Decide(one.plant, replace(other, revision=revision + chance.randint(0, 1))))
     return out
 

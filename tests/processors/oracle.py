@@ -23,7 +23,7 @@ from metering.readings import MeterQuality
 from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.units import MICRO, UNITS
 from tests.processors.oracle_books import Books, Content, Flow, Meter, hold, multipliers, note, post, text
-from tests.processors.oracle_decided import Event, Said, decided
+from tests.processors.oracle_decided import Event, Said, decided, that_count
 from tests.processors.oracle_doubt import DAY, Series
 from tests.processors.oracle_gauges import gauge
 from tests.processors.oracle_profile import with_shapes
@@ -59,6 +59,7 @@ def books_of(roster: Roster, items: Iterable[Item]) -> Books:
         _take_as_stated(meter, newest[index])
         if (index, number - 1) in said and meter.point.reads == REGISTER:
             _replaced(books, meter, number)
+        _choose(books, meter)
         books.meters.append(meter)
         _conflicts(books, meter)
         books.seen[index] = max(*times, books.seen.get(index, 0))
@@ -78,13 +79,43 @@ def _take_decision(
     conflict = one.verdict == "conflict"
     if point is None or conflict != (one.from_ms == one.to_ms) or one.from_ms > one.to_ms:
         return
+    if conflict and not one.value:
+        return
     for number in reversed(range(len(point.installations))):
         meter = point.installations[number]
         right = one.serial is None or meter.serial in ("", one.serial)
         if right and meter.from_ms <= one.from_ms and one.to_ms <= meter.to_ms:
-            said = Said(one.from_ms, one.to_ms, one.verdict, one.by, one.revision)
+            value = _chosen(point, meter, one.value) if conflict else (0, False)
+            if abs(value[0]) * max(Fraction(1), *_multipliers(meter)) >= _most(point):
+                return
+            said = Said(one.from_ms, one.to_ms, one.verdict, one.by, one.revision, value)
             into.setdefault((point.index, number), []).append(said)
             return
+
+
+def _chosen(point: Point, meter: Installation, value: str) -> tuple[int, bool]:
+    exact = Fraction(Decimal(value)) * point.unit.factor * MICRO / meter.step
+    return round(exact) * meter.step, exact.denominator != 1
+
+
+def _choose(books: Books, meter: Meter) -> None:
+    """What a person said counts; what no meter said is an estimate."""
+    for one in that_count(said for said in meter.said if said.verdict == "conflict"):
+        if one.end not in meter.last:
+            continue
+        every, (value, rounded) = meter.last[one.end], one.value
+        same = [content for content in every if content.value == value]
+        start = min((content.value, content.start) for content in same or every)[1]
+        same = [content for content in same if content.start == start]
+        content = Content(value, start, rounded, estimated=True, edited=True)
+        if same:
+            rounded, estimated = all(c.rounded for c in same), all(c.estimated for c in same)
+            content = Content(value, start, rounded, estimated, edited=True)
+        meter.disputed.pop(one.end, None)
+        meter.counted[one.end] = content
+        values = [text(meter, v) for v, _ in sorted({(c.value, c.start) for c in every})]
+        evidence = {"values": values, "counts": text(meter, value), "unit": meter.point.unit.name}
+        hold(books, meter, (one.end, one.end), "conflict", evidence, one.by)
 
 
 def _take_as_stated(meter: Meter, newest: int) -> None:
@@ -96,6 +127,7 @@ def _take_as_stated(meter: Meter, newest: int) -> None:
             whole = round(Fraction(value, step)) * step
             meter.disputed.pop(time, None)
             meter.counted[time] = Content(whole, 0, whole != value, estimated=False)
+            meter.last[time] = [meter.counted[time]]
 
 
 def _replaced(books: Books, meter: Meter, number: int) -> None:
@@ -139,12 +171,15 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    most = {INTERVAL: READ_MAX, GAUGE: GAUGE_MAX}.get(point.reads, AMOUNT_MAX)
-    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= most:
+    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= _most(point):
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED
     own_start = start if point.reads == INTERVAL and start is not None else 0
     return point, number, Content(value, own_start, exact.denominator != 1, estimated)
+
+
+def _most(point: Point) -> int:
+    return {INTERVAL: READ_MAX, GAUGE: GAUGE_MAX}.get(point.reads, AMOUNT_MAX)
 
 
 def _multipliers(installation: Installation) -> list[Fraction]:
@@ -168,6 +203,7 @@ def _decide(meter: Meter, time: int, statements: list[tuple[int, Content]]) -> N
     """
     highest = max(revision for revision, _ in statements)
     last = [content for revision, content in statements if revision == highest]
+    meter.last[time] = last
     different = {(content.value, content.start) for content in last}
     value, start = min(different)
     rounded, estimated = all(c.rounded for c in last), all(c.estimated for c in last)

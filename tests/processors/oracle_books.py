@@ -68,6 +68,8 @@ class Meter:
     disputed: dict[int, Content] = field(default_factory=dict)
     values: dict[int, list[int]] = field(default_factory=dict)
     """Of instants in conflict."""
+    last: dict[int, list[Content]] = field(default_factory=dict)
+    """Of each instant all that came of the highest revision."""
     said: list[Said] = field(default_factory=list)
     """What people decided of it."""
 
@@ -133,12 +135,21 @@ def note(books: Books, meter: Meter, event: Event) -> None:
 
 
 def hold(
-    books: Books, meter: Meter, times: tuple[int, int], verdict: str, evidence: Mapping[str, object]
+    books: Books,
+    meter: Meter,
+    times: tuple[int, int],
+    verdict: str,
+    evidence: Mapping[str, object],
+    by: str = "",
 ) -> None:
     plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
+    revisions = [one.revision for one in meter.said if one.end == one.start == times[1]]
+    if revisions and verdict == "conflict":
+        evidence = {**evidence, "decision": max(revisions)}
     books.verdict[plant, meter.point.id, serial, *times] = {
         "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
-        "verdict": verdict, "status": "held", "by": "rule", "evidence": json.dumps(evidence),
+        "verdict": verdict, "status": "confirmed" if by else "held", "by": by or "rule",
+        "evidence": json.dumps(evidence),
     }  # fmt: skip
 
 

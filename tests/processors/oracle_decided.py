@@ -17,14 +17,16 @@ MOVED = ("reset", "decrease", "spike")
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody said of what lies between two instants; ``value``: of a conflict."""
+    """What somebody said of what lies between two instants; ``value``: of a conflict, and whether it is
+    rounded.
+    """
 
     start: int
     end: int
     verdict: str
     by: str
     revision: int
-    value: int = 0
+    value: tuple[int, bool] = (0, False)
 
 
 @dataclass(frozen=True)
