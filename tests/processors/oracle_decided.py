@@ -76,7 +76,7 @@ def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], se
     }
     rest = replace(series, readings=[(t, v) for t, v in series.readings if t not in gone], kept=right)
     links, lost = found(rest)
-    events = {(start, end): Event(start, end, *more) for start, end, *more in links}
+    events = {link[:2]: Event(*link) for link in links}
     line = [number for number, (t, _) in enumerate(rest.readings) if t not in lost]
     for i, j in pairwise(line):
         event = _event(rest, (i, j), gone, force, events)
