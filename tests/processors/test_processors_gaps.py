@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.processors.histories import DAY_MS, HOUR_MS, examples, logs, roster_of, utc_ms
 from tests.processors.laws import OF_THE_SET, around, said
-from tests.processors.log_driver import Reading, differences, of_the_set, one_record_per_plant, run
+from tests.processors.log_driver import Reading, Row, differences, of_the_set, one_record_per_plant, run
 from tests.processors.oracle_windows import tables_of
 from tests.processors.weekly import weekly
 
@@ -57,11 +57,17 @@ def _night(day: str, value: int, rises: list[int]) -> list[Reading]:
     return [Reading("hill", "e", at, str(v)) for at, v in zip(times, shown, strict=True)]
 
 
-def _quarters(readings: list[Reading]) -> tuple[set[Decimal], set[str]]:
-    """Amounts and flags of the quarters of an hour of the last six hours that are read."""
+def _rows(readings: list[Reading]) -> list[Row]:
+    """The quarters of an hour of the last six hours that are read, in their order."""
     end_ms = readings[-1].time_ms
     rows = run(roster_of("weekly"), one_record_per_plant(readings, 0)).tables["interval"].values()
     mine = [row for row in rows if end_ms - 6 * HOUR_MS < row["end"] <= end_ms]
+    return sorted(mine, key=lambda row: row["end"])
+
+
+def _quarters(readings: list[Reading]) -> tuple[set[Decimal], set[str]]:
+    """Amounts and flags of the quarters of an hour of the last six hours that are read."""
+    mine = _rows(readings)
     return {row["amount"] for row in mine}, {row["flags"] for row in mine}
 
 
@@ -103,3 +109,13 @@ def test_a_gap_of_more_than_35_days_is_linear(days: int, flag: str) -> None:
     week = [Reading("hill", "e", start_ms + n * step_ms, str(100 + n + n // 6)) for n in range(7 * 12 + 1)]
     behind = Reading("hill", "e", week[-1].time_ms + days * DAY_MS, "900")
     assert _quarters([*week, behind])[1] == {flag}
+
+
+def test_a_day_with_a_hole_in_these_hours_is_no_reference_day() -> None:
+    """Of Thursday the hours from two to six are not measured: the day before it counts alone."""
+    before = _night("2025-11-05", 100, [0, 6, 0])
+    holed = [reading for at, reading in enumerate(_night("2025-11-06", 200, [6, 0, 0])) if at != 2]
+    behind = _night("2025-11-07", 300, [12])
+    assert _quarters([*before, *holed, *behind])[0] == {Decimal("1.5"), Decimal(0)}
+    amounts = [r["amount"] for r in _rows([*before, *holed, *behind])]
+    assert amounts[:8] == [Decimal(0)] * 8
