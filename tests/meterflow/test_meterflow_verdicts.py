@@ -161,6 +161,29 @@ def test_a_recording_holds_decisions(serve: Serve, site: Path, tmp_path: Path) -
         assert of_set(name, service.rows(name)) == of_set(name, computed[name])
 
 
+def test_a_conflict_is_decided_by_its_value(serve: Serve, site: Path) -> None:
+    """Also a second time, by another; also of interval reads, whose row is of their end then."""
+    service = serve(site)
+    service.start()
+    send(service, [5_001, 5_002, 5_003])
+    send(service, [5_002.5], begin=1)
+    for amount in (7, 8):
+        read = {"start": BEGIN_MS, "time": BEGIN_MS + MINUTE_MS, "value": amount}
+        publish(service.mqtt_port, "meterflow/v1/works/books", json.dumps(read))
+    eventually(lambda: len(service.rows("verdict")) == 2, 20, "conflicts")
+    for by, point, value in (
+        ("Li", "main", "5002.5"),
+        ("Wang", "main", "5002"),
+        ("Li", "books", "8"),
+        ("Wang", "books", "7"),
+    ):
+        words = ("verdicts", "confirm", f"works/{point}", "--value", value, "--by", by, "--wait", "--json")
+        event = json.loads(done(*words, "--data", service.folder).stdout)["event"]
+        assert (event["verdict"], event["status"], event["by"]) == ("conflict", "confirmed", by)
+        assert event["evidence"]["counts"].split()[0] == value
+    assert listed(service) == []
+
+
 def test_the_roles_take_decisions_by_the_broker(services: Services) -> None:
     """By the command and by the page, each of which publishes with the login of the settings."""
     broker = services.broker
