@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,10 @@ def _compare(results: InfluxResults, duck: DuckStore) -> None:
         for first in range(0, SERIES, TOGETHER):
             series = tuple(f"q{k}" for k in range(first, first + TOGETHER))
             query = Query("interval", equal={"point": series}, history=history_too)
-            same = plain(results.rows(query)) == plain(duck.rows(query))
-            assert same, f"seed {SEED}, series {series}, history {history_too}"
+            ours, wanted = (Counter(plain(store.rows(query))) for store in (results, duck))
+            wrong, missing = list((ours - wanted).items()), list((wanted - ours).items())
+            again = f"seed {SEED}, asked again, right: {Counter(plain(results.rows(query))) == wanted}"
+            assert wrong + missing == [], f"{again}; not {missing}, but {wrong}"
         query = Query("interval", history=history_too)
         assert _lines(results, query) == _lines(duck, query)
     assert len(results.rows(Query("rejected"))) == 3 * REJECTED_RECORDS
