@@ -186,14 +186,14 @@ class Reads:
         if len(changed) == 0:
             return [], []
         self.memory.put("flags", self.memory.find(near[changed]), after.flags[changed])
-        self._tell(near[changed], number[changed])
-        changed = changed[after.flags[changed] & IMPOSSIBLE == 0]  # others are held whatever they share
+        shares = (before.flags[changed] ^ after.flags[changed]) & OVERLAP > 0
+        number, arrival = number[changed], self._arrival(near[changed], keys, record)
+        # only within a record is it new and shared
+        number = np.where(shares & (arrival >= 0), arrival, number)
+        self._tell(near[changed], number)
+        mine = after.flags[changed] & IMPOSSIBLE == 0  # others are held whatever they share
+        shares, number, arrival, changed = shares[mine], number[mine], arrival[mine], changed[mine]
         old, new = _pick(before, changed), _pick(after, changed)
-        number, arrival = number[changed], self._arrival(new.key, keys, record)
-        shares = (old.flags ^ new.flags) & OVERLAP > 0
-        number = np.where(
-            shares & (arrival >= 0), arrival, number
-        )  # only within a record is it new and shared
         revised = np.where(arrival != number, np.where(shares, AMOUNT_REVISED, QUALITY_REVISED), 0)
         flows = [
             self._flows(old, number, sign=-1, revised=np.zeros(len(changed), np.int64)),

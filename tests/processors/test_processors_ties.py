@@ -9,7 +9,7 @@ import pytest
 
 from tests.processors.histories import History, roster_of
 from tests.processors.laws import around, unlike_reports, unlike_the_oracle
-from tests.processors.log_driver import Arrival, Reading, differences, run
+from tests.processors.log_driver import MINUTE_MS, Arrival, Reading, differences, run
 
 REPLACED_MS = 1_774_747_800_000
 """When W2 follows W1 in sites/meters.yaml, from one instant to the next."""
@@ -77,3 +77,17 @@ def test_of_two_sides_reported_at_once_the_revised_one_names_the_cause(restart: 
         row for row in driver.tables["intensity"].values() if (row["id"], row["window"]) == ("all", "day")
     ]
     assert [(row["state"], row["revision"], row["cause"]) for row in rows] == [("revised", 1, "late")]
+
+
+def test_an_overlap_is_reported_by_the_record_that_brings_it() -> None:
+    """Not by that of the read that comes next to it in the same batch."""
+    start_ms = 1_767_185_100_000
+
+    def read(from_minute: int, to_minute: int) -> Reading:
+        start, end = start_ms + from_minute * MINUTE_MS, start_ms + to_minute * MINUTE_MS
+        return Reading("isle", "o", end, "2", start_ms=start)
+
+    log = [Arrival(start_ms + 10, (read(3, 10), read(0, 15))), Arrival(start_ms + 20, (read(30, 45),))]
+    for size in (1, 2):
+        rows = run(roster_of("reads"), log, cut=around([size])).tables["verdict"].values()
+        assert {(row["verdict"], row["reported"]) for row in rows} == {("overlap", log[0].stamp_ms)}
