@@ -34,7 +34,9 @@ LONG = os.environ.get("METERFLOW_LONG") == "1"
 SEED = int(os.environ.get("METERFLOW_SEED", "20261122"))
 MESSAGES, KILLS = (1_000_000, 50) if LONG else (12_000, 3)
 RECEIVE_MAXIMUM = 500
-DRAIN_S = 1200 if LONG else 30
+DRAIN_S = 1200 if LONG else 60
+QUIET_LOOKS = 600
+"""Five milliseconds apart. A busy machine may well stop for half a second."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -126,13 +128,13 @@ async def _subscribed(port: int, place: str, client: str) -> None:
 
 
 async def _drained(port: int, place: str, client: str) -> None:
-    """A last collector takes what is left: until nothing has come for a while."""
+    """A last collector takes what is left: until nothing has come for three seconds."""
     quiet = [0, 0]
 
     def done(collector: Collector) -> bool:
         taken = collector.counters.messages
         quiet[:] = [quiet[0] + 1, taken] if taken == quiet[1] and collector.listening else [0, taken]
-        return quiet[0] > 100 and not collector.status.waiting
+        return quiet[0] > QUIET_LOOKS and not collector.status.waiting
 
     await _collected(port, place, client, done)
 
