@@ -82,7 +82,7 @@ class Results:
     def rollups(self) -> Checked:
         """All of them: of points, and of plants per measure; in all spans of the calendar."""
         rows = np.concatenate([np.empty((6, 0), np.int64), *self._rollups], axis=1)[:, ::-1]
-        rows = rows[:, np.unique(rows[:4], axis=1, return_index=True)[1]]
+        rows = rows[:, np.unique(_keys(*rows[:4]), return_index=True)[1]]
         span, scope, which, start, end, amount = rows
         low, high = (np.clip(edge, 0, self._shape.minutes) for edge in (start, end))
         right = int((self._between(scope, which, low, high) == amount).sum())
@@ -101,6 +101,11 @@ class Results:
         plant, several = np.where(points, 0, scope - self._shape.points), np.array(sums)
         of_point = self._edges[high, point] - self._edges[low, point]
         return np.where(points, of_point, several[which, high, plant] - several[which, low, plant])
+
+
+def _keys(span: Ints, scope: Ints, which: Ints, start: Ints) -> Ints:
+    """One number for each row; starts lie within some years."""
+    return ((scope * len(SPANS) + span) * len(MEASURES) + which << 24) + start + (1 << 23)
 
 
 def _minute(column: pa.ChunkedArray) -> Ints:
