@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from benchmarks.core_load import FIRST_MS, MINUTE_MS, Load, plant_name, point_name
+from benchmarks.core_load import FIRST_MS, MINUTE_MS, Load
 from bus.frames import decode_table
 
 Ints = NDArray[np.int64]
@@ -44,10 +44,6 @@ class Results:
 
     def __init__(self, load: Load) -> None:
         self._shape, self._edges = load.shape, registers_at_edges(load)
-        self._points = pa.array([point_name(point) for point in range(load.shape.points)])
-        plants = [plant_name(plant) for plant in range(load.shape.plants)]
-        of_point = [f"point:{plants[p // load.shape.each]}/{point_name(p)}" for p in range(load.shape.points)]
-        self._scopes = pa.array([*of_point, *(f"plant:{plant}" for plant in plants)])
         self._water = load.is_water
         self._intervals = np.full((load.shape.minutes, load.shape.points), MISSING, np.int64)
         self._rollups: list[Ints] = []
@@ -64,11 +60,12 @@ class Results:
             self._strange += len(rows) * (name in ("verdict", "rejected"))
 
     def _add_intervals(self, rows: pa.Table) -> None:
-        point = pc.index_in(rows["point"], self._points).to_numpy()
+        point = _number(rows["point"])
         self._intervals[_minute(rows["start"]), point] = _micro(rows["amount"])
 
     def _add_rollups(self, rows: pa.Table) -> None:
-        scope = pc.index_in(rows["scope"], self._scopes).to_numpy()
+        points = pc.starts_with(rows["scope"], "point:").to_numpy()
+        scope = _number(rows["scope"]) + np.where(points, 0, self._shape.points)
         which = pc.index_in(rows["measures"], pa.array(MEASURES)).to_numpy()
         span = pc.index_in(rows["span"], pa.array(SPANS)).to_numpy()
         columns = (span, scope, which, _minute(rows["start"]), _minute(rows["end"]), _micro(rows["amount"]))
@@ -106,6 +103,12 @@ class Results:
 def _keys(span: Ints, scope: Ints, which: Ints, start: Ints) -> Ints:
     """One number for each row; starts lie within some years."""
     return ((scope * len(SPANS) + span) * len(MEASURES) + which << 24) + start + (1 << 23)
+
+
+def _number(names: pa.ChunkedArray) -> Ints:
+    """The digits behind the last dash."""
+    parts = pc.list_element(pc.split_pattern(names, "-", max_splits=1, reverse=True), 1)
+    return np.asarray(parts.cast(pa.int64()).to_numpy())
 
 
 def _minute(column: pa.ChunkedArray) -> Ints:

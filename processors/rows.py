@@ -107,6 +107,7 @@ class Rows:
         self._wanted = np.array([of_groups or not scope.startswith(GROUP) for scope in scopes], bool)
         self._made = {"interval": self._intervals, "rollup": self._rollups, "intensity": self._intensity}
         self._waiting = {name: Waiting() for name in self._made}
+        self._frontier = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     @property
     def unbalanced(self) -> int:
@@ -169,9 +170,15 @@ class Rows:
             "account": account,
             "cls": rows.series % CLASSES,
             "span": rows.span,
-            "frontier": self.engine.accounts.frontier(step.frontier)[account],
+            "frontier": self._account_frontier(step)[account],
             "position": step.positions[self._lanes.of_account[account]],
         }
+
+    def _account_frontier(self, step: Step) -> Ints:
+        """Of all accounts, worked out once a step."""
+        if self._frontier[0] is not step.frontier:
+            self._frontier = step.frontier, self.engine.accounts.frontier(step.frontier)
+        return self._frontier[1]
 
     def _window_columns(self, rows: WindowRows, step: Step) -> dict[str, Any]:
         columns = {field.name: getattr(rows, field.name) for field in fields(WindowRows)}

@@ -29,6 +29,7 @@ class SmallRows:
         self._plant_words = Vocabulary(self._plants)
         self._point_words = Vocabulary([p.id for p in self.roster.points])
         self._serial_words = Vocabulary(engine.index.serial)
+        self._point = np.array(engine.index.point, np.int64)
 
     def verdicts(self, step: Step) -> pa.Table | None:
         """Verdicts that were made or unmade."""
@@ -115,7 +116,7 @@ class SmallRows:
             return None
         index, books, reads = self.engine.index, self.engine.books, self.engine.reads
         series = step.series
-        point = np.array(index.point, np.int64)[series]
+        point = self._point[series]
         interval = index.interval[point]
         low, high = (
             np.where(interval, r, b)
@@ -131,7 +132,8 @@ class SmallRows:
         }
         sums = {name: value // index.step[series] for name, value in sums.items()}
         balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
-        self.unbalanced -= set(series.tolist())
+        if self.unbalanced:
+            self.unbalanced -= set(series.tolist())
         self.unbalanced |= set(series[balance != 0].tolist())
         columns: Columns = {
             "plant": words(self._plant_words, self._point_plant[point]),
