@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.core import takes
 from benchmarks.kafka_load import PARTITIONS, PLANT_NAMES, Load, entries, make, roster
 from benchmarks.kafka_truth import check_frames, edges
 from bus.log import RESULTS, Record
 from bus.partition import partition_of
 from metering.roster import Roster
 from processors.operators import Plants
-from processors.worker import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
 
 READINGS = 1_000_000
 
@@ -66,22 +66,9 @@ def worked(partition: int, share: list[Record], site: Roster) -> Iterator[bytes]
     """The result frames of one partition."""
     own = [name for name in PLANT_NAMES if partition_of(name, PARTITIONS) == partition]
     operators = Plants(site, plants=own, partition=partition)
-    for batch in _batches(share):
+    for batch in takes(share):
         for entry in operators.take(batch).get(RESULTS, ()):
             yield entry.value
-
-
-def _batches(share: list[Record]) -> Iterator[list[Record]]:
-    batch: list[Record] = []
-    size = 0
-    for record in share:
-        if batch and (len(batch) == BATCH_RECORDS_MAX or size + len(record.value) > BATCH_BYTES_MAX):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += len(record.value)
-    if batch:
-        yield batch
 
 
 def _peak_memory_mb() -> float:

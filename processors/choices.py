@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.decisions import Placed
+from processors.decisions import Placed, highest_revision, may_count
 from processors.memory import EDITED, ESTIMATED, ROUNDED, key_of
 
 Ints = NDArray[np.int64]
@@ -51,11 +51,8 @@ class Choices:
         """Takes in what was said; the key, where something else counts now."""
         key = int(key_of(np.array([one.series]), np.array([one.said.to_ms]))[0])
         said = Choice(one.said.revision, one.value, one.rounded, one.said.by)
-        before, known = self.of(key), self.every.get(key, set())
-        highest = max((other.revision for other in known), default=0)
-        if said.revision < highest:
-            return None
-        self.every[key] = {said} | {other for other in known if other.revision == said.revision}
+        before = self.of(key)
+        self.every[key] = may_count(self.every.get(key, set()), said)
         return None if self.of(key) == before else key
 
     def of(self, key: int) -> Choice | None:
@@ -65,7 +62,7 @@ class Choices:
 
     def revision(self, key: int) -> int | None:
         """The highest that was said of a key, whether it counts or not; None: nobody said anything."""
-        return max((one.revision for one in self.every.get(key, ())), default=None)
+        return highest_revision(self.every.get(key, ()))
 
     def rows(self, key: Ints) -> Ints:
         """Which of some keys something was said of."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from metering.decisions import CONFLICT, PLAIN, WORDS, Decision
 from metering.readings import TIME_FIRST_MS
@@ -26,6 +26,26 @@ _PLACES_MAX = 30
 _INVALID = "decision_invalid"
 Refusal = tuple[str, str]
 """Reason, detail."""
+
+
+class _Revised(Protocol):
+    @property
+    def revision(self) -> int: ...
+
+
+Said = TypeVar("Said", bound=_Revised)
+
+
+def may_count(known: set[Said], said: Said) -> set[Said]:
+    """What may count of all that was said of one thing, once this was, too: the highest revision."""
+    every = {*known, said}
+    highest = highest_revision(every)
+    return {one for one in every if one.revision == highest}
+
+
+def highest_revision(said: Iterable[_Revised]) -> int | None:
+    """Of what was said of one thing, whether it counts or not; None: nobody said anything."""
+    return max((one.revision for one in said), default=None)
 
 
 @dataclass(frozen=True, slots=True)

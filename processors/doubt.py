@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import GAP, SMOOTH, WRAP, Allowance, Facts
-from processors.lines import RUN_MAX_MS, Readings, components, left_out, posts, runs_of
+from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -90,18 +90,6 @@ class Region:
     reach: tuple[int, int]
     links: tuple[Link, ...]
     left_out: tuple[int, ...]
-
-
-def judge_all(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:
-    """The regions of a whole series: as ``judge``, with its posts."""
-    held = np.isin(time, posts_of(time, value, facts))
-    return judge(time, value, facts, held if kept is None else held | kept)
-
-
-def posts_of(time: Ints, value: Ints, facts: Facts) -> Ints:
-    """The instants of the posts of a whole series."""
-    pair = Allowance(facts).kinds(time[:-1], time[1:], value[:-1], value[1:])
-    return posts(time[:-1][pair != SMOOTH])
 
 
 def judge(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:

@@ -17,6 +17,7 @@ from metering.readings import TIME_FIRST_MS
 from processors.allowance import GAP_MAX_MS, SMOOTH, Allowance
 from processors.anew import Break, stretches
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
+from processors.decisions import highest_revision, may_count
 from processors.doubt import Link, Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, time_of
@@ -99,19 +100,19 @@ class Decided:
     def take(self, one: Decision) -> bool:
         """Takes in what was said; whether something else counts now."""
         known = self.every.get(one.span, set())
-        highest = max((other.revision for other in known), default=0)
-        if one in known or one.revision < highest:
+        may = may_count(known, one)
+        if may == known:
             return False
-        self.every[one.span] = {one} | {other for other in known if other.revision == one.revision}
+        self.every[one.span] = may
         before = self.counts.pop(one.span, None)
-        now = settled(self.every[one.span])
+        now = settled(may)
         if now is not None:
             self.counts[one.span] = now
         return before != now
 
     def revision(self, span: Break) -> int | None:
         """The highest that was said of a span, whether it counts or not; None: nobody said anything."""
-        return max((one.revision for one in self.every.get(span, ())), default=None)
+        return highest_revision(self.every.get(span, ()))
 
     def touched(self, times: Ints, spans: list[Break]) -> list[Break]:
         """Spans of decisions that changed readings lie in, these ones, and all that share time with them."""

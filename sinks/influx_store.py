@@ -27,7 +27,6 @@ RESULTS_LOG, REJECTED_LOG = "results", "rejected"
 """Which topic of the log rows came from: the tag ``log`` of ``rejected``."""
 ROWS_MAX = 20_000
 """So many rows are worked on at once: some 20 MB."""
-_TOGETHER_ROWS = 50_000
 PAYLOAD_CHARACTERS_MAX = 4096
 
 
@@ -155,33 +154,6 @@ class InfluxStore:
     def _find(self, layout: Measurement, keys: Sequence[Any]) -> Found:
         self._outbox.drain()
         return self.writer.until_done(partial(self._lookup.find, layout, keys))
-
-
-def write_frames(settings: InfluxSettings, frames: Iterable[Frame]) -> int:
-    """Stores frames as the sink does, for benchmarks; the number of rows. Raises ValueError for a refusal."""
-    store = InfluxStore(settings)
-    try:
-        rows = 0
-        for some in _together(frames):
-            if turned := store.store(some):
-                raise ValueError(turned[0].detail)
-            rows += sum(len(frame[1]) for frame in some)
-        return rows
-    finally:
-        store.close()
-
-
-def _together(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-    """As many frames as the sink reads from the log at once."""
-    some: list[Frame] = []
-    rows = 0
-    for frame in frames:
-        some.append(frame)
-        rows += len(frame[1])
-        if rows >= _TOGETHER_ROWS:
-            yield some
-            some, rows = [], 0
-    yield some
 
 
 _UNWRITABLE = ("store_not_writable", "line protocol cannot write the row's tags or time")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from metering.roster import Multiplier
 from processors.allowance import SMOOTH, Allowance, Facts
 from processors.anew import Break, stretches
-from processors.doubt import Region, judge, judge_all
+from processors.doubt import Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series
 
@@ -34,10 +34,18 @@ def arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
     return table[:, 0].copy(), table[:, 1].copy()
 
 
+def posts_of(time: np.ndarray, value: np.ndarray, facts: Facts) -> np.ndarray:
+    """The instants of the posts of a whole series."""
+    pair = Allowance(facts).kinds(time[:-1], time[1:], value[:-1], value[1:])
+    return posts(time[:-1][pair != SMOOTH])
+
+
 def regions_of(series: Series) -> list[Region]:
     """The operators' answer for a whole series."""
     time, value = arrays(series.readings)
-    return judge_all(time, value, facts_of(series), np.isin(time, list(series.kept)))
+    facts = facts_of(series)
+    held = np.isin(time, [*posts_of(time, value, facts).tolist(), *series.kept])
+    return judge(time, value, facts, held)
 
 
 def said(regions: Iterable[Region]) -> tuple[list[tuple[object, ...]], set[int]]:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from processors.allowance import Allowance
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
-from processors.doubt import Link, Verdict, judge, posts_of
+from processors.doubt import Link, Verdict, judge
 from tests.processors import oracle_decided
-from tests.processors.doubt_series import arrays, facts_of, minutes, series
+from tests.processors.doubt_series import arrays, facts_of, minutes, posts_of, series
 from tests.processors.histories import examples
 from tests.processors.oracle_doubt import MINUTE, Series
 

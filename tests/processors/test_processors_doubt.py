@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from processors import lines
 from processors.allowance import Allowance
-from processors.doubt import FOR_EVER, posts_of
+from processors.doubt import FOR_EVER
 from tests.processors.doubt_series import (
     KWH,
     LIMIT,
@@ -21,6 +21,7 @@ from tests.processors.doubt_series import (
     Keeper,
     arrays,
     facts_of,
+    posts_of,
     regions_of,
     said,
     series,
