@@ -315,8 +315,8 @@ class Collector(Way):
         self, link: Link, delivery: Delivery, ids: Sequence[bytes], size_bytes: int, refused: Rejected | None
     ) -> None:
         generation = self._generation
-        if not ids or generation is None or generation.link is not link:
-            return  # of a connection that has ended: the broker delivers it again
+        if not ids or generation is None or generation.link is not link or self._stopping:
+            return  # of a connection that has ended, or ends: the broker delivers it again
         self.counters.messages += len(ids)
         self.counters.bytes += size_bytes - _MESSAGE_BYTES * len(ids)
         generation.window.came(len(ids) - ids.count(b""), asyncio.get_running_loop().time())

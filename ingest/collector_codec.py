@@ -13,6 +13,7 @@ from ingest.broker_settings import Broker
 from ingest.collector_link import (
     ANSWER_S,
     CONNECT_S,
+    HANG_UP_S,
     Refused,
     Taker,
     check_welcome,
@@ -62,6 +63,7 @@ class NativeLink(asyncio.Protocol):
         self._unread: list[bytes] = []
         self._heard_s = self._loop.time()
         self._beat: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
 
     # -- what the collector calls ----------------------------------------------------------------
 
@@ -115,11 +117,18 @@ class NativeLink(asyncio.Protocol):
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
-        self._write(mqtt_client.disconnect(self._broker.protocol))
-        self._end(Unavailable("the connection was closed", where=self._broker.url))
         if self._beat is not None:
             self._beat.cancel()
-        await asyncio.sleep(0)
+        self._write(mqtt_client.disconnect(self._broker.protocol))
+        self._settle(Unavailable("the connection was closed", where=self._broker.url))
+        if self._transport is None:
+            return
+        self.hold(False)  # what still comes is thrown away
+        try:
+            async with asyncio.timeout(HANG_UP_S):
+                await self._lost.wait()
+        except TimeoutError:
+            self._transport.close()
 
     # -- what asyncio calls ----------------------------------------------------------------------
 
@@ -142,6 +151,7 @@ class NativeLink(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._lost.set()
         why = str(error) if error is not None else "the broker closed it"
         self._end(Unavailable(f"the connection to the broker was lost: {why}", where=self._broker.url))
 
@@ -179,14 +189,19 @@ class NativeLink(asyncio.Protocol):
             self._transport.write(data)
 
     def _end(self, why: Unavailable) -> None:
+        if not self._over.done():
+            self._settle(why)
+            if self._transport is not None:
+                self._transport.close()
+
+    def _settle(self, why: Unavailable) -> None:
+        """Nobody waits for anything on this connection any more."""
         if self._over.done():
             return
         self._over.set_result(why)
         self._welcome.cancel()
         for waiting in self._answers.values():
             waiting.cancel()
-        if self._transport is not None:
-            self._transport.close()
 
     async def _ask(
         self, packet: Callable[[int, bytes, Sequence[str]], bytes], filters: Sequence[str]

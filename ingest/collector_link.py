@@ -23,6 +23,9 @@ CONNECT_S, ANSWER_S = 10.0, 10.0
 BEHIND_S = 120.0
 """How long an answer is waited for while messages come: a broker puts it behind all that it sends again, and
 sends all of that anew to whoever gives up and connects again."""
+HANG_UP_S = 0.4
+"""How long a broker is given to hang up first. To hang up with messages unread makes TCP take back what the
+broker has not read yet: acknowledgements, and all of their messages would come again."""
 _WHERE = "section mqtt of the settings"
 _HINTS = {
     Code.BAD_USER_OR_PASSWORD: f"Check user and password_file in {_WHERE}.",
@@ -79,7 +82,7 @@ class Link(Protocol):
         """Waits for the end of the connection: why it ended."""
 
     async def close(self) -> None:
-        """Says goodbye and hangs up; the session stays with the broker."""
+        """Says goodbye and waits a moment for the broker to hang up; the session stays with it."""
 
 
 def check_welcome(broker: Broker, welcome: Welcome) -> None:

@@ -8,10 +8,12 @@ bell. A client is never used for a second connection, so nothing of an older one
 from __future__ import annotations
 
 import asyncio
+import os
 import select
 import socket
 import ssl
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -28,6 +30,7 @@ from ingest.broker_settings import Broker
 from ingest.collector_link import (
     ANSWER_S,
     CONNECT_S,
+    HANG_UP_S,
     Taker,
     check_welcome,
     no_connection,
@@ -63,6 +66,8 @@ class PahoLink:
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._held = self._leaving = False
+        self._line: socket.socket | None = None
+        """The connection beside paho's handle of it, from the goodbye on: paho hangs up at once."""
         self._heard_s = self._loop.time()
         self._why: Unavailable | None = None
         self._known: set[str] = set()
@@ -180,6 +185,8 @@ class PahoLink:
         finally:
             if (sock := client.socket()) is not None:
                 sock.close()
+            if self._line is not None:
+                _hang_up(self._line)
 
     def _loop_on(self, client: mqtt.Client) -> None:
         """Reads, obeys and writes until the connection ends."""
@@ -188,6 +195,8 @@ class PahoLink:
         while (sock := client.socket()) is not None:
             if not self._held:
                 poll.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+            elif client.want_write():
+                poll.register(sock, select.POLLOUT)
             else:  # nor for its end: that is seen when reading goes on
                 with suppress(KeyError):
                     poll.unregister(sock)
@@ -232,6 +241,8 @@ class PahoLink:
 
     def _leave(self, client: mqtt.Client) -> None:
         self._leaving = True
+        if (sock := client.socket()) is not None:
+            self._line = socket.socket(fileno=os.dup(sock.fileno()))
         client.disconnect()
 
     def _pending(self, sock: Any) -> int:
@@ -315,6 +326,17 @@ class PahoLink:
     def _answered(self, answer: asyncio.Future[tuple[int, ...]], codes: tuple[int, ...]) -> None:
         if not answer.done():
             answer.set_result(codes)
+
+
+def _hang_up(line: socket.socket) -> None:
+    """Throws away what still comes until the broker has hung up, for a moment at most."""
+    until_s = time.monotonic() + HANG_UP_S
+    with line, suppress(OSError):
+        line.shutdown(socket.SHUT_WR)
+        while (left_s := until_s - time.monotonic()) > 0:
+            line.settimeout(left_s)
+            if not line.recv(1 << 16):
+                return
 
 
 def _qos(topic_filter: str) -> int:
