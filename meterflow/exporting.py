@@ -10,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+from meterflow import computed
 from meterflow.folder import Folder, Running
 from metering.errors import MeterflowError, UsageError
 from metering.query import Format, Query
-from metering.tables import POSITION, TABLES
+from metering.tables import TABLES
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 600
@@ -91,12 +92,7 @@ def _chunks(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
         return _asked(running, query, form)
     if folder.store.exists():
         return _stored(folder, query, form)
-    computed = [file for kind in get_args(Format) if (file := folder.path / f"{query.table}.{kind}").exists()]
-    if computed:
-        return _computed(max(computed, key=lambda file: file.stat().st_mtime_ns), query, form)
-    raise UsageError(
-        "there are no results in this folder", where=str(folder.path), hint="Did up or compute write it?"
-    )
+    return _computed(computed.file_of(folder, query.table), query, form)
 
 
 def _asked(running: Running, query: Query, form: Format) -> Iterator[bytes]:
@@ -159,35 +155,7 @@ def _computed(file: Path, query: Query, form: Format) -> Iterator[bytes]:
         return
     from sinks.render import table_chunks
 
-    yield from table_chunks(query.table, _selected(_read(file, query.table), query), form)
-
-
-def _read(file: Path, table: str) -> Any:
-    import pyarrow as pa
-    import pyarrow.csv as pc
-    import pyarrow.parquet as pq
-
-    from bus.frames import schema
-
-    wanted = schema(TABLES[table])
-    try:
-        if file.suffix == ".parquet":
-            rows = pq.read_table(file)
-        else:
-            rows = pc.read_csv(
-                file,
-                parse_options=pc.ParseOptions(newlines_in_values=True),
-                convert_options=pc.ConvertOptions(
-                    column_types={field.name: field.type for field in wanted},
-                    null_values=[""],
-                ),
-            )
-        zeros = pa.array([0] * len(rows), wanted.field(POSITION).type)
-        return rows.append_column(POSITION, zeros).select(wanted.names).cast(wanted)
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(
-            f"this is no table that compute wrote: {error}", where=str(file), hint="Run compute again."
-        ) from error
+    yield from table_chunks(query.table, _selected(computed.read(file, query.table), query), form)
 
 
 def _selected(rows: Any, query: Query) -> Any:

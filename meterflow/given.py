@@ -1,12 +1,15 @@
-"""What a command is given: a site file, a secret in a file."""
+"""What a command is given: a site file, a secret in a file, an instant."""
 
 from __future__ import annotations
 
 import importlib.resources
+from datetime import UTC, datetime
 from pathlib import Path
 
 from metering.errors import UsageError
 from metering.roster import Roster
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def load_roster(site: Path | None) -> Roster:
@@ -34,3 +37,18 @@ def secret(file: Path | None, what: str) -> str | None:
             f"the file for the {what} is empty", where=str(file), hint="Its first line is taken."
         )
     return lines[0].strip()
+
+
+def instant_ms(text: str) -> int:
+    """An RFC 3339 time with zone, or epoch milliseconds. Raises UsageError."""
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    hint = "RFC 3339 with a zone: 2026-11-22T08:00:00+08:00."
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no time", hint=hint) from None
+    if instant.tzinfo is None:
+        raise UsageError(f"{text!r} has no zone", hint=hint)
+    since = instant - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

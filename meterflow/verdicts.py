@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from meterflow.verdicts_source import Source, instant_ms
+from meterflow.given import instant_ms
+from meterflow.verdicts_source import Source
 from metering.decisions import CONFLICT, PLAIN, WORDS
 from metering.doubts import HELD, Doubt, decision_topic, doubts
 from metering.errors import MeterflowError, UsageError

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,14 +15,13 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from meterflow.deciding import publish
 from meterflow.folder import Folder, Running
-from meterflow.given import load_roster, secret
+from meterflow.given import instant_ms, load_roster, secret
 from metering.errors import MeterflowError, UsageError
 from metering.query import Query
 from metering.tables import TABLES, Kind
 
 ROWS_MAX = 100_000
 _TIMEOUT_S = 60
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reader(Protocol):
@@ -66,7 +64,9 @@ class Source:
 def source(
     data: Path, settings: Path | None, url: str | None, user: str | None, password_file: Path | None
 ) -> Source:
-    """The parts of the settings file, else the service that runs on the folder, or what one left there."""
+    """The parts of the settings file, else the service that runs on the folder, or what one left there, or
+    what ``compute`` wrote.
+    """
     password = secret(password_file, "password")
     if settings is not None:
         return _of_settings(settings, url, user, password)
@@ -78,9 +78,18 @@ def source(
     if running is not None:
         service = _Service(running)
         return Source(service, service.zones(), Target(url or running.mqtt, user, password))
+    return Source(_stored(folder), {}, Target(url or "", user, password))
+
+
+def _stored(folder: Folder) -> Reader:
+    """What lies in a folder that no service runs on."""
+    if not folder.store.exists():
+        from meterflow.computed import Computed
+
+        return Computed(folder)
     from sinks.store_duckdb import open_existing
 
-    return Source(open_existing(folder.store), {}, Target(url or "", user, password))
+    return open_existing(folder.store)
 
 
 def _of_settings(file: Path, url: str | None, user: str | None, password: str | None) -> Source:
@@ -133,18 +142,3 @@ class _Service:
                 where=self._running.address,
                 hint="Is it just starting or stopping? Try again.",
             ) from error
-
-
-def instant_ms(text: str) -> int:
-    """An RFC 3339 time with zone, or epoch milliseconds. Raises UsageError."""
-    if text.lstrip("-").isdecimal():
-        return int(text)
-    hint = "RFC 3339 with a zone: 2026-11-22T08:00:00+08:00."
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no time", hint=hint) from None
-    if instant.tzinfo is None:
-        raise UsageError(f"{text!r} has no zone", hint=hint)
-    since = instant - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

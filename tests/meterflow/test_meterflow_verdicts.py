@@ -124,6 +124,27 @@ def test_a_confirmed_reset_restates_and_shows_who(service: Service) -> None:
     assert [(row["held"], row["written_off"]) for row in after] == [("0", "-10000000")]
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_what_compute_wrote_is_listed(site: Path, tmp_path: Path, form: str) -> None:
+    """In any of its formats, newest first; decided it is where a service runs, or by --mqtt."""
+    recording, folder = tmp_path / "works.ndjson", tmp_path / form
+    readings = [{"time": BEGIN_MS + i * MINUTE_MS, "value": v} for i, v in enumerate([5_001, 0, 1, 5_900])]
+    message = {"received": "2026-11-22T03:00:00Z", "topic": TOPIC, "qos": 1, "payload": readings}
+    recording.write_text(json.dumps(message) + "\n")
+    done("compute", recording, "--site", site, "--out", folder, "--format", form)
+    found = json.loads(done("verdicts", "list", "--json", "--data", folder).stdout)
+    assert [(one["verdict"], one["status"], one["to"]) for one in found] == [
+        ("spike", "held", "2026-11-22T02:03:00Z"),
+        ("reset", "held", "2026-11-22T02:01:00Z"),
+    ]
+    text = done("verdicts", "list", "--plant", "works", "--data", folder).stdout
+    assert "evidence from 5001 kWh, to 0 kWh" in text
+    assert json.loads(done("verdicts", "list", "--json", "--plant", "no", "--data", folder).stdout) == []
+    mistake(meterflow("verdicts", "confirm", found[0]["id"], "--data", folder), 2, "no service runs")
+    (folder / f"verdict.{form}").write_text("no table")
+    mistake(meterflow("verdicts", "list", "--data", folder), 2, "no table that compute wrote")
+
+
 def test_a_recording_holds_decisions(serve: Serve, site: Path, tmp_path: Path) -> None:
     """``compute`` and a replay into the service give the same: by the same rules as live ones."""
     recording = tmp_path / "works.ndjson"
