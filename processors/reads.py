@@ -293,20 +293,26 @@ class Reads:
         get = self.memory.get
         return _State(keys, get("start", where), get("value", where), get("flags", where))
 
+    def estimated(self, keys: Ints, start: Ints, value: Ints, flags: Ints) -> NDArray[np.bool_]:
+        """Which reads are estimates: the meter said so, or their multiplier changes on the way."""
+        rescaled = self.ratings.rescaled(series_of(keys), start, time_of(keys)) & (value != 0)
+        return np.asarray((flags & ESTIMATED > 0) | rescaled)
+
     def _flows(self, state: _State, record: Ints, *, sign: int, revised: Ints) -> Flows:
         series = series_of(state.key)
         flags = state.flags.astype(np.int64)
         booked = flags & HELD_READ == 0
-        amount = self.ratings.multiplied_reads(series, state.start, time_of(state.key), state.value)
+        ends = time_of(state.key)
+        amount = self.ratings.multiplied_reads(series, state.start, ends, state.value)
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
         np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
         self.touched[series] = True
-        measured = (booked & (flags & ESTIMATED == 0)).astype(np.int64)
+        measured = (booked & ~self.estimated(state.key, state.start, state.value, flags)).astype(np.int64)
         return Flows(
             self.points[series],
             np.full(len(series), sign, np.int64),
             state.start,
-            time_of(state.key),
+            ends,
             np.where(booked, amount, 0),
             booked.astype(np.int64),
             measured,

@@ -46,7 +46,7 @@ from processors.columns import (
 )
 from processors.engine import Engine, Step
 from processors.flows import ONE_EDITED, ONE_SHAPED, marks
-from processors.memory import ESTIMATED, HELD_READ, SUSPECT, series_of, time_of
+from processors.memory import HELD_READ, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
 from processors.rows_small import SmallRows
@@ -256,19 +256,18 @@ class Rows:
         start[gone] = [s for _, s in step.reads.gone]
         point = reads.points[series_of(keys)]
         held = flags & HELD_READ > 0
+        estimated = reads.estimated(keys, field["start"], field["value"], flags)
         amount = reads.ratings.multiplied_reads(
             series_of(keys), field["start"], time_of(keys), field["value"]
         )
-        codes = np.select(
-            [held, flags & SUSPECT > 0, flags & ESTIMATED > 0], [MISSING, DOUBTFUL, ESTIMATE], VALID
-        )
+        codes = np.select([held, flags & SUSPECT > 0, estimated], [MISSING, DOUBTFUL, ESTIMATE], VALID)
         columns = self._point_columns(point, amount, held)
         columns |= {
             "start": times(start),
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
             "flags": words(FLAGS, _marks(marks(flags)) + IS_HELD * held),
-            "measured_share": numbers(((flags & (ESTIMATED | HELD_READ)) == 0).astype(np.float64)),
+            "measured_share": numbers((~held & ~estimated).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])
         columns |= story(final, field["changes"], field["cause"], field["reported"])

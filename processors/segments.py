@@ -95,10 +95,11 @@ class Spreading:
         return join(out)
 
     def _dated(self, flow: Flows, series: int, first: int, last: int) -> list[Flows]:
+        """The parts of one flow; estimated, as nobody read the register where its multiplier changes."""
         start, end = int(flow.start[0]), int(flow.end[0])
         multipliers = self._ratings.changes[series]
-        edges = [start, *(m.from_ms for m in multipliers if start < m.from_ms < end), end]
-        out = []
+        edges = [start, *(m.from_ms for m in multipliers[1:] if start < m.from_ms < end), end]
+        out, known = [], len(edges) == 2 or first == last
         for low, high in pairwise(edges):
             at = [
                 int(read_off(*(np.array([x]) for x in (last - first, end - start, e - start)))[0])
@@ -110,5 +111,6 @@ class Spreading:
             amount = int(scaled[1] - scaled[0]) if flow.booked[0] else 0
             columns = {name: getattr(flow, name) for name in flow.__dataclass_fields__}
             columns |= {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
+            columns["measured"] = flow.measured * known
             out.append(Flows(**columns))
         return out

@@ -82,6 +82,14 @@ class Ratings:
             out[i] = scale(value[i : i + 1], one.numerator, one.denominator, 2**62)[0][0]
         return out
 
+    def rescaled(self, series: Ints, start: Ints, end: Ints) -> NDArray[np.bool_]:
+        """In which stretches the multiplier changes: nobody read there what it was until then."""
+        out = np.zeros(len(series), bool)
+        for i in np.flatnonzero(np.isin(series, list(self.changes))).tolist():
+            steps = self.changes[int(series[i])][1:]
+            out[i] = any(start[i] < one.from_ms < end[i] for one in steps)
+        return out
+
     def multiplied_reads(self, series: Ints, start: Ints, end: Ints, value: Ints) -> Ints:
         """Amounts of interval reads, each part of them with the multiplier in force."""
         out = self.multiplied(series, value)

@@ -253,18 +253,19 @@ def series_of(meter: Meter) -> Series:
 def _flows(
     meter: Meter, times: tuple[int, int], contents: tuple[Content, Content], wrap: int, *, held: bool
 ) -> list[Flow]:
-    """One flow for each multiplier in force; the register stands on its line where it changes."""
+    """One flow for each multiplier in force; the register stands on its line where it changes, estimated."""
     start, end = times
     first, last = contents[0].value, contents[1].value + wrap
     near = end - start <= 2 * meter.point.expect_ms
     estimated = contents[0].estimated or contents[1].estimated
     rounded = contents[0].rounded or contents[1].rounded
     edited = contents[0].edited or contents[1].edited
-    out = []
-    for low, high, multiplier in multipliers(meter.installation, start, end):
+    parts, out = multipliers(meter.installation, start, end), []
+    for low, high, multiplier in parts:
         at = [first + (last - first) * (edge - start) // (end - start) for edge in (low, high)]
         amount = 0 if held else round(at[1] * multiplier) - round(at[0] * multiplier)
-        measured = near and not estimated and not held
+        known = near and (len(parts) == 1 or first == last)
+        measured = known and not estimated and not held
         flow = Flow(meter.point.index, low, high, amount, held, measured, rounded, edited=edited)
         out.append(flow)
     return out

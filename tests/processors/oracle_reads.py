@@ -83,11 +83,12 @@ def _read(
     suspect: bool = False,
     disputed: bool = False,
 ) -> None:
-    amount = 0
-    for low, high, multiplier in multipliers(meter.installation, content.start, end):
+    amount, parts = 0, multipliers(meter.installation, content.start, end)
+    for low, high, multiplier in parts:
         part = [content.value * (edge - content.start) // (end - content.start) for edge in (low, high)]
         amount += round(part[1] * multiplier) - round(part[0] * multiplier)
-    measured = not held and not content.estimated
+    estimated = content.estimated or (len(parts) > 1 and content.value != 0)
+    measured = not held and not estimated
     flow = Flow(
         meter.point.index,
         content.start,
@@ -100,7 +101,7 @@ def _read(
         disputed,
     )
     books.flows.append(flow)
-    quality = "suspect" if suspect else "estimated" if content.estimated else "valid"
+    quality = "suspect" if suspect else "estimated" if estimated else "valid"
     plant = books.roster.plants[meter.point.plant].id
     books.reads[plant, meter.point.id, end, content.start] = {
         "plant": plant, "point": meter.point.id, "measures": meter.point.measures,
