@@ -95,7 +95,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """``energies``: what the site file declares the plant to use, for ``comprehensive``."""
+    """``energies``: what the site file declares the plant to use, for ``comprehensive``.
+
+    ``holidays``, ``working_days``: civil days that are not what the week makes of them, from 1970-01-01 as 0.
+    """
 
     index: int
     id: str
@@ -105,6 +108,8 @@ class Plant:
     energies: tuple[str, ...]
     points: tuple[int, ...]
     groups: tuple[str, ...]
+    holidays: frozenset[int] = frozenset()
+    working_days: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ one matter is marked ``where_known``, and says only what follows from known valu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 from metering.civil import zone
 from metering.errors import UsageError
@@ -17,7 +18,7 @@ from metering.policy import Policy
 from metering.site_check_figures import check_figures
 from metering.site_check_finding import Findings, check_unique
 from metering.site_check_points import check_points
-from metering.site_meaning import grid_of
+from metering.site_meaning import days_of, grid_of
 from metering.site_models import Group, Plant, Product, SiteFile
 from metering.yaml_marks import Document
 
@@ -50,6 +51,7 @@ def _check_plants(findings: Findings, site: SiteFile, policy: Policy | None) -> 
         path = ("plants", i)
         _check_within(findings, path, plant, site)
         _check_zone(findings, path, plant)
+        _check_days(findings, path, plant)
         _check_grid(findings, path, plant, policy)
         _check_products(findings, path, plant)
         check_points(findings, path, plant)
@@ -67,6 +69,18 @@ def _check_group_name(findings: Findings, path: Path, name: str, site: SiteFile)
     if named(site.groups, name) is None:
         proposal = did_you_mean(name, ids(site.groups)) or f"Add it: groups: [{{id: {name}}}]."
         findings.add(path, f"there is no group '{name}'", proposal)
+
+
+@where_known
+def _check_days(findings: Findings, path: Path, plant: Plant) -> None:
+    """A day is not both a holiday and a working day."""
+    holidays = days_of(plant.holidays)
+    for k, days in enumerate(plant.working_days):
+        both = sorted(days_of([days]) & holidays)
+        if both:
+            day = date.fromordinal(date(1970, 1, 1).toordinal() + both[0])
+            what = f"{day} is among the holidays, too"
+            findings.add((*path, "working_days", k), what, "Keep it in one of the two.")
 
 
 def _links(group: Group) -> tuple[str, list[str]]:

@@ -15,6 +15,7 @@ from metering.site_meaning import (
     alert_window,
     amount_unit,
     base_ms,
+    days_of,
     expect_ms,
     grid_of,
     groups_of,
@@ -135,6 +136,8 @@ def _plant(
         energies=tuple(dict.fromkeys(plant.energies)),
         points=tuple(points),
         groups=tuple(sorted(groups_of(plant.within, file))),
+        holidays=days_of(plant.holidays),
+        working_days=days_of(plant.working_days),
     )
 
 

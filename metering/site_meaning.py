@@ -5,6 +5,7 @@ Used by the checks, before a file is known to be right, and by the compiler.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -40,6 +41,11 @@ def expect_ms(point: site_models.Point) -> int:
     """How often a reading is expected; 0: at no rhythm."""
     default_ms = 0 if point.reads == INTERVAL else site_models.REGISTER_EXPECT_MS
     return point.expect_every_ms or default_ms
+
+
+def days_of(ranges: Iterable[tuple[int, int]]) -> frozenset[int]:
+    """Every day, from the first to the last of each range, counted from 1970-01-01."""
+    return frozenset(day for first, last in ranges for day in range(first, last + 1))
 
 
 def base_ms(point: site_models.Point) -> int:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from metering.model_unknown import UnknownError
 from metering.site_types import (
     Accuracy,
+    Days,
     Decimals,
     DelayMs,
     Digits,
@@ -232,7 +233,10 @@ class Group(Part):
 
 
 class Plant(Part):
-    """A plant and everything that is metered in it."""
+    """A plant and everything that is metered in it.
+
+    ``holidays``: days like Sundays; ``working_days``: days like Mondays to Fridays, whatever they are.
+    """
 
     id: Id
     name: Text = ""
@@ -243,6 +247,8 @@ class Plant(Part):
     patience_ms: DurationMs = Field(
         default=PATIENCE_MS, alias="patience", json_schema_extra={"default": "10m"}
     )
+    holidays: Annotated[list[Days], Listed] = []
+    working_days: Annotated[list[Days], Listed] = []
     energies: Annotated[list[EnergyName], Listed] = []
     products: list[Product] = []
     points: list[Point] = Field(min_length=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final
 
@@ -28,6 +28,7 @@ _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _DURATION_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _STAMP_EXAMPLE: Final = "2025-06-01T10:00:00+08:00"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,3})?([Zz]|[+-]\d\d:\d\d)")
+_DAYS = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?: to ([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([^\s/]+)(?:/(s|min|h|d))?")
 _RATE_MS: Final = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _PERCENT = re.compile(r"([+-]?[0-9]+(?:\.[0-9]+)?)\s*%")
@@ -81,6 +82,23 @@ def stamp_ms(value: Any) -> int:
         return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:
         raise wrong(f"'{value}' is not a time: {error}", "Look at the day, the hour and the zone.") from error
+
+
+def days(value: Any) -> tuple[int, int]:
+    """``2026-10-01``, or ``2026-10-01 to 2026-10-07``: its first and last day, 1970-01-01 being 0."""
+    found = _DAYS.fullmatch(_text(value, "2026-10-01 or 2026-10-01 to 2026-10-07"))
+    if not found:
+        proposal = "Write it like 2026-10-01 or 2026-10-01 to 2026-10-07."
+        raise wrong(f"'{value}' is not a day, nor days from one to another", proposal)
+    try:
+        first, last = (date.fromisoformat(text) for text in (found[1], found[2] or found[1]))
+    except ValueError as error:
+        raise wrong(f"'{value}' is not in the calendar: {error}", "Look at the month and the day.") from error
+    if last < first:
+        raise wrong(f"'{value}' ends before it begins", f"Write it as {last} to {first}.")
+    if last - first > timedelta(days=366):
+        raise wrong(f"'{value}' is more than a year", "Look at the years, or write a line for each year.")
+    return (first - _EPOCH.date()).days, (last - _EPOCH.date()).days
 
 
 def exact(value: Any) -> Decimal:
@@ -201,6 +219,9 @@ Accuracy = Annotated[
 DelayMs = Annotated[int, BeforeValidator(delay_ms), _schema(_DURATION, "0s", "10m")]
 DurationMs = Annotated[int, BeforeValidator(duration_ms), _schema(_DURATION, "60s", "10m", "1h", "1d")]
 StampMs = Annotated[int, BeforeValidator(stamp_ms), WithJsonSchema({"type": "string", "format": "date-time"})]
+Days = Annotated[
+    tuple[int, int], BeforeValidator(days), _schema(_DAYS, "2026-10-01", "2026-10-01 to 2026-10-07")
+]
 Exact = Annotated[Decimal, BeforeValidator(exact), _NUMBER_SCHEMA]
 Limit = Annotated[Rate, BeforeValidator(rate), _schema(_RATE, "500 kW", "80 m3/h")]
 Percent = Annotated[Decimal, BeforeValidator(percent), _schema(_PERCENT, "-16%")]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.civil import DAY_MS, HOUR_MS, QUARTER_MS, Zone
-from metering.roster import REGISTER, Roster
+from metering.roster import REGISTER, Plant, Roster
 from processors.accounts import Accounts
 from processors.cells import Cells, Grouping
 from processors.flows import Flows, cut, spans_of
@@ -31,7 +31,7 @@ REFERENCES_MAX = 3
 _SHARES = 6
 """Divisible by any number of reference days: their mean in whole numbers."""
 _WEEKDAY_OF_1970 = 3
-_FRIDAY = 4
+_FRIDAY, _SUNDAY = 4, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Profiles:
     def __init__(self, roster: Roster, accounts: Accounts, base: Cells, base_ms: Ints) -> None:
         self._zones, self._zone_of_point = accounts.zones, accounts.zone_of_point
         self._base, self.base_ms = base, base_ms
+        self._plants = [roster.plants[point.plant] for point in roster.points]
         self._limit_per_hour = [point.limit_per_hour for point in roster.points]
         registers = np.array([p.reads == REGISTER for p in roster.points], bool) & (base_ms > 0)
         rhythm_ms = np.array([2 * p.expect_ms for p in roster.points], np.int64)
@@ -124,7 +125,7 @@ class Profiles:
         zone = self._zone(gap.point)
         quarters = np.arange(len(lengths)) + gap.start // QUARTER_MS
         days, shown = zone.day_index(quarters * QUARTER_MS), _shown(zone, quarters)
-        known = _References(self, zone, gap.point, int(days[0]), pending)
+        known = _References(self, zone, self._plants[gap.point], gap.point, int(days[0]), pending)
         out: list[int] = []
         for day in np.unique(days).tolist():
             mine = days == day
@@ -150,13 +151,16 @@ class Profiles:
 class _References:
     """The days before a gap's first one, and what was used on those that are like a day of the gap."""
 
-    def __init__(self, of: Profiles, zone: Zone, point: int, first_day: int, pending: Pending) -> None:
+    def __init__(
+        self, of: Profiles, zone: Zone, plant: Plant, point: int, first_day: int, pending: Pending
+    ) -> None:
         days = np.arange(first_day - BACK_DAYS, first_day + 1)
         starts = zone.start_of("day", days)
         whole = (np.diff(starts) == DAY_MS) & (zone.local(starts[:-1]) == days[:-1] * DAY_MS)
         newest_first = np.flatnonzero(whole)[::-1]
-        self._days = list(zip(days[newest_first].tolist(), starts[newest_first].tolist(), strict=True))
-        self._of, self._point = of, point
+        found = zip(days[newest_first].tolist(), starts[newest_first].tolist(), strict=True)
+        self._days = [(day, start) for day, start in found if day not in plant.holidays]
+        self._of, self._plant, self._point = of, plant, point
         self._spans = QUARTER_MS // int(of.base_ms[point])
         self._pending = pending.of(point, int(starts[-1]))
         spans = [*self._pending.span[:1].tolist(), *of.first_span(point)]
@@ -166,7 +170,7 @@ class _References:
 
     def means(self, day: int, shown: Ints) -> list[int] | None:
         """Six times the mean of the reference days in the quarters that clocks show on a day of the gap."""
-        key = _kind(day), shown.tobytes()
+        key = _kind(self._plant, day), shown.tobytes()
         if key not in self._known:
             self._known[key] = self._mean(key[0], shown)
         return self._known[key]
@@ -174,7 +178,7 @@ class _References:
     def _mean(self, kind: int, shown: Ints) -> list[int] | None:
         found: list[list[int]] = []
         for day, start_ms in self._days:
-            if _kind(day) == kind and len(found) < REFERENCES_MAX:
+            if _kind(self._plant, day) == kind and len(found) < REFERENCES_MAX:
                 used = self._used(start_ms, shown)
                 found += [] if used is None else [used]
         if not found:
@@ -215,6 +219,8 @@ def _shown(zone: Zone, quarters: Ints) -> Ints:
     return np.asarray(zone.local(quarters * QUARTER_MS) % DAY_MS // QUARTER_MS)
 
 
-def _kind(day: int) -> int:
-    """Monday to Friday are of one kind, Saturdays and Sundays of their own."""
-    return max((day + _WEEKDAY_OF_1970) % 7, _FRIDAY)
+def _kind(plant: Plant, day: int) -> int:
+    """Working days are of one kind, Saturdays of their own, Sundays and holidays of one."""
+    if day in plant.holidays:
+        return _SUNDAY
+    return _FRIDAY if day in plant.working_days else max((day + _WEEKDAY_OF_1970) % 7, _FRIDAY)

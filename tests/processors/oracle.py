@@ -67,7 +67,7 @@ def books_of(roster: Roster, items: Iterable[Item]) -> Books:
     for point in roster.points:
         mine = [flow for flow in books.flows if flow.point == point.index]
         others = [flow for flow in books.flows if flow.point != point.index]
-        books.flows = others + with_shapes(point, roster.plants[point.plant].time_zone, mine)
+        books.flows = others + with_shapes(point, roster.plants[point.plant], mine)
     return books
 
 

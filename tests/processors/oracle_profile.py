@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from metering.roster import REGISTER, Point
+from metering.roster import REGISTER, Plant, Point
 
 if TYPE_CHECKING:
     from tests.processors.oracle_books import Flow
@@ -23,11 +23,11 @@ TWO_HOURS = 2 * HOUR
 DAYS_BACK = 35
 
 
-def with_shapes(point: Point, zone: str, flows: Sequence[Flow]) -> list[Flow]:
+def with_shapes(point: Point, plant: Plant, flows: Sequence[Flow]) -> list[Flow]:
     """The flows of a point; those of gaps cut into quarters of an hour where reference days say how."""
     out: list[Flow] = []
     for flow in flows:
-        parts = _parts(point, zone, flow, flows) if _is_gap(point, flow) else None
+        parts = _parts(point, plant, flow, flows) if _is_gap(point, flow) else None
         out += [flow] if parts is None else parts
     return out
 
@@ -39,15 +39,16 @@ def _is_gap(point: Point, flow: Flow) -> bool:
     return TWO_HOURS < length <= DAYS_BACK * DAY and length > 2 * point.expect_ms
 
 
-def _parts(point: Point, zone: str, gap: Flow, flows: Sequence[Flow]) -> list[Flow] | None:
+def _parts(point: Point, plant: Plant, gap: Flow, flows: Sequence[Flow]) -> list[Flow] | None:
     """The gap, quarter by quarter; None where it is linear."""
+    zone = plant.time_zone
     edges = [gap.start, *range(gap.start // QUARTER * QUARTER + QUARTER, gap.end, QUARTER), gap.end]
     pieces = list(pairwise(edges))
     weights = [Fraction(0)] * len(pieces)
     for day in sorted({_day(zone, low) for low, _ in pieces}):
         mine = [number for number, (low, _) in enumerate(pieces) if _day(zone, low) == day]
         clock = [_clock(zone, pieces[number][0] // QUARTER * QUARTER) for number in mine]
-        found = _references(zone, day, _day(zone, gap.start), clock, flows)
+        found = _references(plant, day, _day(zone, gap.start), clock, flows)
         if not found:
             return None
         for number, *used in zip(mine, *found, strict=True):
@@ -77,13 +78,16 @@ def _shared_out(
 
 
 def _references(
-    zone: str, day: date, first: date, clock: list[int], flows: Sequence[Flow]
+    plant: Plant, day: date, first: date, clock: list[int], flows: Sequence[Flow]
 ) -> list[list[int]]:
     """What was used at these times of day on the last three like this one, before the first of the gap."""
+    zone = plant.time_zone
     found: list[list[int]] = []
     for back in range(1, DAYS_BACK + 1):
         other = first - timedelta(days=back)
-        if len(found) < 3 and _kind(other) == _kind(day) and _is_plain(zone, other):
+        if (other - EPOCH.date()).days in plant.holidays:
+            continue
+        if len(found) < 3 and _kind(plant, other) == _kind(plant, day) and _is_plain(zone, other):
             midnight = _midnight(zone, other)
             used = [_used(midnight + at, flows) for at in clock]
             if None not in used:
@@ -103,7 +107,12 @@ def _used(quarter: int, flows: Sequence[Flow]) -> int | None:
 # -- days -------------------------------------------------------------------------------------------
 
 
-def _kind(day: date) -> str:
+def _kind(plant: Plant, day: date) -> str:
+    number = (day - EPOCH.date()).days
+    if number in plant.holidays:
+        return "Sunday"
+    if number in plant.working_days:
+        return "working day"
     return {5: "Saturday", 6: "Sunday"}.get(day.weekday(), "working day")
 
 
