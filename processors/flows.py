@@ -21,6 +21,10 @@ LONG_MS = 35 * 86_400_000
 """Beyond it remainder times offset no longer fits 64 bits: Python's integers take over."""
 
 
+HELD, COUNTED, OFF = range(3)
+"""What becomes of an amount: it is in doubt, it counts, or a person wrote it off."""
+ONE_OFF = 1 << 20
+"""Counted beside the milliseconds that are held of a base span, in one number: it has fewer of them."""
 ONE_EDITED = 1 << 16
 ONE_SHAPED = 1 << 28
 """Counted beside roundings, in one number. Of a base span two gaps at most have a part."""
@@ -31,9 +35,9 @@ class Flows:
     """Columns of one length n.
 
     ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
-    ``booked``: 1 counts, 0 is held (amount 0). ``measured``: 1 when it is no estimate.
-    ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected; ONE_SHAPED more
-    where reference days gave a gap its shape.
+    ``booked``: HELD, COUNTED or OFF; amount 0 unless it counts. ``measured``: 1 when it is no
+    estimate. ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected or somebody
+    decided about it; ONE_SHAPED more where reference days gave a gap its shape.
     ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
     final, 2 when only its quality.
     ``record``: number of the log record, in the batch, that brought the change.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.flows import ONE_SHAPED, Flows, join
+from processors.flows import COUNTED, ONE_SHAPED, Flows, join
 from processors.profiles import BACK_DAYS, LINEAR_MAX_MS, Pending, Profiles, Stretch, edges_of
 
 Ints = NDArray[np.int64]
@@ -77,7 +77,8 @@ class Gaps:
         rows = np.flatnonzero(length > LINEAR_MAX_MS)
         length = length[rows]
         wanted = (length > self._profiles.linear_max_ms[flows.point[rows]]) & (length <= _LONGEST_MS)
-        return rows[wanted & (flows.booked[rows] > 0) & (flows.amount[rows] > 0)]
+        wanted &= (flows.booked[rows] == COUNTED) & (flows.amount[rows] > 0)
+        return np.asarray(rows[wanted])
 
     def _stirring(self, flows: Flows) -> Ints:
         """Rows that may change reference days of gaps."""

@@ -45,7 +45,7 @@ from processors.columns import (
     words,
 )
 from processors.engine import Engine, Step
-from processors.flows import ONE_EDITED, ONE_SHAPED, marks
+from processors.flows import ONE_EDITED, ONE_OFF, ONE_SHAPED, marks
 from processors.memory import HELD_READ, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows, Sums
@@ -188,7 +188,7 @@ class Rows:
 
     def _intervals(self, rows: dict[str, Any]) -> pa.Table:
         point, known, measured = rows["point"], rows["known"], rows["measured"]
-        length, held = self.engine.spans.base_ms[point], rows["held"] > 0
+        length, held = self.engine.spans.base_ms[point], rows["held"] % ONE_OFF > 0
         end = (rows["span"] + 1) * length
         columns = self._point_columns(point, rows["amount"], known == 0)
         columns |= {
@@ -201,7 +201,7 @@ class Rows:
         mean = self._mean[point]
         if mean.any():
             columns["amount"] = self._means(rows, mean)
-        gone = (known == 0) & ~held & (rows["readings"] == 0)
+        gone = (known == 0) & (rows["held"] == 0) & (rows["readings"] == 0)
         columns |= story(
             gone | (end <= rows["frontier"]), *(rows[name] for name in ("revision", "cause", "reported"))
         )

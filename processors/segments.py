@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.flows import Flows, join, marks, read_off
-from processors.memory import ESTIMATED
+from processors.flows import COUNTED, OFF, Flows, join, marks, read_off
+from processors.memory import EDITED, ESTIMATED
 from processors.scaling import scale
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
 
-BOOKED, WRAPPED, BRIDGED, SHAPELESS, WRITTEN_OFF = 1, 2, 4, 8, 16
+BOOKED, WRAPPED, BRIDGED, SHAPELESS, WRITTEN_OFF, DECIDED = (1 << bit for bit in range(6))
 """Outcomes of a link, as bits. Neither BOOKED nor WRITTEN_OFF: it is held. WRAPPED: the register passed its
 end in it. BRIDGED: something was left out of it, or a person decided: never measured. SHAPELESS: too long to
-be spread."""
+be spread. DECIDED: by a person."""
 
 
 @dataclass
@@ -73,9 +73,9 @@ class Spreading:
             part.start,
             part.end,
             np.where(booked, amount, 0),
-            booked.astype(np.int64),
+            np.where(part.has(WRITTEN_OFF), OFF, booked),
             measured.astype(np.int64),
-            marks(part.flags),
+            marks(part.flags | EDITED * part.has(DECIDED)),
             zero,
             zero,
             part.record,
@@ -108,7 +108,7 @@ class Spreading:
             multiplier = [m for m in multipliers if m.from_ms <= low] or [multipliers[0]]
             values = np.array([first + at[0], first + at[1]])
             scaled, _, _ = scale(values, multiplier[-1].numerator, multiplier[-1].denominator, 2**62)
-            amount = int(scaled[1] - scaled[0]) if flow.booked[0] else 0
+            amount = int(scaled[1] - scaled[0]) if flow.booked[0] == COUNTED else 0
             columns = {name: getattr(flow, name) for name in flow.__dataclass_fields__}
             columns |= {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
             columns["measured"] = flow.measured * known

@@ -21,7 +21,7 @@ from processors.decisions import highest_revision, may_count
 from processors.doubt import Link, Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, time_of
-from processors.segments import BOOKED, BRIDGED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
+from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -313,6 +313,7 @@ def _outcome(link: Link) -> int:
         BRIDGED: link.left > 0 or link.by != "",
         SHAPELESS: link.end - link.start > GAP_MAX_MS,
         WRITTEN_OFF: link.written_off,
+        DECIDED: link.by != "",
     }
     return sum(bit for bit, is_set in bits.items() if is_set)
 

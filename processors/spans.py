@@ -18,7 +18,7 @@ from metering.readings import TIME_FIRST_MS
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.changes import Changes, Deltas, Pass, Touched, Touches, concatenated, joined
-from processors.flows import Flows, cut
+from processors.flows import COUNTED, Flows, cut
 from processors.kernels.shares import Owners, deal
 from processors.spans_base import BaseDeltas, BaseSpans
 
@@ -32,7 +32,7 @@ _LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 """Longer interval reads are no shape that a rolling window (24 h at most) could be read from."""
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
-"""Milliseconds that are known, measured, held, suspect; ``rounded`` counts flows."""
+"""Milliseconds that are known, measured, held (or written off), suspect; ``rounded`` counts flows."""
 REST_BITS = 32
 """Of a mean, value x milliseconds: ``amount`` counts 2^32 of them, ``rest`` what is left."""
 DERIVED_FIELDS = {**dict.fromkeys((*_SUMS, "rest"), np.int64), "cause": np.uint8, "reported": np.int64}
@@ -176,12 +176,12 @@ class Spans:
         pieces = cut(flows, first, last, lambda f, s: self._start(zones[f], s, cls, grid[f]))
         flow, part = pieces.flow, pieces.end - pieces.start
         whole = (part == (flows.end - flows.start)[flow]) | (cls == GRID)
-        sign, booked = flows.sign[flow], flows.booked[flow]
+        sign, counted = flows.sign[flow], (flows.booked[flow] == COUNTED).astype(np.int64)
         sums = {
             "amount": sign * pieces.amount,
-            "known": sign * part * booked,
+            "known": sign * part * counted,
             "measured": sign * part * flows.measured[flow] * whole,
-            "held": sign * part * (1 - booked),
+            "held": sign * part * (1 - counted),
             "rounded": sign * flows.rounded[flow],
             "suspect": sign * part * flows.suspect[flow],
             "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),

@@ -7,6 +7,7 @@
 #define LONG_MS (35LL * 86400000LL)
 #define CHUNK_CELLS 4096
 
+enum { HELD, COUNTED, OFF, ONE_OFF = 1 << 20 };
 enum { MADE = 1, SAID = 2, READ = 4, WANTED = 8, PIECE = 16 };
 
 typedef struct {
@@ -65,9 +66,9 @@ int64_t meterflow_reach(int64_t n, const int64_t *point, const int64_t *start, c
 static void add(Piece *cell, int64_t sign, int64_t amount, int64_t length, int64_t booked, int64_t measured,
                 int64_t rounded, int64_t reported) {
     cell->amount += sign * amount;
-    cell->known += sign * length * booked;
+    cell->known += sign * length * (booked == COUNTED);
     cell->measured += sign * length * measured;
-    cell->held += sign * length * (1 - booked);
+    cell->held += sign * (booked == HELD ? length : booked == OFF ? ONE_OFF : 0);
     cell->rounded += (int32_t)(sign * rounded);
     if (reported > cell->reported || !(cell->kinds & PIECE)) cell->reported = reported;
     cell->kinds |= PIECE;

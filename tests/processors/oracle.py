@@ -236,10 +236,16 @@ def _register(books: Books, meter: Meter) -> None:
             held += rise
         if end - start <= 400 * DAY:
             flows = _flows(meter, (start, end), (one, other), wrap, held=not event.decided)
-            by_rule = not event.left and not event.by
-            books.flows += [replace(flow, measured=flow.measured and by_rule) for flow in flows]
+            books.flows += [_as_said(flow, event) for flow in flows]
     values = (line[0][1].value, line[-1][1].value, booked, held, written_off)
     post(books, meter, (line[0][0], line[-1][0]), values)
+
+
+def _as_said(flow: Flow, event: Event) -> Flow:
+    """As the verdict on its link has it."""
+    measured = flow.measured and not event.left and not event.by
+    edited = flow.edited or bool(event.by)
+    return replace(flow, measured=measured, edited=edited, written_off=event.written_off)
 
 
 def series_of(meter: Meter) -> Series:

@@ -31,7 +31,9 @@ class Content:
 
 @dataclass(frozen=True)
 class Flow:
-    """An amount between two instants; held: it is not known what it was (``amount`` is 0 then)."""
+    """An amount between two instants; held: it is not known what it was (``amount`` is 0 then), and nobody
+    wrote it off.
+    """
 
     point: int
     start: int
@@ -45,6 +47,8 @@ class Flow:
     edited: bool = False
     shaped: bool = False
     """By reference days."""
+    written_off: bool = False
+    """Held, but that a person said that it does not count."""
 
     def between(self, low: int, high: int) -> int:
         """The amount from ``low`` to ``high``, read off on the line from the flow's start to its end."""

@@ -103,7 +103,7 @@ class Sum:
         self.shaped |= flow.shaped
         self.suspect_ms += shared_ms if flow.suspect else 0
         if flow.held:
-            self.held_ms += shared_ms
+            self.held_ms += 0 if flow.written_off else shared_ms
         else:
             self.known_ms += shared_ms
         if flow.measured and not (whole_only and shared_ms < flow.end - flow.start):

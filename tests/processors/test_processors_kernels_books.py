@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -60,6 +60,7 @@ STEPS = st.lists(
 
 @pytest.mark.skipif(not library.COMPILED, reason="the loops are not built: make setup")
 @given(STEPS)
+@settings(deadline=None)
 def test_books_with_and_without_the_loop_say_the_same(steps: list[list[tuple[int, ...]]]) -> None:
     """Late readings, falls, leaps, held ones and estimates: flows, ledger and verdicts are equal."""
     index = SeriesIndex(REGISTERS)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from processors.cells import CHUNK_CELLS
 from processors.changes import Touches
-from processors.flows import Flows
+from processors.flows import COUNTED, Flows
 from processors.kernels import pieces as kernel
 from processors.kernels import shares
 from processors.kernels.library import COMPILED
@@ -30,15 +30,16 @@ REACH_MS = st.sampled_from([5_000, HOUR_MS, 100 * HOUR_MS, YEAR_MS])
 def flows_of(random: np.random.Generator, rows: int, reach_ms: int) -> Flows:
     start = random.integers(-reach_ms, reach_ms, rows)
     length = random.integers(1, reach_ms // 6 + 2, rows)
-    booked = random.integers(0, 2, rows)
+    booked = random.integers(0, 3, rows)
+    counted = booked == COUNTED
     return Flows(
         random.integers(0, len(BASE_MS), rows),
         random.choice([-1, 1], rows),
         start,
         start + length,
-        random.integers(-(10**12), 10**12, rows) * booked,
+        random.integers(-(10**12), 10**12, rows) * counted,
         booked,
-        random.integers(0, 2, rows) * booked,
+        random.integers(0, 2, rows) * counted,
         random.integers(0, 2, rows),
         np.zeros(rows, np.int64),
         np.zeros(rows, np.int64),
