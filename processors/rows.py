@@ -132,7 +132,7 @@ class Rows:
             ("interval", self._reads(step)),
             ("verdict", self._small.verdicts(step)),
             ("alert", self._small.alerts(step)),
-            ("ledger", self._small.ledger(step)),
+            *(("ledger", rows) for rows in self._small.ledger(step, ROWS_MAX)),
             ("rejected", self._small.rejected(step)),
             ("hop", self._small.hop(step) if step.closing else None),
         ]

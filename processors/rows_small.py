@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -110,12 +111,19 @@ class SmallRows:
         lane = self._lanes.of_account[[ratios[rule.scope, rule.when] for rule in rules]]
         return plain(ALERT, rows, step.positions[lane], gone)
 
-    def ledger(self, step: Step) -> pa.Table | None:
-        """The books of the installations that a step touched, as they stand, in steps of their registers."""
-        if len(step.series) == 0:
-            return None
+    def ledger(self, step: Step, rows_max: int) -> Iterator[pa.Table]:
+        """The books of the installations that a step touched, as they stand, in steps of their registers.
+
+        So many rows at a time: each table takes along only the words that are in it.
+        """
+        columns = self._ledger(step.series) if len(step.series) else {}
+        for first in range(0, len(step.series), rows_max):
+            yield self._ledger_table(
+                {name: column[first : first + rows_max] for name, column in columns.items()}, step.position
+            )
+
+    def _ledger(self, series: Ints) -> dict[str, Ints]:
         index, books, reads = self.engine.index, self.engine.books, self.engine.reads
-        series = step.series
         point = self._point[series]
         interval = index.interval[point]
         low, high = (
@@ -135,16 +143,20 @@ class SmallRows:
         if self.unbalanced:
             self.unbalanced -= set(series.tolist())
         self.unbalanced |= set(series[balance != 0].tolist())
+        return {"series": series, "low": low, "high": high, **sums, "balance": balance}
+
+    def _ledger_table(self, rows: dict[str, Ints], position: int) -> pa.Table:
+        series, low, high = rows.pop("series"), rows.pop("low"), rows.pop("high")
+        point = self._point[series]
         columns: Columns = {
             "plant": words(self._plant_words, self._point_plant[point]),
             "point": words(self._point_words, point),
             "serial": words(self._serial_words, series),
             "from": times(time_of(low)),
             "to": times(time_of(high)),
-            **{name: pa.array(value) for name, value in sums.items()},
-            "balance": pa.array(balance),
+            **{name: pa.array(value) for name, value in rows.items()},
         }
-        return table(LEDGER, columns, step.position, low == NONE)
+        return table(LEDGER, columns, position, low == NONE)
 
     def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
         """First and last register value; of interval reads 0 and the sum of what was accepted."""
