@@ -175,7 +175,7 @@ class Service:
         fits = await self.worker.start() and mark == found
         if not fits and self.folder.store.exists():
             aside = _move_aside(self.folder.store)
-            why = "the site file has changed" if mark != found else "the saved state is damaged"
+            why = "the site file or its format has changed" if mark != found else "the saved state is damaged"
             _log.warning(
                 f"{why}: everything is worked out anew from the readings on the log",
                 results_before=str(aside),

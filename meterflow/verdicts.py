@@ -57,7 +57,8 @@ def show(source: Source, status: Sequence[str], plants: Sequence[str], as_json: 
 
 
 def _plain(one: Doubt) -> dict[str, Any]:
-    return one.plain_values() | {"from": _utc(one.from_ms), "to": _utc(one.to_ms)}
+    installed = None if one.installed_ms is None else _utc(one.installed_ms)
+    return one.plain_values() | {"from": _utc(one.from_ms), "to": _utc(one.to_ms), "installed": installed}
 
 
 def _told(one: Doubt, zone: str) -> str:

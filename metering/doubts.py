@@ -49,6 +49,9 @@ class Choice:
 class Doubt:
     """A register event. ``id``: short, of its key, the same for ever. ``from_ms``, ``to_ms``: UTC.
 
+    ``installed_ms``: when its installation begins, None where the site file does not say. Installations of
+    one point share no time, so that the key of ``id`` and of a decision needs no more than the instants.
+
     ``choices``: what can be said of it, its own verdict first, none where only other readings can settle it.
     ``evidence``: texts by name. ``revision``: what the next decision on it has to have to count.
     """
@@ -65,6 +68,7 @@ class Doubt:
     evidence: dict[str, Any]
     choices: tuple[Choice, ...]
     revision: int
+    installed_ms: int | None = None
 
     @property
     def seen(self) -> str:
@@ -115,6 +119,7 @@ def doubt(row: _Row) -> Doubt:
         evidence=evidence,
         choices=tuple(Choice(word, _effect(word, evidence)) for word in _words(row, evidence)),
         revision=1 + int(evidence.get("decision", -1)),
+        installed_ms=row.get("installed"),
     )
 
 

@@ -119,8 +119,9 @@ VERDICT = Table(
         *_text("verdict", "status", "by", "evidence"),
         Column("revision", Kind.INTEGER, of_log=True),
         Column("reported", Kind.TIME, of_log=True),
+        *_time("installed"),
     ),
-    key=("plant", "point", "serial", "from", "to"),
+    key=("plant", "point", "serial", "installed", "from", "to"),
     time="to",
 )
 ALERT = Table(
@@ -156,8 +157,9 @@ LEDGER = Table(
         *_text("plant", "point", "serial"),
         *_time("from", "to"),
         *(Column(n, Kind.INTEGER) for n in ("first", "last", "booked", "held", "written_off", "balance")),
+        *_time("installed"),
     ),
-    key=("plant", "point", "serial"),
+    key=("plant", "point", "serial", "installed"),
     time="to",
 )
 HOP = Table(
@@ -177,5 +179,7 @@ HOP = Table(
 TABLES: dict[str, Table] = {
     table.name: table for table in (INTERVAL, ROLLUP, INTENSITY, VERDICT, ALERT, REJECTED, LEDGER, HOP)
 }
+KEYS_FORMAT = 2
+"""Of the keys above: where they change, stored rows of before name nothing, and are worked out anew."""
 POSITION = "position"
 """Hidden column of every stored row: the offset of the log record that produced it."""

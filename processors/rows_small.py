@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from metering.roster import INTERVAL, Point, Roster
+from metering.roster import FROM_EVER_MS, INTERVAL, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
@@ -31,6 +31,8 @@ class SmallRows:
         self._point_words = Vocabulary([p.id for p in self.roster.points])
         self._serial_words = Vocabulary(engine.index.serial)
         self._point = np.array(engine.index.point, np.int64)
+        self._ever = engine.index.from_ms == FROM_EVER_MS
+        self._from_ms = engine.index.from_ms
 
     def verdicts(self, step: Step) -> pa.Table | None:
         """Verdicts that were made or unmade."""
@@ -60,6 +62,7 @@ class SmallRows:
             "evidence": json.dumps(self._evidence(link, series) | self._decision(key)),
             "revision": revision,
             "reported": reported,
+            "installed": None if self._ever[series] else int(self._from_ms[series]),
         }
 
     def _evidence(self, link: Link, series: int) -> dict[str, object]:
@@ -155,6 +158,7 @@ class SmallRows:
             "from": times(time_of(low)),
             "to": times(time_of(high)),
             **{name: pa.array(value) for name, value in rows.items()},
+            "installed": times(self._from_ms[series], self._ever[series]),
         }
         return table(LEDGER, columns, position, low == NONE)
 

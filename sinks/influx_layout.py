@@ -4,10 +4,11 @@ Each table is a measurement of its name; what newer rows have replaced is in ``T
 point of InfluxDB is what measurement, tags and time say it is, and a second line for the same point
 overwrites its fields. So the three have to be exactly a row's key, and of a history also its revision:
 
-- **Tags** are the key's texts. An empty one (``product`` of what is no product) has no tag, since
-  line protocol knows no empty tag value; the tag ``without`` names it instead, so that such a series
-  can be named by its tags alone. Ids are words of the site file, so their number is bounded; what a
-  stranger can choose (a rejected topic) never is a tag.
+- **Tags** are the key's texts, and ``installed`` (when an installation begins) as RFC 3339. An empty one
+  (``product`` of what is no product) has no tag, since line protocol knows no empty tag value; the tag
+  ``without`` names it instead, so that such a series can be named by its tags alone. Ids and installations
+  are those of the site file, so their number is bounded; what a stranger can choose (a rejected topic)
+  never is a tag.
 - **Time** is the table's time column. Its milliseconds are exact; what stands below the millisecond
   only tells rows apart. Tables whose key has no time (``ledger``, ``hop``) say how things stand now:
   one point for each key, at 1970-01-01T00:00:00Z, overwritten.
@@ -98,9 +99,10 @@ _BEGINNINGS = {"interval": "start", "verdict": "from"}
 class Measurement:
     """Where each column of a result table is.
 
-    ``tags``: columns that are tags, in the order of lines; ``time``: the column that is the time's
-    milliseconds, None for a table that says how things stand now; ``begins``: the key's other time,
-    which is a field as well; ``marks``: tags that are no columns and only tell rows apart.
+    ``tags``: columns that are tags, in the order of lines, those of ``instants`` times as RFC 3339;
+    ``time``: the column that is the time's milliseconds, None for a table that says how things stand now;
+    ``begins``: the key's other time, which is a field as well; ``marks``: tags that are no columns and
+    only tell rows apart.
     """
 
     table: Table
@@ -119,7 +121,12 @@ class Measurement:
         if self.table is REJECTED:
             return ("reason",)
         texts = {column.name for column in self.table.columns if column.kind is Kind.TEXT}
-        return tuple(sorted(name for name in self.table.key if name in texts))
+        return tuple(sorted(name for name in self.table.key if name in texts | self.instants))
+
+    @cached_property
+    def instants(self) -> frozenset[str]:
+        times = {column.name for column in self.table.columns if column.kind is Kind.TIME}
+        return frozenset(times & {*self.table.key} - {self.time, self.begins})
 
     @property
     def marks(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -27,12 +28,14 @@ from sinks.influx_layout import (
     WITHOUT,
     Measurement,
 )
+from sinks.store_layout import YEAR_1_MS, YEAR_9999_MS
 
 Ints = NDArray[np.int64]
 _CODES_MAX = 1 << 40
 _SERIES_KEPT = 1 << 14
 """What is worked out of a series is kept, some 600 bytes: rows that are still open come with every batch."""
 _SECOND_MS, _THOUSAND = 1000, 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 
 Tags = tuple[tuple[str, str], ...]
@@ -60,7 +63,7 @@ def points(
     if len(rows) == 0:
         return Points(np.zeros(0, np.int64), (), np.zeros(0, np.int64), np.zeros(0, bool))
     milliseconds, known = _instants(layout, rows)
-    tagged = [(name, *_words(rows[name])) for name in layout.tags]
+    tagged = [(n, *(_stamps if n in layout.instants else _words)(rows[n])) for n in layout.tags]
     beneath = np.zeros(len(rows), np.int64)
     if layout.begins is not None:
         seconds, beneath = np.divmod(milliseconds - _integers(rows[layout.begins]), _SECOND_MS)
@@ -106,6 +109,19 @@ def _words(column: Any) -> tuple[Ints, Sequence[str]]:
     """Codes and distinct texts; an unknown one is empty."""
     encoded = pc.fill_null(column.combine_chunks(), "").dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _stamps(column: Any) -> tuple[Ints, Sequence[str]]:
+    """The same for instants, as RFC 3339; those that it cannot write are unknown."""
+    encoded = column.cast(pa.int64()).combine_chunks().dictionary_encode(null_encoding="encode")
+    return encoded.indices.to_numpy().astype(np.int64), [*map(_rfc3339, encoded.dictionary.to_pylist())]
+
+
+def _rfc3339(instant_ms: int | None) -> str:
+    if instant_ms is None or not YEAR_1_MS <= instant_ms <= YEAR_9999_MS:
+        return ""
+    at = _EPOCH + timedelta(milliseconds=instant_ms)
+    return at.isoformat(timespec="milliseconds" if instant_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def _numbers(values: Ints, *, blank: int | None) -> tuple[Ints, Sequence[str]]:

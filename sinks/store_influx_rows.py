@@ -105,6 +105,9 @@ def _column(table: Table, found: Any, layout: Measurement, field: Any) -> Any:
     """A column of the result table in its own type."""
     if field.name == layout.time:
         return _milliseconds(found["_time"])
+    if field.name in layout.instants:
+        texts = found[field.name].to_pylist()
+        return pa.array([None if text is None else _epoch_ms(text) for text in texts], field.type)
     array = _known(found, field_name(field.name))
     if field.name in FREE_TEXTS.get(table.name, ()):
         return pa.array([_text(text and json.loads(text)) for text in array.to_pylist()], pa.utf8())

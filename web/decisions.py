@@ -123,4 +123,4 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
     """With the instants as texts, and as they are to be sent back."""
-    return row | {"from": rfc3339(row["from_ms"]), "to": rfc3339(row["to_ms"])}
+    return row | {name: rfc3339(row[f"{name}_ms"]) for name in ("from", "to", "installed")}

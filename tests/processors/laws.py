@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from metering.roster import GAUGE, REGISTER, Roster
+from metering.roster import FROM_EVER_MS, GAUGE, REGISTER, Roster
 from metering.tables import TABLES
 from metering.units import MICRO, UNITS
 from tests.processors.histories import LARGE, SMALL, History, doubtful, log_of, mixed, replaced
@@ -185,7 +185,8 @@ def _booked(roster: Roster, driver: Driver, plant: str, point_id: str) -> Fracti
     point, out = roster.find(plant, point_id), Fraction(0)
     assert point is not None
     for installation in point.installations:
-        row = driver.tables.get("ledger", {}).get((plant, point_id, installation.serial))
+        since = None if installation.from_ms == FROM_EVER_MS else installation.from_ms
+        row = driver.tables.get("ledger", {}).get((plant, point_id, installation.serial, since))
         if row is not None:
             out += row["booked"] * installation.step * multiplier_at(installation, 0)
     return out / MICRO

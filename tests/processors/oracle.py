@@ -22,7 +22,18 @@ from typing import TYPE_CHECKING
 from metering.readings import MeterQuality
 from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Roster
 from metering.units import MICRO, UNITS
-from tests.processors.oracle_books import Books, Content, Flow, Meter, hold, multipliers, note, post, text
+from tests.processors.oracle_books import (
+    Books,
+    Content,
+    Flow,
+    Meter,
+    hold,
+    installed,
+    multipliers,
+    note,
+    post,
+    text,
+)
 from tests.processors.oracle_decided import Event, Said, decided, that_count
 from tests.processors.oracle_doubt import DAY, Series
 from tests.processors.oracle_gauges import gauge
@@ -132,11 +143,11 @@ def _take_as_stated(meter: Meter, newest: int) -> None:
 
 def _replaced(books: Books, meter: Meter, number: int) -> None:
     """The end of the installation before, and the beginning of this one: both have readings."""
-    old, plant = meter.point.installations[number - 1], books.roster.plants[meter.point.plant].id
-    key = plant, meter.point.id, meter.installation.serial, old.to_ms, meter.installation.from_ms
+    old, which = meter.point.installations[number - 1], installed(books, meter)
+    times = {"from": old.to_ms, "to": meter.installation.from_ms}
     evidence = {"from_serial": old.serial, "to_serial": meter.installation.serial}
-    books.verdict[key] = {
-        **dict(zip(("plant", "point", "serial", "from", "to"), key, strict=True)),
+    books.verdict[*which.values(), *times.values()] = {
+        **which, **times,
         "verdict": "replacement", "status": "decided", "by": "rule", "evidence": json.dumps(evidence),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from metering.roster import Installation, Point, Roster
+from metering.roster import FROM_EVER_MS, Installation, Point, Roster
 from metering.units import CANONICAL, MICRO
 
 if TYPE_CHECKING:
@@ -110,25 +110,32 @@ def multiplier_at(installation: Installation, at: int) -> Fraction:
 # -- rows -----------------------------------------------------------------------------------------
 
 
+def installed(books: Books, meter: Meter) -> Row:
+    """What names an installation: a serial number may come back to its point."""
+    one, plant = meter.installation, books.roster.plants[meter.point.plant].id
+    since = None if one.from_ms == FROM_EVER_MS else one.from_ms
+    return {"plant": plant, "point": meter.point.id, "serial": one.serial, "installed": since}
+
+
 def post(books: Books, meter: Meter, times: tuple[int, int], values: tuple[int, int, int, int, int]) -> None:
     first, last, booked, held, written_off = (Fraction(v, meter.installation.step) for v in values)
-    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
-    books.ledger[plant, meter.point.id, serial] = {
-        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+    which = installed(books, meter)
+    books.ledger[*which.values()] = {
+        **which, "from": times[0], "to": times[1],
         "first": first, "last": last, "booked": booked, "held": held, "written_off": written_off,
         "balance": last - first - booked - held - written_off,
     }  # fmt: skip
 
 
 def note(books: Books, meter: Meter, event: Event) -> None:
-    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
     values = [text(meter, meter.counted[at].value) for at in (event.start, event.end)]
     evidence: dict[str, object] = dict(zip(("from_value", "to_value"), values, strict=True))
     evidence["unit"] = meter.point.unit.name
     revisions = [one.revision for one in meter.said if (one.start, one.end) == (event.start, event.end)]
     bounds = {"lowest": text(meter, event.lowest), "highest": text(meter, event.highest)}
-    books.verdict[plant, meter.point.id, serial, event.start, event.end] = {
-        "plant": plant, "point": meter.point.id, "serial": serial, "from": event.start, "to": event.end,
+    which = installed(books, meter)
+    books.verdict[*which.values(), event.start, event.end] = {
+        **which, "from": event.start, "to": event.end,
         "verdict": event.verdict, "status": event.status, "by": event.by or "rule",
         "evidence": json.dumps(
             evidence
@@ -146,12 +153,12 @@ def hold(
     evidence: Mapping[str, object],
     by: str = "",
 ) -> None:
-    plant, serial = books.roster.plants[meter.point.plant].id, meter.installation.serial
     revisions = [one.revision for one in meter.said if one.end == one.start == times[1]]
     if revisions and verdict == "conflict":
         evidence = {**evidence, "decision": max(revisions)}
-    books.verdict[plant, meter.point.id, serial, *times] = {
-        "plant": plant, "point": meter.point.id, "serial": serial, "from": times[0], "to": times[1],
+    which = installed(books, meter)
+    books.verdict[*which.values(), *times] = {
+        **which, "from": times[0], "to": times[1],
         "verdict": verdict, "status": "confirmed" if by else "held", "by": by or "rule",
         "evidence": json.dumps(evidence),
     }  # fmt: skip

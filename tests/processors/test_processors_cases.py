@@ -74,7 +74,10 @@ class Case:
     def wanted(self, table: str, row: dict[str, Any]) -> dict[str, Any]:
         """An expected row with its instants in milliseconds."""
         times = {column.name for column in TABLES[table].columns if column.kind is Kind.TIME}
-        return {name: self.instant(value) if name in times else value for name, value in row.items()}
+        return {
+            name: self.instant(value) if name in times and value is not None else value
+            for name, value in row.items()
+        }
 
     def run(self, records_max: int = 1) -> Driver:
         """Each reading as a record of its own, stamped with the newest time so far, so many at a time."""

@@ -12,7 +12,7 @@ from tests.processors.laws import around, unlike_reports, unlike_the_oracle
 from tests.processors.log_driver import MINUTE_MS, Arrival, Reading, differences, run
 
 REPLACED_MS = 1_774_747_800_000
-"""When W2 follows W1 in sites/meters.yaml, from one instant to the next."""
+"""When W1 follows itself in sites/meters.yaml, from one instant to the next."""
 
 
 def each_alone(readings: Sequence[Reading]) -> list[Arrival]:
@@ -23,10 +23,10 @@ def each_alone(readings: Sequence[Reading]) -> list[Arrival]:
 ORDERS = list(
     permutations(
         [
-            Reading("shop", "w", REPLACED_MS, "0", serial="W2"),
-            Reading("shop", "w", REPLACED_MS, "1", serial="W2"),
+            Reading("shop", "w", REPLACED_MS, "0", serial="W1"),
+            Reading("shop", "w", REPLACED_MS, "1", serial="W1"),
             Reading("shop", "w", REPLACED_MS - 3_900_000, "17.02"),
-            Reading("shop", "w", REPLACED_MS, "1", serial="W2", revision=1),
+            Reading("shop", "w", REPLACED_MS, "1", serial="W1", revision=1),
         ]
     )
 )

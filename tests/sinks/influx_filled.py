@@ -43,7 +43,7 @@ def fill_from_store(influxdb: Influx, bucket: str, store: Path) -> None:
             stored = layout(table)
             newest = _all(connection, stored.names, stored.newest_tables, table)
             if stored.table.restated:
-                fill(influxdb, bucket, table, _once(newest))
+                fill(influxdb, bucket, table, _once(newest, stored.table.key))
             fill(influxdb, bucket, table, newest)
             if stored.revised:
                 superseded = _all(connection, stored.names, (stored.superseded,), table)
@@ -87,11 +87,14 @@ def _held(kind: Kind, value: Any) -> Any:
     return value or None if kind is Kind.TEXT else value
 
 
-def _once(rows: pa.Table) -> pa.Table:
+def _once(rows: pa.Table, key: tuple[str, ...]) -> pa.Table:
     """The same keys, every figure of theirs known."""
     arrays = [
-        column if pa.types.is_string(column.type) else pc.fill_null(column, pa.scalar(1).cast(column.type))
-        for column in rows.drop_columns(POSITION).columns
+        column
+        if pa.types.is_string(column.type) or name in key
+        else pc.fill_null(column, pa.scalar(1).cast(column.type))
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
+        if name != POSITION
     ]
     return pa.table([*arrays, pc.abs(rows[POSITION])], rows.schema)
 

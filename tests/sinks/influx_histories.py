@@ -26,6 +26,12 @@ def table_of(table: str, rows: list[Row]) -> tuple[str, pa.Table]:
     return table, pa.table(columns, schema=wanted)
 
 
+INSTALLATIONS: list[Row] = [
+    {"serial": "", "installed": None},
+    {"serial": "A-1", "installed": None},
+    {"serial": "A-1", "installed": FIRST_MS - 86_400_001},
+]
+"""A serial number may come back to its point."""
 KEYS: dict[str, list[Row]] = {
     "interval": [
         {"plant": 'steel, "1"', "point": "a=b", "end": FIRST_MS, "start": FIRST_MS - MINUTE_MS},
@@ -43,12 +49,12 @@ KEYS: dict[str, list[Row]] = {
         for i in range(4)
     ],
     "verdict": [
-        {"plant": "p", "point": "q", "serial": serial, "from": FIRST_MS - back, "to": FIRST_MS}
-        for serial in ("", "A-1")
+        {"plant": "p", "point": "q", **which, "from": FIRST_MS - back, "to": FIRST_MS}
+        for which in INSTALLATIONS
         for back in (MINUTE_MS, MINUTE_MS + 1)
     ],
     "alert": [{"id": "hot", "scope": "plant:p", "at": FIRST_MS + i} for i in range(3)],
-    "ledger": [{"plant": "p", "point": "q", "serial": serial} for serial in ("", "A-1")],
+    "ledger": [{"plant": "p", "point": "q", **which} for which in INSTALLATIONS],
 }
 AMOUNTS = {
     "interval": ("amount", "measured_share"),

@@ -105,7 +105,8 @@ class _Story:
         if not key and column.kind is not Kind.TEXT and choose((False, False, False, True)):
             return None
         if column.kind is Kind.TIME:
-            return None if self._table.name == "ledger" and choose((True, False)) else choose(TIMES_MS)
+            may_lack = self._table.name == "ledger" or column.name == "installed"
+            return None if may_lack and choose((True, False)) else choose(TIMES_MS)
         if column.kind is Kind.TEXT:
             return choose(self._words(column.name)) or None
         if column.kind is Kind.AMOUNT:

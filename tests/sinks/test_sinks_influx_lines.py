@@ -47,6 +47,10 @@ def parsed(line: str) -> Parsed:
     return parts[0], tags, fields, int(rest[at:])
 
 
+def _instant(text: str) -> int | None:
+    return round(datetime.fromisoformat(text).timestamp() * 1000) if text else None
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\([,= ])", r"\1", text)
 
@@ -78,7 +82,7 @@ def rows_of(draw: st.DrawFn) -> tuple[Table, list[dict[str, Any]]]:
     table = draw(st.sampled_from(list(TABLES.values())))
     layout = measurement(table.name)
     strategies = {column.name: _VALUES[column.kind] for column in table.columns}
-    strategies |= dict.fromkeys(layout.tags, st.none() | _TAGS)
+    strategies |= {name: st.none() | (_MS if name in layout.instants else _TAGS) for name in layout.tags}
     strategies |= {name: _MS for name in (layout.time, layout.begins) if name is not None}
     if "revision" in table.names:
         strategies["revision"] = st.integers(0, 10**7)
@@ -96,7 +100,10 @@ def test_what_a_line_says_is_the_row(drawn: tuple[Table, list[dict[str, Any]]]) 
     for i, row in enumerate(rows):
         name, tags, fields, at = parsed(made.body(i, i + 1).decode())
         assert name == table.name
-        assert {tag: tags.get(tag, "") for tag in layout.tags} == {tag: row[tag] or "" for tag in layout.tags}
+        for tag in layout.tags:
+            text = tags.get(tag, "")
+            found = _instant(text) if tag in layout.instants else text
+            assert (found or None) == (row[tag] or None)
         assert fields == expected(table, row)
         if layout.time is not None:
             assert at // 1_000_000 == row[layout.time]

@@ -202,13 +202,14 @@ def withdrawn() -> Tables:
 
 
 def _stories() -> dict[str, list[Row]]:
-    """What happened to readings: one held fall, three refusals, two installations."""
+    """What happened to readings: one held fall, three refusals, a meter that came back."""
     return {
         "verdict": [
             {
                 "plant": 'a "works"',
                 "point": "主表",
                 "serial": "A-17",
+                "installed": NOON_MS - 86_400_000,
                 "verdict": "decrease",
                 "from": NOON_MS - 2 * MINUTE_MS,
                 "to": NOON_MS - MINUTE_MS,
@@ -235,7 +236,8 @@ def _stories() -> dict[str, list[Row]]:
             {
                 "plant": 'a "works"',
                 "point": "主表",
-                "serial": serial,
+                "serial": "A-17",
+                "installed": installed,
                 "from": 1,
                 "to": to,
                 "first": 0,
@@ -245,7 +247,7 @@ def _stories() -> dict[str, list[Row]]:
                 "written_off": 0,
                 "balance": 0,
             }
-            for serial, to in (("A-17", NOON_MS), (None, None))
+            for installed, to in ((NOON_MS - 86_400_000, NOON_MS), (None, NOON_MS - 90_000_000))
         ],
     }
 

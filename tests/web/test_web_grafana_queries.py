@@ -15,6 +15,7 @@ from tests.real.influxd import Influx
 from tests.sinks.influx_filled import fill_from_store, write
 from tests.web.grafana_site import CHOSEN, FROM_MS, TO_MS, Row, ask, filled_in, results, store_of, withdrawn
 from tests.web.web_site import MINUTE_MS, NOON_MS
+from web.answers import rfc3339
 from web.grafana.queries import LISTED_MAX, QUERIES
 
 COMPLETE = ("final", "revised")
@@ -75,6 +76,11 @@ def seen(rows: Iterable[Row]) -> list[Row]:
     return [{"seen": row["end"], "plant": row["plant"], "point": row["point"]} for row in known]
 
 
+def since(rows: Iterable[Row]) -> list[Row]:
+    """With ``installed`` as the tag that it is."""
+    return [row | {"installed": rfc3339(row["installed"])} for row in rows]
+
+
 Tables = Mapping[str, list[Row]]
 FIGURE = ("scope", "id", "product", "window")
 
@@ -125,14 +131,12 @@ WANTED: dict[str, Callable[[Tables], list[Row]]] = {
         complete(_of_scope(t["rollup"], f"point:{PLANT}/{POINT}")), "end", "measures", "product", "amount"
     ),
     "point_verdicts": lambda t: cells(
-        t["verdict"], "to", "serial", "verdict", "status", "by", "evidence", "revision"
+        since(t["verdict"]), "to", "serial", "installed", "verdict", "status", "by", "evidence", "revision"
     ),
-    "point_ledger": lambda t: [
-        {**row, "_time": 0}
-        for row in cells(
-            t["ledger"], "to", "serial", "first", "last", "booked", "held", "written_off", "balance"
-        )
-    ],
+    "point_ledger": lambda t: cells(
+        since(t["ledger"]),
+        *("to", "serial", "installed", "first", "last", "booked", "held", "written_off", "balance"),
+    ),
     "point_rejected": lambda t: cells(
         [row for row in t["rejected"] if row["point"] == f"{PLANT}/{POINT}"],
         *("received", "topic", "reason", "detail", "payload"),

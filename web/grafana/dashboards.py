@@ -123,7 +123,8 @@ def point() -> Json:
             "Books",
             "point_ledger",
             (14, 9, 10, 8),
-            "In steps of the register. balance = last - first - booked - held - written_off, and is 0.",
+            "A row for each installation, in steps of its register; the time is that of its last reading. "
+            "balance = last - first - booked - held - written_off, and is 0.",
             overrides=[colored("balance", ((None, "red"), (0, "green"), (1, "red")))],
         ),
         listed(

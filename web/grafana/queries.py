@@ -62,11 +62,12 @@ def _keep(*names: str) -> str:
 
 
 def _known(measurement: str, *fields: str) -> str:
-    """Nothing in place of what the row says to be unknown. Texts are always there.
+    """Nothing in place of what the row says to be unknown. Texts are always there, and so is the key.
 
     Flux has no word for nothing: a column that no row has is nothing, of one type.
     """
-    texts = {column.name for column in TABLES[measurement].columns if column.kind is Kind.TEXT}
+    table = TABLES[measurement]
+    texts = {*table.key, *(column.name for column in table.columns if column.kind is Kind.TEXT)}
     values = (
         rf"{name}: if exists r.unknown and r.unknown =~ /\b{name}\b/ then r.no_{name} else r.{name}"
         for name in fields
@@ -336,7 +337,11 @@ QUERIES: dict[str, str] = {
         _PLANT,
         _POINT,
         _IN_RANGE,
-        *_listed("verdict", (_THIS_POINT,), ("serial", "verdict", "status", "by", "evidence", "revision")),
+        *_listed(
+            "verdict",
+            (_THIS_POINT,),
+            ("serial", "installed", "verdict", "status", "by", "evidence", "revision"),
+        ),
     ),
     "point_ledger": _query(
         _PLANT,
@@ -345,8 +350,12 @@ QUERIES: dict[str, str] = {
         *_listed(
             "ledger",
             (_THIS_POINT,),
-            ("serial", "first", "last", "booked", "held", "written_off", "balance"),
+            ("serial", "installed", "to", "first", "last", "booked", "held", "written_off", "balance"),
         ),
+        # a row of how things stand has no time of its own: that of its last reading says more than 1970
+        "|> map(fn: (r) => ({r with _time: if exists r.to then time(v: r.to * 1000000) else r._time}))",
+        '|> drop(columns: ["to"])',
+        '|> sort(columns: ["_time"], desc: true)',
     ),
     "point_rejected": _query(
         'name = ${plant:doublequote} + "/" + ${point:doublequote}',
