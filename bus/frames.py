@@ -113,13 +113,11 @@ def encode_table(table: str, columns: pa.Table) -> bytes:
 
     ``position`` may be missing (0); any other missing column is a mistake of the caller.
     """
-    wanted = schema(TABLES[table])
+    names, coded = schema(TABLES[table]).names, _coded_schema(table)
     if POSITION not in columns.column_names:
         columns = columns.append_column(POSITION, pa.array(np.zeros(len(columns), np.int64)))
-    arrays = [_row_column(columns.column(field.name), field.type) for field in wanted]
-    fields = [field.with_type(array.type) for field, array in zip(wanted, arrays, strict=True)]
-    head = {_FORMAT: ROWS_FORMAT, _TABLE: table.encode()}
-    return _written(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, metadata=head)))
+    arrays = [_row_column(columns.column(name), kind) for name, kind in zip(names, coded.types, strict=True)]
+    return _written(pa.RecordBatch.from_arrays(arrays, schema=coded))
 
 
 def decode_table(frame: bytes) -> tuple[str, pa.Table]:
@@ -147,6 +145,13 @@ def encode_batch(form: bytes, batch: Any) -> bytes:
 def decode_batch(frame: bytes, form: bytes) -> Any:
     """The record batch of a frame of this format. Raises MeterflowError on any other bytes."""
     return _read(frame, form)
+
+
+@lru_cache(maxsize=64)
+def _coded_schema(table: str) -> pa.Schema:
+    """The columns of a frame of rows: texts are numbers of words."""
+    fields = [pa.field(f.name, _LONG_TEXT if f.type == pa.utf8() else f.type) for f in schema(TABLES[table])]
+    return pa.schema(fields, metadata={_FORMAT: ROWS_FORMAT, _TABLE: table.encode()})
 
 
 @lru_cache(maxsize=4096)
@@ -187,12 +192,12 @@ def _reading_values(column: Any, kind: Any) -> Dictionary | NDArray[Any]:
 
 def _row_column(column: Any, kind: Any) -> Any:
     """One array of the wanted type, texts dictionary-encoded: a column of results repeats few words."""
-    array = column.combine_chunks()
-    if kind != pa.utf8():
-        return _plain(array, kind)
-    if not pa.types.is_dictionary(array.type):
-        array = _plain(array, kind).dictionary_encode()
-    return _plain(array, _LONG_TEXT)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if array.type == kind:
+        return array
+    if kind == _LONG_TEXT and not pa.types.is_dictionary(array.type):
+        array = _plain(array, pa.utf8()).dictionary_encode()
+    return _plain(array, kind)
 
 
 def _plain(array: Any, kind: Any) -> Any:

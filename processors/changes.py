@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +44,10 @@ class Touched:
     def take(self, mask: NDArray[np.bool_]) -> Touched:
         return Touched(self.series[mask], self.span[mask], self.index[mask])
 
-    def slices(self, rows_max: int) -> Iterator[Touched]:
-        """The same, so many at a time."""
-        for first in range(0, len(self.span), rows_max):
-            cut = slice(first, first + rows_max)
-            yield Touched(self.series[cut], self.span[cut], self.index[cut])
+    def cut(self, first: int, until: int) -> Touched:
+        """Rows from ``first`` up to ``until``."""
+        some = slice(first, until)
+        return Touched(self.series[some], self.span[some], self.index[some])
 
 
 @dataclass

@@ -21,11 +21,8 @@ Bools = NDArray[np.bool_]
 Columns = dict[str, Any]
 
 _QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
-VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
 STATES = ("open", "final", "revised")
 _FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile")
-IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED, IS_EDITED, IS_PROFILE = (1 << bit for bit in range(len(_FLAGS)))
-"""Codes of FLAGS are sums of these."""
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
 _INT64_MAX = 2**63 - 1
@@ -82,7 +79,7 @@ def words(texts: Sequence[str] | Vocabulary, codes: Ints) -> Any:
     return pa.DictionaryArray.from_arrays(pa.array(numbers), every, safe=False)
 
 
-_STATE_WORDS, _CAUSE_WORDS = Vocabulary(STATES), Vocabulary(CAUSES)
+STATE_WORDS, CAUSE_WORDS = Vocabulary(STATES), Vocabulary(CAUSES)
 QUALITIES = Vocabulary(_QUALITIES)
 FLAGS = Vocabulary(
     [
@@ -90,6 +87,7 @@ FLAGS = Vocabulary(
         for code in range(1 << len(_FLAGS))
     ]
 )
+"""By sums of IS_ROUNDED to IS_PROFILE of kernels.rows."""
 
 
 def times(values: Ints, missing: Bools | None = None) -> Any:
@@ -112,14 +110,15 @@ def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -
     return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
 
 
-def means(total: Ints, rest: Ints, known: Ints, exponent: Ints) -> Any:
-    """Exact means in units of 10**exponent of the canonical one, rounded once, half to even.
+def means(total: Ints, rest: Ints, known: Ints, exponent: Ints | int) -> Ints:
+    """Means in 10^-9 of units of 10**exponent of the canonical one, rounded once, half to even.
 
     ``total`` x 2^32 + ``rest``: millionths x milliseconds, of ``known`` milliseconds; none where that is 0.
     """
-    rows = zip(*(column.tolist() for column in (total, rest, known, exponent)), strict=True)
+    power = np.broadcast_to(exponent, known.shape)
+    rows = zip(*(column.tolist() for column in (total, rest, known, power)), strict=True)
     nano = [_mean((high << 32) + low, length, 10 ** (3 - power)) for high, low, length, power in rows]
-    return amounts(np.array(nano, np.int64), known == 0, _NANO_DIGITS - _MICRO_DIGITS)
+    return np.array(nano, np.int64)
 
 
 def _mean(total: int, length: int, factor: int) -> int:
@@ -143,20 +142,11 @@ def table(of: Table, columns: Columns, position: int | Ints, gone: Bools | None 
     return pa.table(arrays, names=[f.name for f in wanted])
 
 
-def quality(known: Ints, measured: Ints, length: Ints, suspect: Ints | int) -> Ints:
-    """Codes of QUALITIES."""
-    return np.select(
-        [known == 0, known < length, np.broadcast_to(suspect, known.shape) > 0, measured < known],
-        [MISSING, PARTIAL, DOUBTFUL, ESTIMATE],
-        VALID,
-    )
-
-
 def story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
     return {
-        "state": words(_STATE_WORDS, np.where(final, np.where(revision > 0, 2, 1), 0)),
+        "state": words(STATE_WORDS, np.where(final, np.where(revision > 0, 2, 1), 0)),
         "revision": pa.array(revision.astype(np.int64)),
-        "cause": words(_CAUSE_WORDS, cause.astype(np.int64)),
+        "cause": words(CAUSE_WORDS, cause.astype(np.int64)),
         "reported": times(np.maximum(reported, TIME_FIRST_MS)),
     }
 
@@ -172,12 +162,6 @@ def plain(of: Table, rows: list[dict[str, object]], position: int | Ints, gone: 
 
 def chosen(mask: Bools, one: Any, other: Any) -> Any:
     return pc.if_else(pa.array(mask), one, other)
-
-
-def spread(mask: Bools, one: Any, other: Any) -> Any:
-    """A column of the rows of ``one`` where the mask is set, in their order, and of ``other`` elsewhere."""
-    order = np.where(mask, np.cumsum(mask) - 1, len(one) + np.cumsum(~mask) - 1)
-    return pa.concat_arrays([one, other]).take(pa.array(order))
 
 
 def decimal(value: int, point: Any) -> str:

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from metering.measures import ENERGIES
+from metering.policy import Factor
 from metering.tables import ROLLUP
-from processors.columns import (
-    QUALITIES,
-    Columns,
-    Vocabulary,
-    amounts,
-    means,
-    numbers,
-    quality,
-    spread,
-    story,
-    table,
-    times,
-    words,
-)
-from processors.ratios import coefficients, covers, emission_factors
+from processors.changes import Touched
+from processors.columns import CAUSE_WORDS, QUALITIES, STATE_WORDS, Vocabulary, means
+from processors.kernels.rows import FIGURES, Accounts, Cells, Sheet, Told, rollups, wide
+from processors.ratios import covers, emission_factors
+from processors.sheets import Layout
 from processors.spans import CLASSES, NAMES, Spans
 
 Ints = NDArray[np.int64]
 
 _NAMES = Vocabulary(NAMES)
+_TEXTS = ("scope", "measures", "product", "unit")
 
 
 @dataclass
@@ -56,48 +47,61 @@ class RollupRows:
         every, roster = self._accounts.all, self._accounts.roster
         energy = [account.measures in ENERGIES for account in every]
         both = list(zip(every, energy, strict=True))
-        self._words = {
-            name: Vocabulary([getattr(account, name) for account in every])
-            for name in ("scope", "measures", "product", "unit")
-        }
-        self._words["covers"] = Vocabulary([covers(a.energies, (a.measures,)) if e else "" for a, e in both])
-        self._factors = {
-            "kgce": coefficients([roster.policy.kgce.get(a.measures, ()) if e else () for a, e in both]),
-            "kgco2e": coefficients([emission_factors(roster, a) if e else () for a, e in both]),
-        }
+        words = [Vocabulary([getattr(account, name) for account in every]) for name in _TEXTS]
+        words.append(Vocabulary([covers(a.energies, (a.measures,)) if e else "" for a, e in both]))
+        story = [("span", _NAMES), ("quality", QUALITIES), ("state", STATE_WORDS), ("cause", CAUSE_WORDS)]
+        texts = [*zip((*_TEXTS, "covers"), words, strict=True), *story]
+        self.layout = Layout(ROLLUP, texts, ["amount", "kgce", "kgco2e"])
+        kgce = [roster.policy.kgce.get(a.measures, ()) if e else () for a, e in both]
+        kgco2e = [emission_factors(roster, a) if e else () for a, e in both]
+        self._facts = Accounts(np.array([one.number for one in words]), *_factors(kgce, kgco2e))
+        self._any_mean = bool(self._accounts.mean.any())
 
-    def table(
-        self, account: Ints, cls: Ints, span: Ints, sums: Sums, frontier: Ints, position: int | Ints
-    ) -> pa.Table:
-        """A row for each span; ``frontier``: of each row, up to where its account is final.
+    def say(self, rows: Touched, cells: Cells, frontier: Ints, position: Ints, sheet: Sheet) -> None:
+        """Says spans of accounts, which lie in cells, on a sheet; ``frontier``: of each row, up to where its
+        account is final.
 
         kgce and kgCO2e are by the coefficient in force at a span's start, and empty where there is none.
         """
-        start, end = self._spans.edges(account * CLASSES + cls, span)
+        account, first = rows.series // CLASSES, sheet.size
+        start, end = self._spans.edges(rows.series, rows.span)
         expected = self._accounts.expected_ms(account, start, end)
-        unknown = sums.known == 0
-        share = np.divide(sums.measured, expected, out=np.zeros(len(span)), where=expected > 0)
-        columns: Columns = {name: words(texts, account) for name, texts in self._words.items()}
-        columns |= {
-            "span": words(_NAMES, cls),
-            "start": times(start),
-            "end": times(end),
-            "amount": self._amounts(account, sums),
-            "quality": words(QUALITIES, quality(sums.known, sums.measured, expected, sums.suspect)),
-            "measured_share": numbers(share),
-        }
-        for name, factors in self._factors.items():
-            values, missing = factors.convert(account, start, sums.amount)
-            columns[name] = amounts(values, missing | unknown)
-        gone = unknown & (sums.held == 0)
-        columns |= story(gone | (end <= frontier), sums.revision, sums.cause, sums.reported)
-        return table(ROLLUP, columns, position, gone)
+        cls = rows.series - account * CLASSES
+        told = Told(account, cls, rows.index, start, end, expected, frontier, position)
+        rollups(told, cells, self._facts, sheet)
+        if self._any_mean:
+            mean = np.flatnonzero(self._accounts.mean[account])
+            sheet.amounts[0, first + mean] = self._means(cells, rows.index[mean])
 
-    def _amounts(self, account: Ints, sums: Sums) -> Any:
-        """What is summed up; of gauges with a mean that, over the time that is known."""
-        unknown, mean = sums.known == 0, self._accounts.mean[account]
-        if not mean.any():
-            return amounts(sums.amount, unknown)
-        zero = np.zeros(int(mean.sum()), np.int64)
-        of_means = means(sums.amount[mean], sums.rest[mean], sums.known[mean], zero)
-        return spread(mean, of_means, amounts(sums.amount[~mean], unknown[~mean]))
+    def table(
+        self, account: Ints, cls: Ints, span: Ints, sums: Sums, frontier: Ints, position: int
+    ) -> pa.Table:
+        """A row for each span, of what ``sums`` hold, in their order."""
+        rows = Touched(account * CLASSES + cls, span, np.arange(len(span)))
+        sheet = self.layout.empty(len(span))
+        self.say(rows, _cells(sums), frontier, np.full(len(span), position), sheet)
+        return self.layout.table(sheet)
+
+    def _means(self, cells: Cells, index: Ints) -> Ints:
+        """Of gauges with a mean that, over the time that is known."""
+        total, rest, known = (cells[name][index] for name in ("amount", "rest", "known"))
+        return wide(means(total, rest, known, 0), 1)
+
+
+def _cells(sums: Sums) -> Cells:
+    return vars(sums) | {"cause": sums.cause.astype(np.uint8)}
+
+
+def _factors(*of_accounts: list[tuple[Factor, ...]]) -> tuple[Ints, Ints, Ints]:
+    """Of each account the kind of its factors, per figure; where the factors of each kind end; all of them,
+    as from, to, numerator, denominator.
+    """
+    assert len(of_accounts) == FIGURES
+    kinds = list(dict.fromkeys(factors for every in of_accounts for factors in every))
+    numbers = {factors: number for number, factors in enumerate(kinds)}
+    dated = [(one.from_ms, one.to_ms, one.numerator, one.denominator) for kind in kinds for one in kind]
+    return (
+        np.array([[numbers[factors] for factors in every] for every in of_accounts], np.int64),
+        np.cumsum([len(kind) for kind in kinds], dtype=np.int64),
+        np.array(dated, np.int64).reshape(-1, 4),
+    )

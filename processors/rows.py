@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,10 @@ from metering.tables import INTENSITY, INTERVAL
 from metering.units import CANONICAL
 from processors.changes import Touched
 from processors.columns import (
-    DOUBTFUL,
-    ESTIMATE,
+    CAUSE_WORDS,
     FLAGS,
-    IS_EDITED,
-    IS_HELD,
-    IS_INTEGRATED,
-    IS_MEAN,
-    IS_PROFILE,
-    IS_ROUNDED,
-    MISSING,
     QUALITIES,
-    VALID,
+    STATE_WORDS,
     Bools,
     Columns,
     Ints,
@@ -37,19 +30,32 @@ from processors.columns import (
     means,
     numbers,
     per,
-    quality,
-    spread,
     story,
     table,
     times,
     words,
 )
 from processors.engine import Engine, Step
-from processors.flows import ONE_EDITED, ONE_OFF, ONE_SHAPED, marks
+from processors.flows import marks
+from processors.kernels import rows as sheet_rows
+from processors.kernels.rows import (
+    DOUBTFUL,
+    ESTIMATE,
+    IS_HELD,
+    IS_INTEGRATED,
+    IS_MEAN,
+    MISSING,
+    VALID,
+    Points,
+    Sheet,
+    intervals,
+    wide,
+)
 from processors.memory import HELD_READ, SUSPECT, series_of, time_of
 from processors.ratios import Ratio
-from processors.rollup_rows import RollupRows, Sums
+from processors.rollup_rows import RollupRows
 from processors.rows_small import SmallRows
+from processors.sheets import Layout, Pad
 from processors.spans import CLASSES, GRID, REST_BITS
 from processors.windows import REASONS, WINDOWS, WindowRows
 
@@ -57,11 +63,12 @@ ROWS_MAX = 5000
 """Rows of one table: their frame stays below a megabyte, and what makes them below some more."""
 
 
+_OF_POINT = ("point", "point_measures", "point_unit")
 _WINDOWS, _REASONS = Vocabulary(WINDOWS), Vocabulary(REASONS)
 EXPONENT_MIN, EXPONENT_MAX = -6, 3
 """Of units as powers of ten of the canonical one, with which rows are said in the unit of the site file."""
-_CELL = ("amount", "known", "measured", "held", "rounded", "readings", "revision", "cause", "reported")
-_SUMS = tuple(field.name for field in fields(Sums))
+_NANO_DIGITS = 3
+"""Of a millionth of the canonical unit."""
 
 
 class Rows:
@@ -84,6 +91,7 @@ class Rows:
         exponents = [e if e is not None and EXPONENT_MIN <= e <= EXPONENT_MAX else 0 for e in exponents]
         self._exponents = np.array(exponents, np.int64)
         self._mean = np.array([p.mean for p in points], bool)
+        self._any_mean = bool(self._mean.any())
         self._kinds = np.array([IS_MEAN * p.mean + IS_INTEGRATED * p.integrated for p in points], np.int64)
         canonical = [CANONICAL[p.amount_unit.dimension] for p in points]
         self._units = [
@@ -105,8 +113,9 @@ class Rows:
         self._lane_of_ratio = self._lanes.of_account[denominators]
         scopes = [account.scope for account in engine.accounts.all]
         self._wanted = np.array([of_groups or not scope.startswith(GROUP) for scope in scopes], bool)
-        self._made = {"interval": self._intervals, "rollup": self._rollups, "intensity": self._intensity}
-        self._waiting = {name: Waiting() for name in self._made}
+        self._windows = Waiting()
+        self._facts = self._facts_of_points()
+        self._pads = {"interval": Pad(self._layout(), ROWS_MAX), "rollup": Pad(self._rollup.layout, ROWS_MAX)}
         self._frontier = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     @property
@@ -119,15 +128,16 @@ class Rows:
 
         Without the ``rest``, tables that are not full wait for the steps to come.
         """
-        for base in step.cells.base.slices(ROWS_MAX):
-            yield from self._note("interval", self._base_columns(base, step), rest=False)
-        for derived in self._said(step).slices(ROWS_MAX):
-            yield from self._note("rollup", self._derived_columns(derived, step), rest=False)
+        base, derived = partial(self._say_intervals, step), partial(self._say_rollups, step)
+        yield from (("interval", full) for full in self._pads["interval"].filled(step.cells.base, base))
+        yield from (("rollup", full) for full in self._pads["rollup"].filled(self._said(step), derived))
         for windows in step.windows:
-            yield from self._note("intensity", self._window_columns(windows, step), rest=False)
+            self._windows.note(self._window_columns(windows, step))
         if rest:
-            for name in self._waiting:
-                yield from self._note(name, None, rest=True)
+            for name, pad in self._pads.items():
+                yield from ((name, some) for some in pad.rest())
+        for columns in self._windows.tables(ROWS_MAX, rest=rest):
+            yield "intensity", self._intensity(columns)
         few: list[tuple[str, pa.Table | None]] = [
             ("interval", self._reads(step)),
             ("verdict", self._small.verdicts(step)),
@@ -140,39 +150,17 @@ class Rows:
             if rows is not None:
                 yield from ((name, rows.slice(first, ROWS_MAX)) for first in range(0, len(rows), ROWS_MAX))
 
-    def _note(
-        self, name: str, columns: dict[str, Any] | None, *, rest: bool
-    ) -> Iterator[tuple[str, pa.Table]]:
-        waiting = self._waiting[name]
-        if columns is not None:
-            waiting.note(columns)
-        for rows in waiting.tables(ROWS_MAX, rest=rest):
-            yield name, self._made[name](rows)
-
     # -- what a step says, as it stands now -------------------------------------------------------
-
-    def _base_columns(self, rows: Touched, step: Step) -> dict[str, Any]:
-        cells, point = self.engine.spans.base, rows.series
-        return {name: cells[name][rows.index] for name in _CELL} | {
-            "point": point,
-            "span": rows.span,
-            "frontier": step.frontier[point],
-            "position": step.positions[self._lanes.of_point[point]],
-        }
 
     def _said(self, step: Step) -> Touched:
         derived = step.cells.derived
         return derived.take((derived.series % CLASSES != GRID) & self._wanted[derived.series // CLASSES])
 
-    def _derived_columns(self, rows: Touched, step: Step) -> dict[str, Any]:
-        cells, account = self.engine.spans.derived, rows.series // CLASSES
-        return {name: cells[name][rows.index] for name in _SUMS} | {
-            "account": account,
-            "cls": rows.series % CLASSES,
-            "span": rows.span,
-            "frontier": self._account_frontier(step)[account],
-            "position": step.positions[self._lanes.of_account[account]],
-        }
+    def _say_rollups(self, step: Step, rows: Touched, sheet: Sheet) -> None:
+        frontier, account = self._account_frontier(step), rows.series // CLASSES
+        position = step.positions[self._lanes.of_account[account]]
+        cells = self.engine.spans.derived.columns
+        self._rollup.say(rows, cells, frontier[account], position, sheet)
 
     def _account_frontier(self, step: Step) -> Ints:
         """Of all accounts, worked out once a step."""
@@ -186,35 +174,32 @@ class Rows:
 
     # -- intervals --------------------------------------------------------------------------------
 
-    def _intervals(self, rows: dict[str, Any]) -> pa.Table:
-        point, known, measured = rows["point"], rows["known"], rows["measured"]
-        length, held = self.engine.spans.base_ms[point], rows["held"] % ONE_OFF > 0
-        end = (rows["span"] + 1) * length
-        columns = self._point_columns(point, rows["amount"], known == 0)
-        columns |= {
-            "start": times(end - length),
-            "end": times(end),
-            "quality": words(QUALITIES, quality(known, measured, length, 0)),
-            "flags": words(FLAGS, _marks(rows["rounded"]) + IS_HELD * held + self._kinds[point]),
-            "measured_share": numbers(measured / length),
-        }
-        mean = self._mean[point]
-        if mean.any():
-            columns["amount"] = self._means(rows, mean)
-        gone = (known == 0) & (rows["held"] == 0) & (rows["readings"] == 0)
-        columns |= story(
-            gone | (end <= rows["frontier"]), *(rows[name] for name in ("revision", "cause", "reported"))
-        )
-        return table(INTERVAL, columns, rows["position"], gone)
+    def _facts_of_points(self) -> Points:
+        every = (("plant", self._point_plant), *((name, np.arange(len(self._kinds))) for name in _OF_POINT))
+        texts = [self._vocabularies[name].number[codes] for name, codes in every]
+        factor = 10 ** (_NANO_DIGITS - self._exponents)
+        lane = self._lanes.of_point.astype(np.int64)
+        return Points(self.engine.spans.base_ms, factor, self._kinds, lane, np.array(texts, np.int32))
 
-    def _means(self, rows: dict[str, Any], mean: Bools) -> Any:
-        """The amounts of base spans of which some are means."""
-        point, amount, known = (rows[name][mean] for name in ("point", "amount", "known"))
+    def _layout(self) -> Layout:
+        names = ("plant", "point", "measures", "unit")
+        texts = [self._vocabularies[name] for name in ("plant", *_OF_POINT)]
+        story = [("quality", QUALITIES), ("flags", FLAGS), ("state", STATE_WORDS), ("cause", CAUSE_WORDS)]
+        return Layout(INTERVAL, [*zip(names, texts, strict=True), *story], ["amount"])
+
+    def _say_intervals(self, step: Step, rows: Touched, sheet: Sheet) -> None:
+        first, cells = sheet.size, self.engine.spans.base.columns
+        intervals(rows, cells, self._facts, step.frontier, step.positions, sheet)
+        if self._any_mean:
+            mean = np.flatnonzero(self._mean[rows.series])
+            sheet.amounts[0, first + mean] = self._means(rows.series[mean], rows.index[mean])
+
+    def _means(self, point: Ints, index: Ints) -> Ints:
+        """The amounts of gauges with a mean: over the time that is known of a span."""
+        cells = self.engine.spans.base
+        amount, known = cells["amount"][index], cells["known"][index].astype(np.int64)
         low = amount & ((1 << REST_BITS) - 1)
-        one = means(amount >> REST_BITS, low, known.astype(np.int64), self._exponents[point])
-        others = (rows[name][~mean] for name in ("point", "amount", "known"))
-        point, amount, known = others
-        return spread(mean, one, self._amounts(self._exponents[point], amount, known == 0))
+        return wide(means(amount >> REST_BITS, low, known, self._exponents[point]), 1)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
         together = self._amounts(self._exponents[point], amount, unknown)
@@ -266,20 +251,12 @@ class Rows:
             "start": times(start),
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
-            "flags": words(FLAGS, _marks(marks(flags)) + IS_HELD * held),
+            "flags": words(FLAGS, sheet_rows.marks(marks(flags)) + IS_HELD * held),
             "measured_share": numbers((~held & ~estimated).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])
         columns |= story(final, field["changes"], field["cause"], field["reported"])
         return table(INTERVAL, columns, step.positions[self._lanes.of_point[point]], gone)
-
-    # -- roll-ups ---------------------------------------------------------------------------------
-
-    def _rollups(self, rows: dict[str, Any]) -> pa.Table:
-        sums = Sums(**{name: rows[name] for name in _SUMS})
-        return self._rollup.table(
-            rows["account"], rows["cls"], rows["span"], sums, rows["frontier"], rows["position"]
-        )
 
     # -- intensity --------------------------------------------------------------------------------
 
@@ -301,13 +278,6 @@ class Rows:
         }
         said |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
         return table(INTENSITY, said, position, rows.gone)
-
-
-def _marks(rounded: Ints) -> Ints:
-    """Codes of FLAGS: of rounded and of corrected readings, and of gaps shaped by reference days."""
-    edited, shaped = rounded % ONE_SHAPED >= ONE_EDITED, rounded >= ONE_SHAPED
-    codes = IS_ROUNDED * (rounded % ONE_EDITED > 0) + IS_EDITED * edited + IS_PROFILE * shaped
-    return np.asarray(codes, np.int64)
 
 
 def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:

@@ -17,11 +17,10 @@ HUGE = 2**42 - 1
 YEAR_MS = 365 * 86_400_000
 
 
-def mean_of(total: int, known_ms: int, exponent: int = 0) -> Decimal | None:
+def mean_of(total: int, known_ms: int, exponent: int = 0) -> Decimal:
     """One mean, of a sum in two limbs."""
     columns = (np.array([part], np.int64) for part in (total >> 32, total & 0xFFFFFFFF, known_ms, exponent))
-    value: Decimal | None = means(*columns)[0].as_py()
-    return value
+    return Decimal(int(means(*columns)[0])).scaleb(-9)
 
 
 @pytest.mark.parametrize(("total", "wanted"), [(1, 0), (3, 2), (5, 2), (-1, 0), (-3, -2), (-5, -2), (7, 4)])
@@ -42,9 +41,14 @@ def test_a_mean_in_watts_is_that_of_kilowatts_a_thousandfold() -> None:
     assert mean_of(1_000_000, 3000, 0) == Decimal("0.000333333")
 
 
-def test_nothing_known_has_no_mean() -> None:
-    """Unknown is not zero."""
-    assert mean_of(0, 0) is None
+def test_where_nothing_is_known_no_mean_is_said() -> None:
+    """Unknown is not zero: nothing divides by no time, and the row's amount is empty."""
+    readings = tuple(Reading("p1", "g", minute * 60_000 + 1767225600000, "4") for minute in (0, 600))
+    rows = run(roster_of("park"), [Arrival(readings[-1].time_ms, readings)]).tables["interval"]
+    amounts = {row["amount"] for row in rows.values() if row["point"] == "g"}
+    assert mean_of(0, 0) == 0
+    assert None in amounts
+    assert Decimal(0) not in amounts
 
 
 def test_many_values_add_up_to_what_passed() -> None:
