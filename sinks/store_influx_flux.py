@@ -25,6 +25,7 @@ def stretch(bucket: str, layout: Measurement, name: str, query: Query, first_ms:
     """The rows of measurement ``name`` from ``first_ms`` to ``last_ms``, both included, as one table.
 
     Columns are those of the result table, ``_time`` in place of its time, ``position`` and ``unknown``.
+    Each row is as it was written last: see ``flux.EACH_TIME_ONCE``.
     """
     free = FREE_TEXTS.get(layout.name, ())
     columns = ["_time", *layout.tags, *layout.fields]
@@ -32,6 +33,7 @@ def stretch(bucket: str, layout: Measurement, name: str, query: Query, first_ms:
         'import "json"' if free else "",
         _source(bucket, first_ms, last_ms),
         f"  |> filter(fn: (r) => r._measurement == {flux.text(name)}{_among(query, layout.tags)})",
+        f"  {flux.EACH_TIME_ONCE}",
         '  |> drop(columns: ["_start", "_stop", "_measurement"])',
         '  |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")',
         _field_filter(layout, query),

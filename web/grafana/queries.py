@@ -7,6 +7,8 @@ a backslash or ``${`` in it cannot be chosen in Grafana.
 
 A field that became unknown keeps its old value in the bucket: ``unknown`` names those of a row that do not
 count, and is ``*`` where the key has no row any more; rows of earlier versions have no such field.
+InfluxDB 2.7 may show rows of a past week as they were before they were revised, for some minutes
+(``flux.EACH_TIME_ONCE``).
 
 Columns of the answer's group become labels in Grafana, the others fields. Rows are kept apart by labels
 in what is drawn, and put into one table (``group()``) in what is listed.
