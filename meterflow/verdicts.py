@@ -15,7 +15,7 @@ import click
 
 from meterflow.given import instant_ms
 from meterflow.verdicts_source import Source
-from metering.decisions import CONFLICT, PLAIN, WORDS
+from metering.decisions import CONFLICT, WORDS
 from metering.doubts import HELD, Doubt, decision_topic, doubts
 from metering.errors import MeterflowError, UsageError
 from metering.query import Query
@@ -71,7 +71,7 @@ def _told(one: Doubt, zone: str) -> str:
     ]
     if one.seen:
         lines.append(f"  evidence {one.seen}")
-    named = {one.own: "confirm", PLAIN: "refuse"}
+    named = {one.own: "confirm", one.refusal: "refuse"}
     for choice in one.choices:
         verb = named.get(choice.verdict, f"--as {choice.verdict}")
         lines.append(f"  {verb:16} {choice.effect}")
@@ -133,11 +133,12 @@ def _found(source: Source, event: str, span: tuple[str | None, str | None]) -> D
 
 def _word(one: Doubt, refuse: bool) -> str:
     """What confirms or refuses an event. Raises UsageError where that says nothing."""
-    word = PLAIN if refuse else one.own
+    word = one.refusal if refuse else one.own
     if one.effect(word) and word:
         return word
     words = ", ".join(choice.verdict for choice in one.choices)
     what = "it cannot be booked as it is" if refuse else f"{one.verdict!r} says nothing of what happened"
+    what = what if one.refusal or not refuse else "refusing 'plain' does not say what happened"
     hint = (
         f"Say what it was: --as with one of {words}." if words else "No decision settles it: send readings."
     )

@@ -34,6 +34,8 @@ _SEEN: Final = {
     "counts": "counts",
 }
 """Evidence by its name in the row, and what it is called."""
+_TURNS: Final = "most_turns"
+"""Evidence of an event that may hide turns of the register."""
 _Row = Mapping[str, Any]
 
 
@@ -74,15 +76,21 @@ class Doubt:
     def seen(self) -> str:
         """The evidence in words."""
         told = ((words, self.evidence[name]) for name, words in _SEEN.items() if name in self.evidence)
-        return ", ".join(
-            f"{words} {' or '.join(map(str, what)) if isinstance(what, list) else what}"
-            for words, what in told
-        )
+        out = [f"{words} {' or '.join(map(str, w)) if isinstance(w, list) else w}" for words, w in told]
+        if _TURNS in self.evidence:
+            fewest, most, end = (self.evidence.get(name) for name in ("fewest_turns", _TURNS, "rolls_at"))
+            out.append(f"may have passed its end at {end} {fewest} to {most} times")
+        return ", ".join(out)
 
     @property
     def own(self) -> str:
         """The word that confirms it; empty where its own is none that decides anything."""
         return self.verdict if any(choice.verdict == self.verdict for choice in self.choices) else ""
+
+    @property
+    def refusal(self) -> str:
+        """The word that refuses it; empty where that it counted on is what is to be confirmed."""
+        return "" if self.own == PLAIN and _TURNS in self.evidence else PLAIN
 
     def effect(self, verdict: str) -> str:
         """What a word would do to the amount; empty for one that says nothing of it."""
@@ -98,8 +106,8 @@ class Doubt:
         return said | {name: text for name, text in (("serial", self.serial), ("value", value)) if text}
 
     def plain_values(self) -> dict[str, Any]:
-        """For JSON; ``own`` and ``seen`` too, the instants as they are."""
-        return asdict(self) | {"own": self.own, "seen": self.seen}
+        """For JSON; ``own``, ``refusal`` and ``seen`` too, the instants as they are."""
+        return asdict(self) | {"own": self.own, "refusal": self.refusal, "seen": self.seen}
 
 
 def doubt(row: _Row) -> Doubt:
@@ -154,6 +162,8 @@ def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
         words = [*_LEAVE_OUT, PLAIN]
     elif (_rise(evidence) or Decimal(0)) < 0:
         words = [*_FALLS]
+    elif _TURNS in evidence:
+        words = [PLAIN, "rollover", "spike", "reset"]
     else:  # what passed in a gap cannot be booked
         words = ["spike", "reset", *([PLAIN] if own != "gap" else [])]
     if row["status"] in DECIDED_BY_PEOPLE:  # the readings between may be among what a person said of it
@@ -166,19 +176,30 @@ def _effect(word: str, evidence: Mapping[str, Any]) -> str:
     amount = _amount(rise, evidence)
     if word == CONFLICT:
         return "the value you name counts, the others do not"
+    once = _over_the_end(rise, evidence)
     if word in _LEAVE_OUT and left:
+        if once is not None and rise is not None and rise < 0:
+            rise, amount = once, _amount(once, evidence)
         books = f"books {amount}, estimated" if rise is None or rise >= 0 else f"keeps {amount} held"
         return f"leaves {left} reading{'s' if left != 1 else ''} out and {books}"
     if word == PLAIN and left:
         return f"keeps the {left} reading{'s' if left != 1 else ''} left out; what then is doubtful is listed"
     if word == PLAIN:
         fall = rise is not None and rise < 0
-        return "changes nothing: a fall cannot be booked" if fall else f"books {amount}, estimated"
+        sure = "" if once is None else ": the register did not pass its end"
+        return "changes nothing: a fall cannot be booked" if fall else f"books {amount}, estimated{sure}"
     if word == "rollover":
-        return "books the way over the register's end, estimated"
+        way = "the way over the register's end" if once is None else _amount(once, evidence)
+        return f"books {way}, estimated" + ("" if once is None else ": the register passed its end once")
     if word in _LEAVE_OUT and word != "spike":
         return "leaves out what lies between, if there is anything"
     return f"writes {amount} off; what was used between stays unknown"
+
+
+def _over_the_end(rise: Decimal | None, evidence: Mapping[str, Any]) -> Decimal | None:
+    """What the register counted if it passed its end once more than it shows; None: that is not in doubt."""
+    width = _number(evidence.get("rolls_at")) if _TURNS in evidence else None
+    return None if rise is None or width is None else rise + width
 
 
 def _rise(evidence: Mapping[str, Any]) -> Decimal | None:

@@ -7,6 +7,7 @@ m3, grams for t, 10**-6 yuan); instants are UTC milliseconds.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from metering.measures import MEASURES
 from metering.policy import Policy
@@ -18,6 +19,8 @@ FOR_EVER_MS = 2**62
 REGISTER, INTERVAL, GAUGE = "register", "interval", "gauge"
 HOLDS = 2
 """So many times ``expect_every`` a gauge's value holds at most."""
+LIMIT_MARGIN = Fraction(12, 10)
+"""So many times its limit a point is believed to move."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 
 from metering.faults import Path, did_you_mean
 from metering.model_unknown import as_known, ids, named, tried, where_known
-from metering.roster import FOR_EVER_MS, FROM_EVER_MS, REGISTER
+from metering.roster import FOR_EVER_MS, FROM_EVER_MS, LIMIT_MARGIN, REGISTER
 from metering.site_check_finding import Findings
-from metering.site_meaning import in_millionths, register_width
+from metering.site_meaning import (
+    HOUR_MS,
+    expect_ms,
+    in_millionths,
+    is_limit_of,
+    limit_per_hour,
+    register_step,
+    register_width,
+)
 from metering.site_models import Installation, Meter, MultiplierStep, Plant, Point, Register
 from metering.units import UNITS
 
@@ -132,6 +141,7 @@ def _check_register(
     _check_face(findings, path, point, one)
     _check_rolls(findings, path, point, one)
     _check_width(findings, path, point, one, meter)
+    _check_turn(findings, path, point, one, meter)
     for key in ("initial", "final"):
         _check_shown(findings, (*path, key), point, one)
 
@@ -176,9 +186,44 @@ def _check_width(
     width = register_width(one, UNITS[point.unit])
     most = max(as_known(_value, meter.multiplier or ()), default=1)
     if width is not None and width * most > INTEGER_MAX:
-        key = "digits" if one.digits is not None else "rolls_at"
+        key = _width_key(one)
         what = "the register times its multiplier is more than can be computed with"
         findings.add((*path, key), what, "Look at the digits, the unit and the multiplier.")
+
+
+def _width_key(one: Register) -> str:
+    return "digits" if one.digits is not None else "rolls_at"
+
+
+@where_known
+def _check_turn(
+    findings: Findings, path: Path, point: Point, one: Register, meter: Installation | Meter
+) -> None:
+    """Whether a register can pass its end unseen between two readings that come as expected."""
+    if point.limit is None or not _is_sound(point, one) or not is_limit_of(point.limit, UNITS[point.unit]):
+        return
+    width = register_width(one, UNITS[point.unit])
+    least = min(as_known(_value, meter.multiplier or ()), default=Decimal(1))
+    limit = limit_per_hour(point.limit)
+    if width is None or least <= 0 or limit <= 0:
+        return
+    per_ms = LIMIT_MARGIN * limit / HOUR_MS / Fraction(least)
+    turn_ms = max(Fraction(0), (width - 2 * register_step(one, UNITS[point.unit])) / per_ms)
+    if turn_ms <= expect_ms(point):
+        every = _words(Fraction(expect_ms(point)))
+        what = f"at its limit this register turns in {_words(turn_ms)}, and it is read every {every}"
+        proposal = (
+            "What may hide a turn is held: lower 'limit' to what the point can do, or read it more often."
+        )
+        findings.warn((*path, _width_key(one)), what, proposal)
+
+
+def _words(length_ms: Fraction) -> str:
+    """A length, about."""
+    minutes = length_ms / 60_000
+    if minutes < 2:
+        return f"{float(length_ms / 1000):.0f} s"
+    return f"{float(minutes):.0f} min" if minutes < 120 else f"{float(minutes / 60):.1f} h"
 
 
 def _value(step: MultiplierStep) -> Decimal:

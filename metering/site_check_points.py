@@ -10,7 +10,7 @@ from metering.model_unknown import ids, named, where_known
 from metering.roster import GAUGE, HOLDS, INTERVAL
 from metering.site_check_finding import Findings, check_unique
 from metering.site_check_meters import check_installations, check_meters
-from metering.site_meaning import POWERS, amount_unit, limit_per_hour, product_of
+from metering.site_meaning import amount_unit, is_limit_of, limit_per_hour, product_of
 from metering.site_models import REGISTER_EXPECT_MS, Plant, Point
 from metering.units import CANONICAL, HOURLY, UNITS
 
@@ -153,9 +153,8 @@ def _check_limit(findings: Findings, path: Path, point: Point) -> None:
     limit = point.limit
     if limit is None:
         return
-    dimension = amount_unit(point).dimension
-    name = POWERS.get(limit.unit) if limit.per_ms == 0 else limit.unit
-    if name is None or name not in UNITS or UNITS[name].dimension != dimension:
+    if not is_limit_of(limit, amount_unit(point)):
+        dimension = amount_unit(point).dimension
         powers = {"energy": "500 kW", "reactive_energy": "300 kvar"}
         example = powers.get(dimension, f"80 {CANONICAL[dimension]}/h")
         text = findings.document.mark(path).text

@@ -61,6 +61,12 @@ def product_of(plant: site_models.Plant, point: site_models.Point) -> str:
     return point.product or (plant.products[0].id if len(plant.products) == 1 else "")
 
 
+def is_limit_of(limit: Rate, unit: Unit) -> bool:
+    """Whether it limits amounts of this unit."""
+    name = POWERS.get(limit.unit) if limit.per_ms == 0 else limit.unit
+    return name in UNITS and UNITS[name].dimension == unit.dimension
+
+
 def limit_per_hour(limit: Rate) -> int:
     """Millionths of the canonical unit in an hour, rounded up."""
     name, per_ms = (POWERS[limit.unit], HOUR_MS) if limit.per_ms == 0 else (limit.unit, limit.per_ms)

@@ -14,17 +14,17 @@ from math import lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.roster import Multiplier
+from metering.roster import LIMIT_MARGIN, Multiplier
 
 Ints = NDArray[np.int64]
 Kinds = NDArray[np.int8]
 
-SMOOTH, WRAP, BROKEN, GAP = range(4)
-"""A later reading beside an earlier one: counted on; counted on over the register's end; neither; too far."""
+SMOOTH, WRAP, BROKEN, GAP, UNSURE = range(5)
+"""A later reading beside an earlier one: counted on; counted on over the register's end; neither; too far; or
+counted on, and a whole turn of the register more would be possible, too."""
 
 GAP_MAX_MS = 400 * 86_400_000
 _HOUR_MS = 3_600_000
-_MARGIN = Fraction(12, 10)
 _INT_MAX = 2**63 - 1
 _UNBOUNDED = 2**62
 """More than any two readings differ by."""
@@ -50,7 +50,7 @@ class Allowance:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._per_ms = _MARGIN * Fraction(facts.limit_per_hour or 0, _HOUR_MS)
+        self._per_ms = LIMIT_MARGIN * Fraction(facts.limit_per_hour or 0, _HOUR_MS)
 
     def over(self, start: Ints, end: Ints) -> Ints:
         """Whole millionths; more than any rise where there is no limit."""
@@ -100,7 +100,20 @@ class Allowance:
         out = np.full(len(start), BROKEN, np.int8)
         out[(rise >= 0) & (rise <= allowed)] = SMOOTH
         if self.facts.width and self.facts.limit_per_hour is not None:
-            wrapped = rise + self.facts.width
-            out[(rise < 0) & (wrapped >= 0) & (wrapped <= allowed)] = WRAP
+            fewest = fewest_turns(rise, self.facts.width)
+            out[(rise < 0) & (fewest >= 0) & (fewest <= allowed)] = WRAP
+            out[(fewest >= 0) & (fewest <= allowed - self.facts.width)] = UNSURE
         out[end - start > GAP_MAX_MS] = GAP
         return out
+
+    def most_turns(self, start: int, end: int, first: int, last: int) -> int:
+        """How often a register may have passed its end between two readings; 0 where there is no doubt."""
+        columns = [np.array([number], np.int64) for number in (start, end, first, last)]
+        if self.kinds(*columns)[0] != UNSURE:
+            return 0
+        return (int(self.over(*columns[:2])[0]) - (last - first)) // self.facts.width
+
+
+def fewest_turns(rise: Ints, width: Ints | int) -> Ints:
+    """What a register counted if it passed its end once where it fell, and nowhere else."""
+    return np.where(rise < 0, rise + width, rise)

@@ -5,9 +5,9 @@ among the readings that count; otherwise it lies idle. It says what happened:
 
 - ``glitch``, ``spike``, ``stuck``, ``clock_jump`` with readings between: these are left out;
 - ``plain``: what lies between is right and is kept. Where nothing does, the rise is booked, as an estimate;
-- ``rollover``: the fall is booked over the register's end; ``reset``, ``decrease``, ``spike`` with nothing
-  between: the register was moved, nothing was used by that: the difference is written off, and what was used
-  is unknown.
+- ``rollover``: a fall, or a rise that may hide a turn, is booked over the register's end;
+- ``reset``, ``decrease``, ``spike`` with nothing between: the register was moved, nothing was used by that:
+  the difference is written off, and what was used is unknown.
 
 What is left out by a person is taken away before the rule looks at the readings; what a person said is right
 it may not leave out. So a decision lies within itself: the links of the line that it says something of are
@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import BROKEN, GAP, SMOOTH, WRAP, Allowance
-from processors.doubt import Link, Verdict, over
+from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance
+from processors.doubt import Link, Verdict, over, turns
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -149,21 +149,25 @@ def _kind(link: Link, allowance: Allowance) -> int:
 
 
 def _bridged(link: Link, rule: Mapping[Span, Link], allowance: Allowance) -> Link:
-    """Over readings that a person left out: booked if it can be, else as the rule has it."""
-    kind = _kind(link, allowance)
-    if kind in (SMOOTH, WRAP):
-        return replace(link, decided=True, wrapped=kind == WRAP)
-    return rule[link.start, link.end]
+    """Over readings that a person left out: booked if it can be, else as the rule has it. Where it is not
+    sure how often the register turned, as seldom as can be.
+    """
+    if _kind(link, allowance) not in (SMOOTH, WRAP, UNSURE):
+        return rule[link.start, link.end]
+    wrapped = link.last < link.first
+    return replace(link, decided=True, wrapped=wrapped, most_turns=turns(link, allowance))
 
 
 def _decided(one: Decision, link: Link, allowance: Allowance) -> Link | None:
     """With nothing left out: as a person has it; None where that cannot be, or says nothing."""
     kind, rise = _kind(link, allowance), link.last - link.first
+    link = replace(link, most_turns=turns(link, allowance))
     match one.verdict:
         case Verdict.PLAIN:
-            return replace(link, decided=True) if kind == BROKEN and rise >= 0 else None
+            return replace(link, decided=True) if kind in (BROKEN, UNSURE) and rise >= 0 else None
         case Verdict.ROLLOVER:
-            can_be = kind != GAP and rise < 0 <= rise + allowance.facts.width
+            falls = rise < 0 <= rise + allowance.facts.width
+            can_be = kind == UNSURE or (kind != GAP and falls)
             return replace(link, decided=True, wrapped=True) if can_be else None
         case Verdict.RESET | Verdict.DECREASE | Verdict.SPIKE:
             return replace(link, written_off=True)

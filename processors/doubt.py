@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import GAP, SMOOTH, WRAP, Allowance, Facts
+from processors.allowance import GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
 
 Ints = NDArray[np.int64]
@@ -28,8 +28,9 @@ FROM_EVER, FOR_EVER = -(2**62), 2**62
 class Verdict(IntEnum):
     """What a link of the line is, where it is not simply smooth; or what was left out between its ends.
 
-    PLAIN only by a person: what was doubted is as it was read. REPLACEMENT: from one meter to the next.
-    CONFLICT: two values for one instant. OVERLAP: an interval read that shares time with another.
+    PLAIN: it counted on, where that is not sure; or by a person: what was doubted is as it was read.
+    REPLACEMENT: from one meter to the next. CONFLICT: two values for one instant. OVERLAP: an interval read
+    that shares time with another.
     """
 
     PLAIN = 0
@@ -53,6 +54,7 @@ class Link:
     ``decided``: booked, by rule or by a person; otherwise held, or ``written_off`` by a person. ``by``: who
     decided, empty for the rule. ``wrapped``: the register passed its end in it. ``left``: how many
     readings between were left out, ``lowest`` and ``highest`` of them (0 where there are none).
+    ``most_turns``: how often the register may have passed its end in it, 0 where that is not in doubt.
     """
 
     start: int
@@ -67,12 +69,14 @@ class Link:
     highest: int = 0
     written_off: bool = False
     by: str = ""
+    most_turns: int = 0
 
     @property
     def status(self) -> str:
         """The word in the verdict's row."""
         if self.by:
-            return "refused" if self.verdict == Verdict.PLAIN else "confirmed"
+            refused = self.verdict == Verdict.PLAIN and not self.most_turns
+            return "refused" if refused else "confirmed"
         return "decided" if self.decided else "held"
 
 
@@ -156,7 +160,10 @@ class _Judge:
         readings, kind = self.readings, int(self.readings.pair[low])
         if kind in (WRAP, GAP):
             return Verdict.ROLLOVER if kind == WRAP else Verdict.GAP
-        if readings.value[low + 1] > readings.value[low]:
+        rises = readings.value[low + 1] >= readings.value[low]
+        if kind == UNSURE:
+            return Verdict.PLAIN if rises else Verdict.ROLLOVER
+        if rises:
             return Verdict.SPIKE
         at = readings.time[low : low + 2]
         from_zero = (
@@ -172,11 +179,13 @@ class _Judge:
         return over(replace(link, decided=self.limited), seen)
 
     def _link(self, low: int, high: int, verdict: Verdict) -> Link:
-        time, value = self.readings.time, self.readings.value
+        readings = self.readings
+        time, value = readings.time, readings.value
         first, last = int(value[low]), int(value[high])
-        kind = int(self.readings.kinds(np.array([low]), np.array([high]))[0])
+        kind = int(readings.kinds(np.array([low]), np.array([high]))[0])
         decided = wrapped = kind == WRAP
-        return Link(int(time[low]), int(time[high]), first, last, verdict, decided, wrapped)
+        link = Link(int(time[low]), int(time[high]), first, last, verdict, decided, wrapped)
+        return replace(link, most_turns=turns(link, readings.allowance)) if kind == UNSURE else link
 
     def _clock_is_off(self, start: int, keeps: Bools, links: list[Link]) -> bool:
         """Whether what was left out (two readings at least) is what the line shows up to ten minutes away."""
@@ -242,6 +251,11 @@ class _Judge:
             int(readings.time[last]) if last < len(readings) else FOR_EVER,
         )
         return (int(readings.time[low]), int(readings.time[high])), reach
+
+
+def turns(link: Link, allowance: Allowance) -> int:
+    """How often the register may have passed its end in a link; 0 where that is not in doubt."""
+    return allowance.most_turns(link.start, link.end, link.first, link.last)
 
 
 def over(link: Link, seen: tuple[int, int, int]) -> Link:

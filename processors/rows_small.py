@@ -75,7 +75,10 @@ class SmallRows:
             out: dict[str, object] = {"values": [decimal(value, point) for value, _ in contents]}
             out |= {} if choice is None else {"counts": decimal(choice.value, point)}
             return out | {"unit": point.unit.name}
-        return _evidence_of_read(link, point) if point.reads == INTERVAL else _evidence(link, point)
+        if point.reads == INTERVAL:
+            return _evidence_of_read(link, point)
+        width = int(self.engine.books.ratings.width[series])
+        return _evidence(link, point) | (_turns(link, point, width) if link.most_turns else {})
 
     def _decision(self, key: tuple[int, int, int]) -> dict[str, object]:
         """What the next decision on it has to be above."""
@@ -232,3 +235,9 @@ def _evidence(link: Link, point: Point) -> dict[str, object]:
         out["left_out"] = link.left
         out |= {"lowest": decimal(link.lowest, point), "highest": decimal(link.highest, point)}
     return out
+
+
+def _turns(link: Link, point: Point, width: int) -> dict[str, object]:
+    """How often a register may have passed its end, where that is in doubt."""
+    fewest = int(link.last < link.first)
+    return {"fewest_turns": fewest, "most_turns": link.most_turns, "rolls_at": decimal(width, point)}

@@ -11,16 +11,26 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.roster import Multiplier
+from metering.roster import LIMIT_MARGIN, Multiplier
 from processors import allowance
-from processors.allowance import BROKEN, GAP, GAP_MAX_MS, SMOOTH, WRAP, Allowance, Kinds
+from processors.allowance import (
+    BROKEN,
+    GAP,
+    GAP_MAX_MS,
+    SMOOTH,
+    UNSURE,
+    WRAP,
+    Allowance,
+    Kinds,
+    fewest_turns,
+)
 from processors.batch import SeriesIndex
 from processors.kernels.chain import Facts
 from processors.scaling import scale
 
 Ints = NDArray[np.int64]
 
-MARGIN = 1.2
+MARGIN = float(LIMIT_MARGIN)
 """Over the rated power: rollover only if the wrapped difference stays below rated power x gap x 1.2."""
 HOUR_MS = 3_600_000
 NO_LIMIT = -1
@@ -63,7 +73,8 @@ class Ratings:
         whole = np.array([s not in self.changes for s in range(len(point))], bool) & (self.denominator == 1)
         limited = self.limit_per_hour != NO_LIMIT
         per_ms = self.limit_per_hour * MARGIN / HOUR_MS / (self.numerator / self.denominator)
-        return Facts(self.numerator, 2 * self.expect_ms, point, 2 * self.step, whole, limited, per_ms)
+        step = 2 * self.step
+        return Facts(self.numerator, 2 * self.expect_ms, point, step, self.width, whole, limited, per_ms)
 
     def multiplied(self, series: Ints, value: Ints) -> Ints:
         """Register values after the (first) multiplier, rounded half to even where it is no integer."""
@@ -114,13 +125,15 @@ def judge(series: Ints, start: Ints, end: Ints, first: Ints, last: Ints, ratings
     rise, width = last - first, ratings.width[series]
     possible = _possible(series, start, end, ratings)
     limited = ratings.limit_per_hour[series] != NO_LIMIT
-    wrapped = rise + width
+    fewest, turns = fewest_turns(rise, width), limited & (width > 0)
     out = np.full(len(series), BROKEN, np.int8)
     out[(rise >= 0) & (~limited | (rise <= possible))] = SMOOTH
-    out[(rise < 0) & (width > 0) & (wrapped >= 0) & limited & (wrapped <= possible)] = WRAP
+    out[(rise < 0) & turns & (fewest >= 0) & (fewest <= possible)] = WRAP
+    left = possible - width - fewest
+    out[turns & (fewest >= 0) & (left >= 0)] = UNSURE
     out[end - start > GAP_MAX_MS] = GAP
     hair = 1 + possible * _NEAR
-    near = limited & ((np.abs(rise - possible) <= hair) | (np.abs(wrapped - possible) <= hair))
+    near = limited & ((np.abs(fewest - possible) <= hair) | (np.abs(left) <= hair))
     for i in np.flatnonzero(near).tolist():
         one = slice(i, i + 1)
         exact = ratings.allowance(int(series[i]))

@@ -15,7 +15,7 @@
 typedef struct {
     const int64_t *newest, *newest_value;
     const uint8_t *newest_flags;
-    const int64_t *numerator, *near_ms, *point, *allowance;
+    const int64_t *numerator, *near_ms, *point, *allowance, *width;
     const uint8_t *simple, *limited;
     const double *per_ms;
 } Facts;
@@ -35,7 +35,9 @@ static int is_plain(const Facts *facts, int64_t s, Reading from, Reading to) {
     if (rise < 0 || length > GAP_MAX_MS) return 0;
     if (!facts->limited[s]) return 1;
     const double possible = facts->per_ms[s] * (double)length + (double)facts->allowance[s];
-    return (double)rise + 1 + possible * 0x1p-20 <= possible;
+    const double hair = 1 + possible * 0x1p-20;
+    if (facts->width[s] && (double)rise + (double)facts->width[s] <= possible + hair) return 0; /* a turn more fits */
+    return (double)rise + hair <= possible;
 }
 
 /* Writes one flow; 0 where it is not plain. */
@@ -116,12 +118,12 @@ int64_t meterflow_chain(int64_t n, const int64_t *key, const int64_t *value, con
                         const uint8_t *before_flags, const int64_t *after, const int64_t *after_value,
                         const uint8_t *after_flags, const int64_t *newest, const int64_t *newest_value,
                         const uint8_t *newest_flags, const int64_t *numerator, const int64_t *near_ms,
-                        const int64_t *point, const int64_t *allowance, const uint8_t *simple,
-                        const uint8_t *limited, const double *per_ms, int64_t *booked, uint8_t *general,
-                        int64_t *out_point, int64_t *out_sign, int64_t *out_start, int64_t *out_end,
+                        const int64_t *point, const int64_t *allowance, const int64_t *width,
+                        const uint8_t *simple, const uint8_t *limited, const double *per_ms, int64_t *booked,
+                        uint8_t *general, int64_t *out_point, int64_t *out_sign, int64_t *out_start, int64_t *out_end,
                         int64_t *out_amount, int64_t *out_measured, int64_t *out_rounded, int64_t *out_record) {
-    const Facts facts = {newest, newest_value, newest_flags, numerator, near_ms, point, allowance, simple, limited,
-                         per_ms};
+    const Facts facts = {newest, newest_value, newest_flags, numerator, near_ms, point, allowance, width, simple,
+                         limited, per_ms};
     const Run run = {key, value, flags, record, before, before_value, after, after_value, before_flags, after_flags};
     const Flows out = {out_point, out_sign, out_start, out_end, out_amount, out_measured, out_rounded, out_record};
     int64_t at = 0, old = 0;
@@ -143,9 +145,9 @@ int64_t meterflow_chain(int64_t n, const int64_t *key, const int64_t *value, con
    later records lie before it. */
 int64_t meterflow_breaks(int64_t n, const int64_t *key, const int64_t *value, const int64_t *record, const int64_t *seen,
                          const int64_t *newest, const int64_t *newest_value, const int64_t *watched,
-                         const int64_t *allowance, const uint8_t *simple, const uint8_t *limited, const double *per_ms,
-                         int64_t steps_max, int64_t *rows) {
-    const Facts facts = {newest, newest_value, 0, 0, 0, 0, allowance, simple, limited, per_ms};
+                         const int64_t *allowance, const int64_t *width, const uint8_t *simple, const uint8_t *limited,
+                         const double *per_ms, int64_t steps_max, int64_t *rows) {
+    const Facts facts = {newest, newest_value, 0, 0, 0, 0, allowance, width, simple, limited, per_ms};
     int64_t count = 0;
     for (int64_t i = 0; i < n; i++) {
         const int64_t s = key[i] >> TIME_BITS;

@@ -38,13 +38,14 @@ class Facts:
     """What is known of every series. ``simple``: one whole multiplier for ever, ``numerator``.
 
     ``near_ms``: readings so far apart at most are measured. ``limited``: rises by at most ``per_ms`` a
-    millisecond and ``allowance``.
+    millisecond and ``allowance``. ``width``: where it rolls, 0 where that is not known.
     """
 
     numerator: Ints
     near_ms: Ints
     point: Ints
     allowance: Ints
+    width: Ints
     simple: Bools
     limited: Bools
     per_ms: NDArray[np.float64]
@@ -54,13 +55,13 @@ Columns = tuple[Ints, ...]
 """Point, sign, start, end, amount, measured, rounded and record of flows."""
 
 _READINGS = (INT64, INT64, BYTE)
-_FACTS = (INT64, INT64, INT64, INT64, BOOL, BOOL, FLOAT)
+_FACTS = (*5 * (INT64,), BOOL, BOOL, FLOAT)
 _CHAIN = compiled(
     "chain",
     (SIZE, *_READINGS, INT64, *3 * _READINGS, *_FACTS, OUT_INT64, OUT_BOOL, *8 * (OUT_INT64,)),
 )
 
-_BREAKS = compiled("breaks", (SIZE, *4 * (INT64,), *4 * (INT64,), BOOL, BOOL, FLOAT, SIZE, OUT_INT64))
+_BREAKS = compiled("breaks", (SIZE, *4 * (INT64,), *5 * (INT64,), BOOL, BOOL, FLOAT, SIZE, OUT_INT64))
 
 
 def _chain_by_loop(
@@ -111,8 +112,9 @@ def _breaks_by_loop(
 ) -> Ints:
     assert _BREAKS is not None
     rows = np.empty(len(columns[0]), np.int64)
-    known = (newest, value, watched, facts.allowance, facts.simple, facts.limited, facts.per_ms)
-    return rows[: _BREAKS(len(rows), *columns, *known, steps, rows)].copy()
+    known = (facts.allowance, facts.width, facts.simple, facts.limited, facts.per_ms)
+    found = _BREAKS(len(rows), *columns, newest, value, watched, *known, steps, rows)
+    return rows[:found].copy()
 
 
 def breaks_twin(

@@ -19,6 +19,11 @@ def row(verdict: str = "reset", status: str = "held", **other: Any) -> dict[str,
     } | other  # fmt: skip
 
 
+TURNS = {"from_value": "100 Wh", "to_value": "300 Wh", "most_turns": 2, "rolls_at": "65536 Wh"}
+"""A rise that may hide up to two turns."""
+FALL = TURNS | {"to_value": "40 Wh", "fewest_turns": 1}
+
+
 def words(**given: Any) -> list[str]:
     """What can be said."""
     return [choice.verdict for choice in doubt(row(**given)).choices]
@@ -47,6 +52,8 @@ def test_an_id_is_of_the_key_alone() -> None:
             "glitch",
         ),
         ({"verdict": "conflict", "to": 1_000}, ["conflict"], "conflict"),
+        ({"verdict": "plain", "seen": TURNS}, ["plain", "rollover", "spike", "reset"], "plain"),
+        ({"verdict": "rollover", "seen": FALL}, ["rollover", "reset", "decrease"], "rollover"),
         ({"verdict": "replacement"}, [], ""),
         ({"verdict": "spike", "seen": {"value": "7 kWh"}}, [], ""),
         ({"verdict": "overlap", "to": 1_000}, [], ""),
@@ -78,6 +85,26 @@ def test_what_a_person_said_can_be_taken_back_in_any_words() -> None:
             "plain",
             "keeps the 3 readings left out; what then is doubtful is listed",
         ),
+        (
+            {"verdict": "plain", "seen": TURNS},
+            "plain",
+            "books 200 Wh, estimated: the register did not pass its end",
+        ),
+        (
+            {"verdict": "plain", "seen": TURNS},
+            "rollover",
+            "books 65736 Wh, estimated: the register passed its end once",
+        ),
+        (
+            {"verdict": "rollover", "seen": FALL},
+            "rollover",
+            "books 65476 Wh, estimated: the register passed its end once",
+        ),
+        (
+            {"verdict": "glitch", "status": "confirmed", "seen": FALL | {"left_out": 1}},
+            "glitch",
+            "leaves 1 reading out and books 65476 Wh, estimated",
+        ),
         ({"evidence": "no JSON"}, "plain", "books what lies between, estimated"),
     ],
 )
@@ -95,3 +122,16 @@ def test_a_decision_counts_more_than_the_one_before_it() -> None:
     assert later.message("conflict", "li", "7")["revision"] == 5
     assert later.message("conflict", "li", "7")["value"] == "7"
     assert decision_topic("steel", "main") == "meterflow/v1/steel/main/decision"
+
+
+def test_turns_that_nobody_saw_are_told_in_words() -> None:
+    """How many there may have been, and where the register ends."""
+    one = doubt(row("plain", seen=TURNS | {"fewest_turns": 0}))
+    assert one.seen == "from 100 Wh, to 300 Wh, may have passed its end at 65536 Wh 0 to 2 times"
+
+
+def test_what_may_hide_turns_is_confirmed_as_plain_and_not_refused() -> None:
+    """To refuse it would not say what happened; any other event is refused by 'plain'."""
+    assert doubt(row("plain", seen=TURNS)).refusal == ""
+    assert doubt(row("plain", "refused", seen={"to_value": "9 kWh"})).refusal == "plain"
+    assert doubt(row("rollover", seen=FALL)).refusal == "plain"

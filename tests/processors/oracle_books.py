@@ -140,9 +140,17 @@ def note(books: Books, meter: Meter, event: Event) -> None:
         "evidence": json.dumps(
             evidence
             | ({"left_out": event.left, **bounds} if event.left else {})
+            | _turns(meter, event)
             | ({"decision": max(revisions)} if revisions else {})
         ),
     }  # fmt: skip
+
+
+def _turns(meter: Meter, event: Event) -> dict[str, object]:
+    if not event.turns:
+        return {}
+    rolls_at = text(meter, meter.installation.width or 0)
+    return {"fewest_turns": event.turns[0], "most_turns": event.turns[-1], "rolls_at": rolls_at}
 
 
 def hold(

@@ -43,11 +43,13 @@ class Event:
     highest: int
     written_off: bool = False
     by: str = ""
+    turns: range = range(0)
+    """How often the register may have passed its end, where that is not sure."""
 
     @property
     def status(self) -> str:
         if self.by:
-            return "refused" if self.verdict == "plain" else "confirmed"
+            return "refused" if self.verdict == "plain" and not self.turns else "confirmed"
         return "decided" if self.decided else "held"
 
 
@@ -80,8 +82,11 @@ def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], se
     line = [number for number, (t, _) in enumerate(rest.readings) if t not in lost]
     for i, j in pairwise(line):
         event = _event(rest, (i, j), gone, force, events)
+        span = rest.readings[i][0], rest.readings[j][0]
         if event is not None:
-            events[event.start, event.end] = event
+            events[span] = event
+        if rest.link(i, j) == "unsure":
+            events[span] = replace(events[span], turns=rest.turns(i, j))
     for one in force:
         if one.verdict == "plain" and _between(series, one):
             events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
@@ -116,8 +121,8 @@ def _event(
         around = [one for one in force if one.verdict in OUT and one.start <= start and end <= one.end]
         who = min(around, key=lambda one: (one.end - one.start, one.start))
         seen = (len(values), min(values), max(values))
-        if kind in ("smooth", "wrap"):
-            return Event(start, end, who.verdict, True, kind == "wrap", *seen, by=who.by)
+        if kind in ("smooth", "wrap", "unsure"):  # unsure: as seldom over its end as can be
+            return Event(start, end, who.verdict, True, last < first, *seen, by=who.by)
         rule = events[start, end]
         return replace(rule, left=seen[0], lowest=seen[1], highest=seen[2])
     exact = [one for one in force if (one.start, one.end) == (start, end)]
@@ -126,9 +131,9 @@ def _event(
     (who,), nothing = exact, (0, 0, 0)
     if who.verdict in MOVED:
         return Event(start, end, who.verdict, False, False, *nothing, written_off=True, by=who.by)
-    if who.verdict == "plain" and kind == "broken" and last >= first:
+    if who.verdict == "plain" and kind in ("broken", "unsure") and last >= first:
         return Event(start, end, "plain", True, False, *nothing, by=who.by)
     turned = last < first <= last + (rest.width or 0)
-    if who.verdict == "rollover" and kind != "gap" and turned:
+    if who.verdict == "rollover" and (kind == "unsure" or (kind != "gap" and turned)):
         return Event(start, end, "rollover", True, True, *nothing, by=who.by)
     return None

@@ -51,7 +51,7 @@ class Series:
         return found
 
     def link(self, i: int, j: int) -> str:
-        """smooth, wrap, broken or gap."""
+        """smooth, wrap, broken, gap; unsure where a turn of the register more would be possible, too."""
         if (i, j) not in self._links:
             self._links[i, j] = self._link(i, j)
         return self._links[i, j]
@@ -60,11 +60,23 @@ class Series:
         (start, first), (end, last) = self.readings[i], self.readings[j]
         if end - start > 400 * DAY:
             return "gap"
-        if last >= first:
-            return "smooth" if self.limit is None or last - first <= self.possible(i, j) else "broken"
-        if self.limit is not None and self.width and 0 <= last - first + self.width <= self.possible(i, j):
-            return "wrap"
-        return "broken"
+        could_be = self.turns(i, j)
+        if self.limit is not None and self.width:
+            if len(could_be) > 1:
+                return "unsure"
+            return {(): "broken", (0,): "smooth", (1,): "wrap"}[tuple(could_be)]
+        return "smooth" if last >= first and (self.limit is None or could_be) else "broken"
+
+    def turns(self, i: int, j: int) -> range:
+        """How often the register can have passed its end from reading i to reading j, if it rose no more than
+        is possible; a fall by more than its width is none of that.
+        """
+        rise, width, possible = self.readings[j][1] - self.readings[i][1], self.width, self.possible(i, j)
+        fewest = 0 if rise >= 0 else 1
+        if not width:
+            return range(int(fewest == 0 and rise <= possible))
+        most = (possible - rise) // width
+        return range(fewest, most + 1) if rise + fewest * width >= 0 else range(0)
 
     def breaks(self, i: int, j: int) -> list[str]:
         """The links of consecutive readings from i to j that are not smooth."""
@@ -161,6 +173,8 @@ def _pair(series: Series, i: int) -> Said:
             return start, end, "rollover", True, True, 0, 0, 0
         case "gap":
             return start, end, "gap", False, False, 0, 0, 0
+        case "unsure":
+            return start, end, "plain" if last >= first else "rollover", False, False, 0, 0, 0
     if last > first:
         return start, end, "spike", False, False, 0, 0, 0
     counted = series.limit is not None and 0 <= last <= series.possible(i, i + 1)
@@ -180,7 +194,7 @@ def _stood_still(series: Series, chain: list[int], i: int) -> Said | None:
     value, (end, last) = series.readings[i][1], series.readings[i + 1]
     if last <= value or i + 2 >= len(series.readings) or series.link(i + 1, i + 2) != "smooth":
         return None
-    if series.link(i, i + 1) == "gap":
+    if series.link(i, i + 1) != "broken":
         return None
     first = i
     while (

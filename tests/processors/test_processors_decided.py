@@ -134,6 +134,7 @@ def test_what_people_say_is_as_the_oracle_has_it(both: tuple[Series, list[Decisi
             link.highest,
             link.written_off,
             link.by,
+            range(int(link.last < link.first), link.most_turns + 1) if link.most_turns else range(0),
         )
         for link in links
     ]

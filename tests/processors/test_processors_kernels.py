@@ -171,6 +171,7 @@ def one_chain(key: list[int], value: list[int], **facts: Any) -> tuple[chain.Col
         "near_ms": ints([10]),
         "point": ints([5]),
         "allowance": ints([0]),
+        "width": ints([0]),
         "simple": np.ones(1, bool),
         "limited": np.ones(1, bool),
         "per_ms": np.ones(1),

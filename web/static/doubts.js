@@ -98,15 +98,15 @@ export class Doubts {
     const decide = (verdict) => this.decide(row, verdict, value?.value.trim() ?? "", message);
     const button = (words, verdict) =>
       h("p", { class: "choose" }, h("button", { type: "button", class: "plain", onclick: () => decide(verdict) }, words), h("span", { class: "quiet" }, effect.get(verdict)));
-    const others = row.choices.filter(({ verdict }) => verdict !== row.own && verdict !== "plain");
+    const others = row.choices.filter(({ verdict }) => verdict !== row.own && verdict !== row.refusal);
     const other = h("select", { "aria-label": "What it was" }, others.map(({ verdict }) => h("option", { value: verdict }, `${verdictText(verdict)}: ${effect.get(verdict)}`)));
     if (!row.choices.length) return h("p", { class: "quiet" }, "Settled by readings of a higher revision or by the site file, not by a decision.");
     return h(
       "div",
       { class: "choices" },
       value ? h("p", {}, "The value that counts ", value) : null,
-      row.own && row.own !== "plain" ? button("Confirm", row.own) : null,
-      effect.has("plain") ? button("Refuse", "plain") : null,
+      row.own && row.own !== row.refusal ? button("Confirm", row.own) : null,
+      effect.has(row.refusal) ? button("Refuse", row.refusal) : null,
       others.length ? h("p", { class: "choose" }, other, h("button", { type: "button", class: "plain", onclick: () => decide(other.value) }, "Say so")) : null,
       message,
     );
