@@ -22,6 +22,8 @@ Bools = NDArray[np.bool_]
 
 CLOCK_MAX_MS = 600_000
 """How far a gateway's clock may be off for its readings to count as those of another time."""
+WRAPS_BY_CHANCE = 10
+"""Where a register can rise by more than this part of its width, any fall may look like a wrap."""
 FROM_EVER, FOR_EVER = -(2**62), 2**62
 
 
@@ -135,7 +137,7 @@ class _Judge:
             keeps[low + 1 - start : high - start] = False
         links = self._pairs(start, keeps) + [self._bridge(low, high) for low, high in out]
         if self._clock_is_off(start, keeps, links):
-            links = [replace(one, verdict=Verdict.CLOCK_JUMP) if one.left else one for one in links]
+            links = [self._off(one) if one.left else one for one in links]
         links, first = self._stood_still(start, keeps, sorted(links, key=lambda one: one.start))
         return Region(
             int(self.readings.time[first]),
@@ -176,7 +178,19 @@ class _Judge:
         below = bool((between < self.readings.value[low]).any())
         link = self._link(low, high, Verdict.GLITCH if below else Verdict.SPIKE)
         seen = (len(between), int(between.min()), int(between.max()))
-        return over(replace(link, decided=self.limited), seen)
+        decided = self.limited and not self._in_doubt(low, high, link)
+        return over(replace(link, decided=decided, wrapped=decided and link.wrapped), seen)
+
+    def _off(self, link: Link) -> Link:
+        return replace(link, verdict=Verdict.CLOCK_JUMP, decided=self.limited)
+
+    def _in_doubt(self, low: int, high: int, link: Link) -> bool:
+        """Whether what was left out may be right: it counts on, or a fall passes for a wrap too easily."""
+        readings, at = self.readings, self.readings.time[[low, high]]
+        if not link.wrapped:
+            return readings.counts_on(low, high)
+        possible = int(readings.allowance.over(at[:1], at[1:])[0])
+        return possible * WRAPS_BY_CHANCE > readings.allowance.facts.width
 
     def _link(self, low: int, high: int, verdict: Verdict) -> Link:
         readings = self.readings

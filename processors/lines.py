@@ -12,9 +12,10 @@ readings that one believes. It keeps the first and the last, and between two tha
   or a *bump* (a single reading that rises from its beginning to above its end, then breaks off).
 
 A *piece* is what lies between two breaks. Every event costs: a broken pair that stays 3, a piece that is
-left out 2 where it shows one value (a zero, however often it is repeated), 3 where it shows up to five, and 6
-where it shows more: it counts. So a reset that counts on is kept, and a glitch that is cut off on both sides
-is not. Of the cheapest lines the one that leaves out the fewest
+left out 2 where it shows one value (a zero, however often it is repeated), 3 where it shows up to five, and 5
+where it shows more: it counts on, and is left out (held) only where the breaks at both ends are more than the
+register can rise from end to end. So a reset that counts on is kept, and a glitch that is cut off on both
+sides is not. Of the cheapest lines the one that leaves out the fewest
 readings counts, then the fewest that are not zero, then the one with the fewest wraps, then the one that
 keeps the earlier reading.
 
@@ -43,8 +44,9 @@ RUN_MAX_MS = 86_400_000
 RUN_BREAKS_MAX = 100
 UNRULY_BREAKS, POST_EVERY = 20, 200
 _ONE_VALUE, _BROKEN = 2, 3
-_COSTS = np.array([_ONE_VALUE, 3, 3, 3, 3, 2 * _BROKEN])
-"""Of a piece by how often it rises: one that counts on and on costs what the two breaks around it do."""
+_COSTS = np.array([_ONE_VALUE, 3, 3, 3, 3, 2 * _BROKEN - 1])
+"""Of a piece by how often it rises: one that counts on costs hardly less than the two breaks around it do."""
+_COUNTS_ON = len(_COSTS) - 1
 _DAY_MS = 86_400_000
 _STAY = -1
 _RADIX = 1 << 40
@@ -98,6 +100,12 @@ class Readings:
         """What the readings at some positions are to those at others."""
         return self.allowance.kinds(self.time[start], self.time[end], self.value[start], self.value[end])
 
+    def counts_on(self, low: int, high: int) -> bool:
+        """Whether a piece of the readings between two positions shows more values than a glitch does."""
+        cuts = self.breaks[np.searchsorted(self.breaks, low + 1) : np.searchsorted(self.breaks, high - 1)]
+        first, last = np.append(low + 1, cuts + 1), np.append(cuts, high - 1)
+        return bool((self.turns_until(last) - self.turns_until(first) >= _COUNTS_ON).any())
+
     def keeps(self, start: Ints, end: Ints) -> Bools:
         """Whether a reading that must be kept lies between those at some positions and those at others."""
         if self._kept is None:
@@ -130,7 +138,8 @@ def runs_of(readings: Readings) -> Runs:
     behind[behind > np.append(low[1:], len(readings) - 1)] = -1
     ahead = np.where(low - 1 >= np.append(0, high[:-1]), low - 1, -1)
     rises = readings.turns_until(low[1:]) - readings.turns_until(high[:-1])
-    pieces = np.append(0, np.cumsum(_COSTS[np.minimum(rises, len(_COSTS) - 1)]))
+    pieces = np.append(0, np.cumsum(_COSTS[np.minimum(rises, _COUNTS_ON)]))
+    counting = np.append(0, np.cumsum(rises >= _COUNTS_ON))
     broken = readings.broken_until(np.append(low, len(readings)))
     found: list[_Found] = []
     waiting: list[_Found] = []
@@ -143,15 +152,29 @@ def runs_of(readings: Readings) -> Runs:
         last = first + more
         cost = pieces[last] - pieces[first]
         start, end = low[first], high[last]
-        if more:
-            waiting.append((start, end, cost, np.full(len(first), WRAP)))
+        counts_on = counting[last] > counting[first]
         smooth = np.full(len(first), SMOOTH)
-        dip = np.where(readings.value[end] < readings.value[start], behind[last], -1)
-        bump = np.where(readings.value[start] > readings.value[end], ahead[first], -1)
+        if more:
+            apart = np.where(_told_apart(readings, start, end, counts_on), end, -1)
+            waiting.append((start, apart, cost, np.where(counts_on, smooth, WRAP)))
+        lower = (readings.value[end] < readings.value[start]) & ~counts_on
+        higher = (readings.value[start] > readings.value[end]) & ~counts_on
+        dip, bump = np.where(lower, behind[last], -1), np.where(higher, ahead[first], -1)
         waiting += [(start, dip, cost + _ONE_VALUE, smooth), (bump, end, cost + _ONE_VALUE, smooth)]
         if sum(len(one[0]) for one in waiting) > _TOGETHER:
             found, waiting = [*found, _counting_on(readings, waiting)], []
     return _runs([*found, _counting_on(readings, waiting)])
+
+
+def _told_apart(readings: Readings, start: Ints, end: Ints, counts_on: Bools) -> Bools:
+    """Whether runs lie further off the line than the register could count on from end to end; asked of those
+    that count on: of others a break or two more or less says enough.
+    """
+    out, some = ~counts_on, np.flatnonzero(counts_on)
+    low, high, value = start[some], end[some], readings.value
+    off = np.minimum(np.abs(value[low + 1] - value[low]), np.abs(value[high] - value[high - 1]))
+    out[some] = off > readings.allowance.over(readings.time[low], readings.time[high])
+    return out
 
 
 _TOGETHER = 1 << 16

@@ -102,6 +102,8 @@ class Series:
         link, breaks = self.link(i, j), self.breaks(i, j)
         if link not in ("smooth", "wrap") or "broken" not in breaks or len(breaks) > 100:
             return False
+        if self.counts_on(i, j) and not self.told_apart(i, j):
+            return False
         cut_before, cut_behind = self.link(i, i + 1) != "smooth", self.link(j - 1, j) != "smooth"
         if cut_before and cut_behind:
             return True
@@ -112,10 +114,23 @@ class Series:
             return len(set(pieces[-1])) == 1 and pieces[-1][0] < before and behind != pieces[-1][0]
         return len(pieces[0]) == 1 and pieces[0][0] > behind  # a bump
 
+    def counts_on(self, i: int, j: int) -> bool:
+        """Whether a piece between i and j shows more than five values."""
+        return any(len(set(piece)) > 5 for piece in self.pieces(i + 1, j - 1))
+
+    def told_apart(self, i: int, j: int) -> bool:
+        """Smooth, and cut off on both sides by more than the register can have risen from i to j."""
+        value = [value for _, value in self.readings]
+        ends = [(i, i + 1), (j - 1, j)]
+        return self.link(i, j) == "smooth" and all(
+            self.link(*end) != "smooth" and abs(value[end[1]] - value[end[0]]) > self.possible(i, j)
+            for end in ends
+        )
+
     def cost(self, i: int, j: int) -> tuple[int, int, int, int]:
         """What leaving out the readings between i and j costs: events, readings, those not zero, wraps."""
         shown = [len(set(piece)) for piece in self.pieces(i + 1, j - 1)]
-        events = sum(2 if values == 1 else 3 if values <= 5 else 6 for values in shown)
+        events = sum(2 if values == 1 else 3 if values <= 5 else 5 for values in shown)
         values = [value for _, value in self.readings[i + 1 : j]]
         return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
 
@@ -186,7 +201,9 @@ def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
     below = any(value < series.readings[i][1] for value in values)
     finding = "clock_jump" if clock_is_off else "glitch" if below else "spike"
     wrapped, times = series.link(i, j) == "wrap", (series.readings[i][0], series.readings[j][0])
-    return *times, finding, series.limit is not None, wrapped, len(values), min(values), max(values)
+    doubtful = int(series.possible(i, j)) * 10 > (series.width or 0) if wrapped else series.counts_on(i, j)
+    decided = series.limit is not None and (clock_is_off or not doubtful)
+    return *times, finding, decided, decided and wrapped, len(values), min(values), max(values)
 
 
 def _stood_still(series: Series, chain: list[int], i: int) -> Said | None:
