@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,18 +94,23 @@ class Admission:
         self._before = self._causes = np.empty(0, np.int64)
 
     def repeated(self, batch: Batch) -> NDArray[np.bool_]:
-        """Exact repetitions, in a batch sorted by key and record: all copies but the first."""
+        """Exact repetitions, in a batch sorted by key and record: all copies but the first; and what a higher
+        revision of an earlier record has made void: whether it had come before is not remembered.
+        """
         same = np.zeros(len(batch), bool)
         for memory, side in self._sides(batch):
             mine = side[doubtful(batch.key[side], memory.newest)]
             key = batch.key[mine]
             again, (runs, places) = np.flatnonzero(doubled(key)), memory.find(key)
             if len(again):
-                same[mine[again]] = self._repeated(batch.take(mine[again]), key[again])
+                copies = batch.take(mine[again])
+                same[mine[again]] = self._repeated(copies, key[again]) | _void(copies, key[again])
             found = np.flatnonzero(runs >= 0)
             if len(found):
                 run = as_run(batch.take(mine[found]))
-                same[mine[found]] |= self._known(memory, (runs[found], places[found]), run)
+                there = (runs[found], places[found])
+                void = memory.get("revision", there) > run["revision"]
+                same[mine[found]] |= void | self._known(memory, there, run)
         return same
 
     def _repeated(self, batch: Batch, key: Ints) -> NDArray[np.bool_]:
@@ -337,6 +343,22 @@ class Admission:
 
 
 _CALM: Contest = ((), None)
+
+
+def _void(batch: Batch, key: Ints) -> NDArray[np.bool_]:
+    """Readings of a lower revision than one of the same identity in an earlier record has."""
+    out = np.zeros(len(batch), bool)
+    if (batch.revision == batch.revision[0]).all():
+        return out
+    highest: dict[int, int] = {}
+    rows = zip(key.tolist(), batch.record.tolist(), batch.revision.tolist(), strict=True)
+    at = 0
+    for (identity, _), same in groupby(rows, lambda row: row[:2]):
+        revisions = [row[2] for row in same]
+        before = highest.get(identity, 0)
+        out[at : at + len(revisions)] = [one < before for one in revisions]
+        highest[identity], at = max(before, *revisions), at + len(revisions)
+    return out
 
 
 def _link(key: int, contest: Contest) -> Link:

@@ -9,7 +9,7 @@ import pytest
 
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
-from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records
+from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records, differences, run
 
 SITE = """
 meterflow: 1
@@ -251,3 +251,22 @@ def test_a_window_that_patience_made_final_is_reported_by_the_reading_that_reach
     plant.read("o", 60, 60, stamp=101)
     row = plant.row("intensity", 25)
     assert (*story(row), row["reported"]) == ("final", 0, "", _ms(101))
+
+
+def test_a_copy_of_a_reading_that_was_corrected_makes_nothing_late(tmp_path: Path) -> None:
+    """Of a record that holds such a copy and ends a doubt, the doubt is the cause, however the log is cut."""
+    (tmp_path / "site.yaml").write_text(SITE.replace("kWh,", "kWh, limit: 600 kW,"))
+    roster = compile_roster(load_site(tmp_path / "site.yaml"))
+    first = Reading("p", "o", _ms(1), "1")
+    records = [
+        (first, Reading("p", "e", _ms(0), "100"), Reading("p", "e", _ms(1), "50")),
+        (Reading("p", "o", _ms(1), "2", revision=1), Reading("p", "o", _ms(5), "3")),
+        (first, Reading("p", "e", _ms(2), "102")),
+    ]
+    log = [Arrival(_ms(5 + number), readings) for number, readings in enumerate(records)]
+    whole, cut = run(roster, log), run(roster, log, cut=lambda: 1)
+    assert differences(whole.tables, cut.tables) == []
+    causes = {
+        row["cause"] for row in cut.tables["interval"].values() if row["point"] == "e" and row["revision"]
+    }
+    assert causes == {"verdict"}
