@@ -111,8 +111,7 @@ class SeriesIndex:
         self.roster = roster
         points = roster.points
         every = [(point, installation) for point in points for installation in point.installations]
-        self.point = [point.index for point, _ in every]
-        self.serial = [installation.serial for _, installation in every]
+        self.point = np.array([point.index for point, _ in every], np.int64)
         self.from_ms = np.array([i.from_ms for _, i in every], np.int64)
         self.to_ms = np.array([i.to_ms for _, i in every], np.int64)
         self.step = np.array([i.step for _, i in every], np.int64)
@@ -139,6 +138,11 @@ class SeriesIndex:
 
     def __len__(self) -> int:
         return len(self.point)
+
+    def installation(self, series: int) -> Installation:
+        """Which one a series is of."""
+        point = int(self.point[series])
+        return self.roster.points[point].installations[series - int(self.first[point])]
 
 
 def build(records: Sequence[LogRecord], index: SeriesIndex) -> Batch:

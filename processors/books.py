@@ -86,7 +86,7 @@ class Books:
         self.began: dict[int, int] = {}
         """Series -> number of the record that brought its first reading, since the last collection."""
         self._unseen = np.ones(len(index), bool)
-        self._spreading = Spreading(self.ratings, np.array(index.point, np.int64))
+        self._spreading = Spreading(self.ratings, index.point)
 
     def resume(self) -> None:
         """Goes on from readings and regions that are there."""
@@ -101,7 +101,7 @@ class Books:
 
     def _replaced(self, series: Ints) -> list[tuple[int, int]]:
         """Installations, among these or next to them, that follow each other and both have readings."""
-        point, there = np.array(self.index.point, np.int64), ~self._unseen
+        point, there = self.index.point, ~self._unseen
         one = np.unique(np.concatenate([series, series + 1]))
         one = one[(one > 0) & (one < len(point))]
         one = one[(point[one] == point[one - 1]) & there[one] & there[one - 1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,15 @@ class Waiting:
 class Vocabulary:
     """Texts by number, made ready once: each different one is said once in a column."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = tuple(texts)
-        numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    def __init__(self, texts: Iterable[str]) -> None:
+        numbers: dict[str, int] = {}
+        self.number = np.fromiter((numbers.setdefault(text, len(numbers)) for text in texts), np.int32)
         self.words = pa.array(list(numbers), pa.utf8())
-        self.number = np.array([numbers[text] for text in texts], np.int32)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them, in their order."""
+        return tuple(self.words.take(pa.array(self.number)).to_pylist())
 
 
 def words(texts: Sequence[str] | Vocabulary, codes: Ints) -> Any:

@@ -106,10 +106,9 @@ class Figures:
         accounts = spans.accounts
         self.spans, self.ratios = spans, ratios
         self.shapes = Shapes(roster, reads)
-        reading = {p.index for p in roster.points if p.reads == INTERVAL}
-        self._shaped = np.array([bool(reading & set(a.members)) for a in accounts.all], bool)
+        self._shaped = accounts.any_member(np.array([p.reads == INTERVAL for p in roster.points], bool))
         self.members = [
-            np.unique([p for a in accounts_of(ratio) for p in accounts.all[a].members]) for ratio in ratios
+            np.unique([p for a in accounts_of(ratio) for p in accounts[a].members]) for ratio in ratios
         ]
         self._points = np.concatenate([*self.members, np.empty(0, np.int64)])
         self._firsts = np.cumsum([0, *map(len, self.members)])[:-1]

@@ -31,8 +31,8 @@ class Gauges:
     def __init__(self, index: SeriesIndex, ratings: Ratings) -> None:
         self.memory = Memory(len(index))
         self._ratings = ratings
-        self._points = np.array(index.point, np.int64)
-        points = [index.roster.points[p] for p in index.point]
+        self._points = index.point
+        points = [index.roster.points[p] for p in index.point.tolist()]
         self._integrated = np.array([p.integrated for p in points], bool)
         self._hold_ms = HOLDS * np.array([p.expect_ms for p in points], np.int64)
 

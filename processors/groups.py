@@ -56,12 +56,12 @@ class Groups:
         self.accounts = Accounts(roster)
         self.spans = Spans(self.accounts)
         self.partitions = max(partition_of_plant, default=0) + 1
-        self._count = len(self.accounts.all)
+        self._count = len(self.accounts)
         self.cells = Cells(_FIELDS)
         """Series: (partition * accounts + account) * CLASSES + class."""
         self.frontier = np.full((self.partitions, self._count), FOR_EVER_MS, np.int64)
-        self._index = {(a.scope, a.measures, a.product): a.index for a in self.accounts.all}
-        for account in self.accounts.all:
+        self._index = {(a.scope, a.measures, a.product): a.index for a in self.accounts.of_several()}
+        for account in self.accounts.of_several():
             if account.scope.startswith(GROUP):
                 plants = {roster.points[p].plant for p in account.members}
                 self.frontier[[partition_of_plant[plant] for plant in plants], account.index] = NEVER

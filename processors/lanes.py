@@ -34,5 +34,5 @@ class Lanes:
             lane[joined] = lane[joined].min(initial=len(lane))
         names, of_plant = np.unique(lane, return_inverse=True)
         of_point = of_plant[[point.plant for point in roster.points]]
-        of_account = np.array([of_point[account.members[0]] for account in accounts.all], np.int64)
+        of_account = of_point[accounts.first_member()]
         return cls(max(len(names), 1), of_plant, of_point, of_account)

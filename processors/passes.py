@@ -101,7 +101,7 @@ class Passes:
             begins[lane[read], record[read] + 1] = 1
         series = np.array([one.series for one in batch.decisions], np.int64)
         record = np.array([one.record for one in batch.decisions], np.int64)
-        decided = self._lanes.of_point[np.array(self._index.point, np.int64)[series]]
+        decided = self._lanes.of_point[self._index.point[series]]
         begins[decided, record] = 1
         more = record + 1 < records
         begins[decided[more], record[more] + 1] = 1

@@ -78,10 +78,14 @@ class Portioner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        every = engine.accounts.all
-        self._group = np.array([account.scope.startswith(GROUP) for account in every], bool)
-        self._names = tuple((a.scope, a.measures, a.product) for a in every)
-        self._told = np.full(len(every), NEVER, np.int64)
+        accounts = engine.accounts
+        several = list(accounts.of_several())
+        self._group = np.zeros(len(accounts), bool)
+        self._group[[account.index for account in several if account.scope.startswith(GROUP)]] = True
+        self._first = accounts.points
+        """The first account that has a name in portions: those of single points have none."""
+        self._names = tuple((a.scope, a.measures, a.product) for a in several)
+        self._told = np.full(len(accounts), NEVER, np.int64)
         self._parts: list[dict[str, Ints]] = []
         self._steps = 0
 
@@ -107,7 +111,7 @@ class Portioner:
         ]
 
     def _frame(self, columns: dict[str, Ints]) -> bytes:
-        account = columns.pop("account").astype(np.int32)
+        account = (columns.pop("account") - self._first).astype(np.int32)
         words = pa.array([_SEPARATOR.join(name) for name in self._names])
         arrays = [pa.DictionaryArray.from_arrays(pa.array(account), words), *map(pa.array, columns.values())]
         return encode_batch(FORMAT, pa.RecordBatch.from_arrays(arrays, names=["account", *columns]))

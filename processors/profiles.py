@@ -85,8 +85,7 @@ class Profiles:
     def __init__(self, roster: Roster, accounts: Accounts, base: Cells, base_ms: Ints) -> None:
         self._zones, self._zone_of_point = accounts.zones, accounts.zone_of_point
         self._base, self.base_ms = base, base_ms
-        self._plants = [roster.plants[point.plant] for point in roster.points]
-        self._limit_per_hour = [point.limit_per_hour for point in roster.points]
+        self._roster = roster
         registers = np.array([p.reads == REGISTER for p in roster.points], bool) & (base_ms > 0)
         rhythm_ms = np.array([2 * p.expect_ms for p in roster.points], np.int64)
         self.linear_max_ms = np.where(registers, np.maximum(rhythm_ms, LINEAR_MAX_MS), BACK_DAYS * DAY_MS)
@@ -112,7 +111,7 @@ class Profiles:
 
     def _possible(self, gap: Stretch, edges: Ints, amounts: list[int]) -> bool:
         """Whether no part is more than the point can move: limit x 1.2, as for its readings."""
-        limit = self._limit_per_hour[gap.point]
+        limit = self._roster.points[gap.point].limit_per_hour
         lengths = np.diff(edges).tolist()
         pairs = zip(amounts, lengths, strict=True)
         return limit is None or all(amount * 10 * HOUR_MS <= limit * 12 * length for amount, length in pairs)
@@ -125,7 +124,8 @@ class Profiles:
         zone = self._zone(gap.point)
         quarters = np.arange(len(lengths)) + gap.start // QUARTER_MS
         days, shown = zone.day_index(quarters * QUARTER_MS), _shown(zone, quarters)
-        known = _References(self, zone, self._plants[gap.point], gap.point, int(days[0]), pending)
+        plant = self._roster.plants[self._roster.points[gap.point].plant]
+        known = _References(self, zone, plant, gap.point, int(days[0]), pending)
         out: list[int] = []
         for day in np.unique(days).tolist():
             mine = days == day

@@ -13,7 +13,7 @@ from metering.measures import ENERGIES
 from metering.policy import Factor
 from metering.roster import Intensity, Roster
 from metering.units import MICRO, UNITS
-from processors.accounts import Account, Accounts
+from processors.accounts import Account, Accounts, Kind
 from processors.scaling import scale
 
 Ints = NDArray[np.int64]
@@ -83,35 +83,10 @@ def _covers(spec: Intensity, terms: tuple[Term, ...]) -> str:
     )
 
 
-def emission_factors(roster: Roster, account: Account) -> tuple[Factor, ...]:
+def emission_factors(roster: Roster, account: Account | Kind) -> tuple[Factor, ...]:
     """kgCO2e coefficients of an account: its grid region's, or those of a measure without region."""
     factors = roster.policy.kgco2e
     return factors.get((account.measures, account.grid)) or factors.get((account.measures, ""), ())
-
-
-@dataclass(frozen=True, slots=True)
-class Coefficients:
-    """The dated coefficients of accounts: ``factors[kind[account]]``."""
-
-    kind: Ints
-    factors: list[tuple[Factor, ...]]
-
-    def convert(self, account: Ints, start: Ints, amount: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-        """Amounts times the coefficient in force at ``start``, rounded once; and where there is none."""
-        out, missing = np.zeros(len(amount), np.int64), np.ones(len(amount), bool)
-        kind = self.kind[account]
-        for number, factors in enumerate(self.factors):
-            for factor in factors:
-                mine = (kind == number) & (start >= factor.from_ms) & (start < factor.to_ms)
-                out[mine] = scale(amount[mine], factor.numerator, factor.denominator, 2**62)[0]
-                missing[mine] = False
-        return out, missing
-
-
-def coefficients(of_accounts: list[tuple[Factor, ...]]) -> Coefficients:
-    """Of each account its dated coefficients, in the order of the accounts."""
-    distinct = list(dict.fromkeys(of_accounts))
-    return Coefficients(np.array([distinct.index(factors) for factors in of_accounts], np.int64), distinct)
 
 
 def divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:

@@ -72,8 +72,8 @@ class Reads:
         self.held = np.zeros(len(index), np.int64)
         self.touched = np.zeros(len(index), bool)
         self.longest_ms = np.zeros(len(index), np.int64)
-        self.points = np.array(index.point, np.int64)
-        points = [index.roster.points[p] for p in index.point]
+        self.points = index.point
+        points = [index.roster.points[p] for p in index.point.tolist()]
         self.checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
         self.signed = np.array([p.measures == VALUE_ADDED for p in points], bool)
         """Series whose amounts may be negative: of a month with losses."""

@@ -13,7 +13,8 @@ from metering.policy import Factor
 from metering.tables import ROLLUP
 from processors.changes import Touched
 from processors.columns import CAUSE_WORDS, QUALITIES, STATE_WORDS, Vocabulary, means
-from processors.kernels.rows import FIGURES, Accounts, Cells, Sheet, Told, rollups, wide
+from processors.kernels.rows import FIGURES, Cells, Sheet, Told, rollups, wide
+from processors.kernels.rows import Accounts as AccountFacts
 from processors.ratios import covers, emission_factors
 from processors.sheets import Layout
 from processors.spans import CLASSES, NAMES, Spans
@@ -21,7 +22,7 @@ from processors.spans import CLASSES, NAMES, Spans
 Ints = NDArray[np.int64]
 
 _NAMES = Vocabulary(NAMES)
-_TEXTS = ("scope", "measures", "product", "unit")
+_TEXTS = ("measures", "product", "unit")
 
 
 @dataclass
@@ -44,18 +45,19 @@ class RollupRows:
 
     def __init__(self, spans: Spans) -> None:
         self._spans, self._accounts = spans, spans.accounts
-        every, roster = self._accounts.all, self._accounts.roster
-        energy = [account.measures in ENERGIES for account in every]
-        both = list(zip(every, energy, strict=True))
-        words = [Vocabulary([getattr(account, name) for account in every]) for name in _TEXTS]
-        words.append(Vocabulary([covers(a.energies, (a.measures,)) if e else "" for a, e in both]))
+        accounts, roster = self._accounts, self._accounts.roster
+        kinds = [(kind, kind.measures in ENERGIES) for kind in accounts.kinds]
+        scopes = Vocabulary(map(accounts.scope, range(len(accounts))))
+        words = [Vocabulary([getattr(kind, name) for kind, _ in kinds]) for name in _TEXTS]
+        words.append(Vocabulary([covers(k.energies, (k.measures,)) if e else "" for k, e in kinds]))
         story = [("span", _NAMES), ("quality", QUALITIES), ("state", STATE_WORDS), ("cause", CAUSE_WORDS)]
-        texts = [*zip((*_TEXTS, "covers"), words, strict=True), *story]
+        texts = [("scope", scopes), *zip((*_TEXTS, "covers"), words, strict=True), *story]
         self.layout = Layout(ROLLUP, texts, ["amount", "kgce", "kgco2e"])
-        kgce = [roster.policy.kgce.get(a.measures, ()) if e else () for a, e in both]
-        kgco2e = [emission_factors(roster, a) if e else () for a, e in both]
-        self._facts = Accounts(np.array([one.number for one in words]), *_factors(kgce, kgco2e))
-        self._any_mean = bool(self._accounts.mean.any())
+        kgce = [roster.policy.kgce.get(k.measures, ()) if e else () for k, e in kinds]
+        kgco2e = [emission_factors(roster, k) if e else () for k, e in kinds]
+        codes = [scopes.number, *(one.number[accounts.kind] for one in words)]
+        self._facts = AccountFacts(np.array(codes), *_factors(accounts.kind, kgce, kgco2e))
+        self._any_mean = bool(accounts.mean.any())
 
     def say(self, rows: Touched, cells: Cells, frontier: Ints, position: Ints, sheet: Sheet) -> None:
         """Says spans of accounts, which lie in cells, on a sheet; ``frontier``: of each row, up to where its
@@ -92,16 +94,16 @@ def _cells(sums: Sums) -> Cells:
     return vars(sums) | {"cause": sums.cause.astype(np.uint8)}
 
 
-def _factors(*of_accounts: list[tuple[Factor, ...]]) -> tuple[Ints, Ints, Ints]:
-    """Of each account the kind of its factors, per figure; where the factors of each kind end; all of them,
-    as from, to, numerator, denominator.
+def _factors(kind: NDArray[np.int32], *of_kinds: list[tuple[Factor, ...]]) -> tuple[Ints, Ints, Ints]:
+    """Of each account (``kind``) the kind of its factors, per figure; where the factors of each kind end; all
+    of them, as from, to, numerator, denominator.
     """
-    assert len(of_accounts) == FIGURES
-    kinds = list(dict.fromkeys(factors for every in of_accounts for factors in every))
+    assert len(of_kinds) == FIGURES
+    kinds = list(dict.fromkeys(factors for every in of_kinds for factors in every))
     numbers = {factors: number for number, factors in enumerate(kinds)}
     dated = [(one.from_ms, one.to_ms, one.numerator, one.denominator) for kind in kinds for one in kind]
     return (
-        np.array([[numbers[factors] for factors in every] for every in of_accounts], np.int64),
+        np.array([np.array([numbers[factors] for factors in every], np.int64)[kind] for every in of_kinds]),
         np.cumsum([len(kind) for kind in kinds], dtype=np.int64),
         np.array(dated, np.int64).reshape(-1, 4),
     )

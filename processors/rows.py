@@ -13,7 +13,7 @@ import pyarrow as pa
 from metering.roster import Roster
 from metering.roster_share import GROUP
 from metering.tables import INTENSITY, INTERVAL
-from metering.units import CANONICAL
+from metering.units import CANONICAL, Unit
 from processors.changes import Touched
 from processors.columns import (
     CAUSE_WORDS,
@@ -82,37 +82,30 @@ class Rows:
         self.roster: Roster = engine.roster
         self._lanes = engine.lanes
         points = self.roster.points
-        self._small = SmallRows(engine)
         self._plants = [p.id for p in self.roster.plants]
-        self._point_plant = np.array([p.plant for p in points], np.int64)
-        self._point_ids = [p.id for p in points]
-        self._measures = [p.measures for p in points]
-        exponents = [p.amount_unit.decimal_exponent for p in points]
-        exponents = [e if e is not None and EXPONENT_MIN <= e <= EXPONENT_MAX else 0 for e in exponents]
-        self._exponents = np.array(exponents, np.int64)
+        self._point_plant = engine.progress.plant
+        said = {unit: _said_in(unit) for unit in {point.amount_unit for point in points}}
+        self._exponents = np.array([said[p.amount_unit][0] for p in points], np.int64)
         self._mean = np.array([p.mean for p in points], bool)
         self._any_mean = bool(self._mean.any())
         self._kinds = np.array([IS_MEAN * p.mean + IS_INTEGRATED * p.integrated for p in points], np.int64)
-        canonical = [CANONICAL[p.amount_unit.dimension] for p in points]
-        self._units = [
-            p.amount_unit.name if p.amount_unit.decimal_exponent == e else c
-            for p, e, c in zip(points, self._exponents.tolist(), canonical, strict=True)
-        ]
-
         self._vocabularies = {
             "plant": Vocabulary(self._plants),
-            "point": Vocabulary(self._point_ids),
-            "point_measures": Vocabulary(self._measures),
-            "point_unit": Vocabulary(self._units),
+            "point": Vocabulary(p.id for p in points),
+            "point_measures": Vocabulary(p.measures for p in points),
+            "point_unit": Vocabulary(said[p.amount_unit][1] for p in points),
         }
+        self._small = SmallRows(engine, self._vocabularies["plant"], self._vocabularies["point"])
         self._rollup = RollupRows(engine.spans)
         every = engine.windows.ratios
         self._ratio_words = _ratio_words(every, self.roster.policy.id)
         self._targets = np.array([np.nan if ratio.target is None else ratio.target for ratio in every])
         denominators = np.array([ratio.denominator.index for ratio in every], np.int64)
         self._lane_of_ratio = self._lanes.of_account[denominators]
-        scopes = [account.scope for account in engine.accounts.all]
-        self._wanted = np.array([of_groups or not scope.startswith(GROUP) for scope in scopes], bool)
+        several = engine.accounts.of_several()
+        self._wanted = np.ones(len(engine.accounts), bool)
+        groups = [account.index for account in several if account.scope.startswith(GROUP)]
+        self._wanted[groups] = of_groups
         self._windows = Waiting()
         self._facts = self._facts_of_points()
         self._pads = {"interval": Pad(self._layout(), ROWS_MAX), "rollup": Pad(self._rollup.layout, ROWS_MAX)}
@@ -278,6 +271,14 @@ class Rows:
         }
         said |= story(rows.final | rows.gone, rows.revision, rows.cause, rows.reported)
         return table(INTENSITY, said, position, rows.gone)
+
+
+def _said_in(unit: Unit) -> tuple[int, str]:
+    """The power of ten of the canonical unit in which amounts in a unit are said, and its name."""
+    exponent = unit.decimal_exponent
+    if exponent is None or not EXPONENT_MIN <= exponent <= EXPONENT_MAX:
+        return 0, unit.name if exponent == 0 else CANONICAL[unit.dimension]
+    return exponent, unit.name
 
 
 def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:

@@ -19,18 +19,18 @@ from processors.memory import NONE, key_of, time_of
 class SmallRows:
     """Makes the small tables of a step; None where there is nothing to say."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, plants: Vocabulary, points: Vocabulary) -> None:
+        """``plants``, ``points``: their names."""
         self.engine = engine
         self.roster: Roster = engine.roster
         self.unbalanced: set[int] = set()
         """Series whose ledger does not balance."""
         self._lanes = engine.lanes
         self._plants = [p.id for p in self.roster.plants]
-        self._point_plant = np.array([p.plant for p in self.roster.points], np.int64)
-        self._plant_words = Vocabulary(self._plants)
-        self._point_words = Vocabulary([p.id for p in self.roster.points])
-        self._serial_words = Vocabulary(engine.index.serial)
-        self._point = np.array(engine.index.point, np.int64)
+        self._point_plant = engine.progress.plant
+        self._plant_words, self._point_words = plants, points
+        self._serial_words = Vocabulary(i.serial for p in self.roster.points for i in p.installations)
+        self._point = engine.index.point
         self._ever = engine.index.from_ms == FROM_EVER_MS
         self._from_ms = engine.index.from_ms
 
@@ -43,7 +43,7 @@ class SmallRows:
             revision = self.engine.books.verdict_revisions[key]
             rows.append(self._verdict(key, reported, revision))
             gone.append(key not in self.engine.books.verdicts)
-        lane = self._lanes.of_point[[self.engine.index.point[key[0]] for key, _ in step.verdicts]]
+        lane = self._lanes.of_point[self.engine.index.point[[key[0] for key, _ in step.verdicts]]]
         return plain(VERDICT, rows, step.positions[lane], np.array(gone))
 
     def _verdict(self, key: tuple[int, int, int], reported: int, revision: int) -> dict[str, object]:
@@ -53,7 +53,7 @@ class SmallRows:
         return {
             "plant": self._plants[point.plant],
             "point": point.id,
-            "serial": self.engine.index.serial[series],
+            "serial": self.engine.index.installation(series).serial,
             "from": start,
             "to": end,
             "verdict": link.verdict.name.lower(),
@@ -67,7 +67,7 @@ class SmallRows:
 
     def _evidence(self, link: Link, series: int) -> dict[str, object]:
         if link.verdict == Verdict.REPLACEMENT:
-            serials = self.engine.index.serial[series - 1 : series + 1]
+            serials = [self.engine.index.installation(one).serial for one in (series - 1, series)]
             return dict(zip(("from_serial", "to_serial"), serials, strict=True))
         point = self.roster.points[self.engine.index.point[series]]
         if link.verdict == Verdict.CONFLICT:

@@ -53,8 +53,8 @@ class Spans:
         self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS)
         self._mean = np.array([p.mean for p in points], bool)
         self._any_mean = bool(self._mean.any())
-        self.grid_ms = np.array([grid_ms(points[p] for p in a.members) for a in accounts.all], np.int64)
-        self.gridded = np.zeros(len(accounts.all), bool)
+        self.grid_ms = _grids(accounts, np.array([p.base_ms for p in points], np.int64))
+        self.gridded = np.zeros(len(accounts), bool)
         self._open: list[Touched] = []
         """What passes of this batch changed of what is open."""
 
@@ -102,7 +102,7 @@ class Spans:
         Every span of a class is made of whole ones of the class below: many become few before they are
         dealt out.
         """
-        start, accounts = base.start[None], len(self.accounts.all)
+        start, accounts = base.start[None], len(self.accounts)
         out = [_dealt(deal(base.point, start, base.sums, self._grids), GRID, accounts)]
         few = deal(base.point, start, base.sums, self._quarters)
         point, quarter = few["owner"], few["span"]
@@ -136,7 +136,9 @@ class Spans:
     @cached_property
     def _members(self) -> Owners:
         """Whose every point is; spans are given as such."""
-        return self.accounts.owners(np.ones(len(self.accounts.all), bool), np.ones_like(self.grid_ms))
+        return self.accounts.owners(
+            np.ones(len(self.accounts), bool), np.broadcast_to(np.int64(1), len(self.accounts))
+        )
 
     @cached_property
     def _grids(self) -> Owners:
@@ -146,10 +148,10 @@ class Spans:
     @cached_property
     def _quarters(self) -> Owners:
         """Every point by itself, in quarters of an hour."""
-        points = np.arange(len(self.base_ms))
-        return Owners(
-            np.arange(len(points) + 1), points, np.ones_like(points), np.full_like(points, QUARTER_MS)
-        )
+        points = len(self.base_ms)
+        numbers = np.arange(points + 1)
+        sign, step_ms = (np.broadcast_to(np.int64(one), points) for one in (1, QUARTER_MS))
+        return Owners(numbers, numbers[:-1], sign, step_ms)
 
     def _to_accounts(
         self, point: Ints, start: Ints, sums: dict[str, Ints], reported: Ints, cls: int
@@ -301,6 +303,14 @@ class Spans:
         np.maximum.at(latest, row[waiting], step.reached(point[waiting], ends[waiting]))
         reported, index = self.derived["reported"], rows.index[now]
         reported[index] = np.maximum(reported[index], latest)
+
+
+def _grids(accounts: Accounts, base_ms: Ints) -> Ints:
+    """Of every account the step at which its windows roll, unless a ratio says another one."""
+    different, which = np.unique(base_ms, return_inverse=True)
+    of_points = np.array([grid_ms([base]) for base in different.tolist()], np.int64)[which]
+    bases = (np.unique(base_ms[list(account.members)]).tolist() for account in accounts.of_several())
+    return np.concatenate([of_points, np.array([grid_ms(each) for each in bases], np.int64)])
 
 
 def _starts(zone: Zone, span: Ints, cls: int) -> Ints:

@@ -22,7 +22,7 @@ from processors.engine import Engine
 from processors.memory import Memory
 from processors.settling import Decided
 
-FORMAT = 11
+FORMAT = 12
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -26,8 +26,8 @@ _Statement = tuple[int, int, int, int]
 """Series, instant, value, number of the record."""
 
 
-def _states(one: Installation | None) -> bool:
-    return one is not None and not (one.initial is None and one.final is None)
+def _states(one: Installation) -> bool:
+    return not (one.initial is None and one.final is None)
 
 
 class Stated:
@@ -35,9 +35,8 @@ class Stated:
 
     def __init__(self, roster: Roster, index: SeriesIndex) -> None:
         self._index = index
-        every = [(point.reads, one) for point in roster.points for one in point.installations]
-        self._of = [one if reads == REGISTER else None for reads, one in every]
-        self._awaited = np.array([_states(one) for one in self._of], bool)
+        every = ((point.reads, one) for point in roster.points for one in point.installations)
+        self._awaited = np.fromiter((reads == REGISTER and _states(one) for reads, one in every), bool)
         self._final_ms = np.full(len(roster.points), _NEVER_MS)
         self._finals: dict[int, list[int]] = {}
 
@@ -45,16 +44,16 @@ class Stated:
         """Goes on from readings that are there."""
         for series in np.flatnonzero(self._awaited & (memory.newest != NONE)).tolist():
             self._awaited[series] = False
-            one = self._of[series]
-            if one is not None and one.final is not None:
+            one = self._index.installation(series)
+            if one.final is not None:
                 where = memory.find(key_of(np.array([series]), np.array([one.to_ms])))
                 if where[0][0] < 0 or memory.get("revision", where)[0] != STATED:
                     self._await_final(series)
 
     def _await_final(self, series: int) -> None:
-        one = self._of[series]
-        if one is not None and one.final is not None:
-            point = self._index.point[series]
+        one = self._index.installation(series)
+        if one.final is not None:
+            point = int(self._index.point[series])
             self._finals.setdefault(point, []).append(series)
             self._final_ms[point] = min(int(self._final_ms[point]), one.to_ms)
 
@@ -69,11 +68,11 @@ class Stated:
         for one, record in began.items():
             self._awaited[one] = False
             self._await_final(one)
-            installation = self._of[one]
-            if installation is not None and installation.initial is not None:
+            installation = self._index.installation(one)
+            if installation.initial is not None:
                 out.append((one, installation.from_ms, installation.initial, record))
         far = batch.point[batch.time >= self._final_ms[batch.point]]
-        for point in sorted({*far.tolist(), *(self._index.point[one] for one in began)}):
+        for point in sorted({*far.tolist(), *self._index.point[list(began)].tolist()}):
             out += self._final(point, batch, int(seen[point]), began)
         return self._with(batch, out) if out else batch
 
@@ -82,8 +81,7 @@ class Stated:
         out: list[_Statement] = []
         times, records = batch.time[batch.point == point], batch.record[batch.point == point]
         for series in self._finals.pop(point, []):
-            one = self._of[series]
-            assert one is not None
+            one = self._index.installation(series)
             assert one.final is not None
             behind = records[times >= one.to_ms][:1].tolist()
             if seen_ms >= one.to_ms or behind:
@@ -91,7 +89,7 @@ class Stated:
                 out.append((series, one.to_ms, one.final, max(first, began.get(series, 0))))
             else:
                 self._finals.setdefault(point, []).append(series)
-        waiting = [self._index.to_ms[series] for series in self._finals.get(point, [])]
+        waiting = [int(self._index.to_ms[series]) for series in self._finals.get(point, [])]
         self._final_ms[point] = min(waiting, default=_NEVER_MS)
         return out
 
@@ -102,7 +100,7 @@ class Stated:
         whole = np.array([round(Fraction(*pair)) for pair in pairs], np.int64)
         size = len(series)
         columns = {
-            "point": np.array(self._index.point, np.int64)[series],
+            "point": self._index.point[series],
             "series": series,
             "time": time,
             "start": np.full(size, NO_TIME),

@@ -42,7 +42,7 @@ class Ratings:
     """What judging needs of every series, as columns: limit, width, one step, multiplier."""
 
     def __init__(self, index: SeriesIndex) -> None:
-        points = [index.roster.points[p] for p in index.point]
+        points = [index.roster.points[p] for p in index.point.tolist()]
         installations = [i for point in index.roster.points for i in point.installations]
         self.limit_per_hour = _ints(
             NO_LIMIT if p.limit_per_hour is None else p.limit_per_hour for p in points
@@ -55,14 +55,14 @@ class Ratings:
         pairs = zip(self.numerator.tolist(), self.denominator.tolist(), strict=True)
         self._fractions = sorted({(n, d) for n, d in pairs if d != 1})
         self.changes = {s: i.multipliers for s, i in enumerate(installations) if len(i.multipliers) > 1}
-        self.facts = self._facts(np.array(index.point, np.int64))
-        self._installations = installations
+        self.facts = self._facts(index.point)
+        self._installation = index.installation
         self._allowances: dict[int, Allowance] = {}
 
     def allowance(self, series: int) -> Allowance:
         """What a register can rise, exactly."""
         if series not in self._allowances:
-            limit, one = int(self.limit_per_hour[series]), self._installations[series]
+            limit, one = int(self.limit_per_hour[series]), self._installation(series)
             known = None if limit == NO_LIMIT else limit
             facts = allowance.Facts(known, one.width or 0, one.step, one.multipliers)
             self._allowances[series] = Allowance(facts)

@@ -80,7 +80,7 @@ class Windows:
 
     def _grid(self, ratio: Ratio) -> None:
         plant = next(p for p in self.roster.plants if f"plant:{p.id}" == ratio.spec.scope)
-        step = grid_ms(self.roster.points[p] for p in plant.points if self.roster.points[p].sign)
+        step = grid_ms(self.roster.points[p].base_ms for p in plant.points if self.roster.points[p].sign)
         for account in accounts_of(ratio):
             self.spans.gridded[account] = True
             self.spans.grid_ms[account] = step
