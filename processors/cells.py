@@ -47,6 +47,14 @@ class Cells:
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
 
+    def read(self, name: str, index: Ints) -> NDArray[Any]:
+        """Values of a column; ``measured`` is what is ``known`` and not ``estimated``: mostly all of it,
+        and a column of zeros takes no memory.
+        """
+        if name != "measured":
+            return self.columns[name][index]
+        return np.asarray(self.columns["known"][index] - self.columns["estimated"][index])
+
     def at(self, series: Ints, span: Ints) -> Ints:
         """Flat indices of cells, made where they were not; marks them existing and changed."""
         if len(series) == 0:

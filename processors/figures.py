@@ -174,7 +174,9 @@ class Figures:
         ]
         index = np.concatenate(runs)
         there = index >= 0
-        columns = {name: np.where(there, cells[name][index], 0) for name in (*_SUMS, "cause", "reported")}
+        columns = {
+            name: np.where(there, cells.read(name, index), 0) for name in (*_SUMS, "cause", "reported")
+        }
         running = {name: np.concatenate([[0], np.cumsum(columns[name])]) for name in _SUMS}
         out, first = [], 0
         for (job, grid, term), length, run in zip(wanted, lengths, runs, strict=True):
@@ -199,7 +201,7 @@ class Figures:
         there = index >= 0
 
         def column(name: str) -> Ints:
-            return np.where(there, cells[name][index], 0).astype(np.int64)
+            return np.where(there, cells.read(name, index), 0).astype(np.int64)
 
         columns = {name: column(name) for name in (*_SUMS, "cause", "reported")}
         columns["amount"], unknown = summed(columns["amount"], start, term.factors, lambda values: values)

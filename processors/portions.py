@@ -128,7 +128,7 @@ class Portioner:
         mine = self._group[account] & (cls != GRID)
         if mine.any():
             index = touched.index[mine]
-            values = {name: cells[name][index] for name in (*SUMS, "cause", "reported")}
+            values = {name: cells.read(name, index) for name in (*SUMS, "cause", "reported")}
             self._note(CELL, account[mine], cls=cls[mine], span=touched.span[mine], **values)
 
     def _reads(self, step: Step) -> None:

@@ -138,7 +138,8 @@ class Profiles:
     def standing(self, point: int, first: int, size: int) -> tuple[Ints, Ints]:
         """Amount and measured milliseconds of ``size`` base spans of a point."""
         index = self._base.run(point, first, first + size - 1)
-        amount, measured = self._base["amount"][index], self._base["measured"][index].astype(np.int64)
+        amount, measured = (self._base.read(name, index) for name in ("amount", "measured"))
+        measured = measured.astype(np.int64)
         amount[index < 0] = measured[index < 0] = 0
         return amount, measured
 

@@ -91,7 +91,7 @@ class RollupRows:
 
 
 def _cells(sums: Sums) -> Cells:
-    return vars(sums) | {"cause": sums.cause.astype(np.uint8)}
+    return vars(sums) | {"estimated": sums.known - sums.measured, "cause": sums.cause.astype(np.uint8)}
 
 
 def _factors(kind: NDArray[np.int32], *of_kinds: list[tuple[Factor, ...]]) -> tuple[Ints, Ints, Ints]:

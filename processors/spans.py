@@ -35,8 +35,12 @@ _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision"
 """Milliseconds that are known, measured, held (or written off), suspect; ``rounded`` counts flows."""
 REST_BITS = 32
 """Of a mean, value x milliseconds: ``amount`` counts 2^32 of them, ``rest`` what is left."""
-DERIVED_FIELDS = {**dict.fromkeys((*_SUMS, "rest"), np.int64), "cause": np.uint8, "reported": np.int64}
-DERIVED_BLOCK_SPANS = 4
+DERIVED_FIELDS = {
+    **{"estimated" if name == "measured" else name: np.int64 for name in (*_SUMS, "rest")},
+    "cause": np.uint8,
+    "reported": np.int64,
+}
+DERIVED_BLOCK_SPANS = 2
 _FAR = 1 << 60
 """Most classes of spans are long ones: of years and months few come to be."""
 
@@ -259,7 +263,9 @@ class Spans:
     def _add(self, deltas: Deltas, step: Pass) -> Touched:
         cells = self.derived
         index = cells.at(deltas.series, deltas.span)
-        for name, values in deltas.sums.items():
+        sums = dict(deltas.sums)
+        sums["estimated"] = sums["known"] - sums.pop("measured")
+        for name, values in sums.items():
             if values.any():
                 cells[name][index] += values
         reported = cells["reported"]

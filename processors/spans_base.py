@@ -18,14 +18,15 @@ Bools = NDArray[np.bool_]
 BASE_FIELDS = {
     "amount": np.int64,
     "known": np.int32,
-    "measured": np.int32,
+    "estimated": np.int32,
     "held": np.int32,
     "rounded": np.int32,
-    "readings": np.int32,
+    "readings": np.uint8,
     "revision": np.int32,
     "cause": np.uint8,
     "reported": np.int64,
 }
+"""``estimated``: of what is known. ``readings``: 1 where there are any."""
 _SUMS = ("amount", "known", "measured", "held", "rounded", "revision", "reported")
 _FLIPS_MAX = 1 << 16
 """More spans than these are looked for among those that exist."""

@@ -157,7 +157,7 @@ int64_t meterflow_pieces(int64_t points, const int64_t *low, const int64_t *high
 /* Adds rows as above to cells (-1: there is none); keep: which of them are to be said anew. */
 int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int64_t *index,
                          const int64_t *cause_of_point, uint8_t *exists, int64_t *amount, int32_t *known,
-                         int32_t *measured, int32_t *held, int32_t *rounded, int32_t *readings,
+                         int32_t *estimated, int32_t *held, int32_t *rounded, uint8_t *readings,
                          int32_t *revision, uint8_t *cause, int64_t *reported, uint8_t *dirty,
                          uint8_t *keep) {
     for (int64_t i = 0; i < n; i++) {
@@ -171,12 +171,13 @@ int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int
                 keep[i] = 1;
                 if (rows[11 * room + i] > reported[c]) reported[c] = rows[11 * room + i];
             }
-            readings[c] += (int32_t)rows[10 * room + i];
+            readings[c] = 1;
         }
         if (!(kinds & SAID)) continue;
         amount[c] += rows[3 * room + i];
         known[c] += (int32_t)rows[4 * room + i];
-        measured[c] += (int32_t)rows[5 * room + i];
+        if (rows[4 * room + i] != rows[5 * room + i])
+            estimated[c] += (int32_t)(rows[4 * room + i] - rows[5 * room + i]);
         if (rows[6 * room + i]) held[c] += (int32_t)rows[6 * room + i];
         if (rows[7 * room + i]) rounded[c] += (int32_t)rows[7 * room + i];
         if (rows[8 * room + i]) revision[c] += (int32_t)rows[8 * room + i];

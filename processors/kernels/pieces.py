@@ -33,7 +33,7 @@ PIECE_COLUMNS = (
     "readings",
     "seen",
 )
-_SETTLED = tuple("exists amount known measured held rounded readings revision cause reported".split())
+_SETTLED = tuple("exists amount known estimated held rounded readings revision cause reported".split())
 _FAR = 1 << 60
 
 _REACH = compiled("reach", (SIZE, INT64, INT64, INT64, INT64, OUT_INT64, OUT_INT64))
@@ -45,7 +45,7 @@ _SETTLE = compiled(
     "settle",
     (
         *(SIZE, SIZE, INT64, INT64, INT64, OUT_BYTE, OUT_INT64, OUT_INT32, OUT_INT32, OUT_INT32, OUT_INT32),
-        *(OUT_INT32, OUT_INT32, OUT_BYTE, OUT_INT64, OUT_BYTE, OUT_BYTE),
+        *(OUT_BYTE, OUT_INT32, OUT_BYTE, OUT_INT64, OUT_BYTE, OUT_BYTE),
     ),
 )
 
@@ -228,11 +228,13 @@ def settle_twin(
     fresh = read[cells["readings"][index[read]] == 0]
     keep[fresh] = True
     _raise(cells["reported"], index[fresh], rows["seen"][fresh])
-    cells["readings"][index[read]] += rows["readings"][read].astype(np.int32)
+    cells["readings"][index[read]] = 1
     said = np.flatnonzero(made & (kinds & SAID > 0))
-    for name in ("amount", "known", "measured", "held", "rounded", "revision"):
-        changed = said[rows[name][said] != 0]
-        cells[name][index[changed]] += rows[name][changed].astype(cells[name].dtype)
+    columns = {name: rows[name][said] for name in ("amount", "known", "held", "rounded", "revision")}
+    columns["estimated"] = columns["known"] - rows["measured"][said]
+    for name, values in columns.items():
+        changed = values != 0
+        cells[name][index[said[changed]]] += values[changed].astype(cells[name].dtype)
     revised = said[rows["revision"][said] > 0]
     cells["cause"][index[revised]] = cause_of_point[rows["point"][revised]]
     _raise(cells["reported"], index[said], rows["reported"][said])

@@ -43,8 +43,8 @@ static int told(int64_t room, int64_t r, int64_t *numbers, int64_t start, int64_
    texts (a row of `points` numbers each). codes: the texts, then quality, flags, state and cause. */
 int64_t meterflow_interval_rows(int64_t n, int64_t points, const int64_t *point, const int64_t *span,
                                 const int64_t *index, const int64_t *amount, const int32_t *known,
-                                const int32_t *measured, const int32_t *held, const int32_t *rounded,
-                                const int32_t *readings, const int32_t *revision, const uint8_t *cause,
+                                const int32_t *estimated, const int32_t *held, const int32_t *rounded,
+                                const uint8_t *readings, const int32_t *revision, const uint8_t *cause,
                                 const int64_t *reported, const int64_t *base, const int64_t *factor,
                                 const int64_t *kinds, const int64_t *lane, const int32_t *texts,
                                 const int64_t *frontier, const int64_t *positions, int64_t first, int64_t room,
@@ -52,16 +52,17 @@ int64_t meterflow_interval_rows(int64_t n, int64_t points, const int64_t *point,
                                 double *share) {
     for (int64_t i = 0; i < n; i++) {
         const int64_t p = point[i], c = index[i], r = first + i, length = base[p], end = (span[i] + 1) * length;
+        const int64_t measured = known[c] - estimated[c];
         const int gone = known[c] == 0 && held[c] == 0 && readings[c] == 0;
         for (int64_t text = 0; text < 4; text++) codes[text * room + r] = texts[text * points + p];
-        codes[4 * room + r] = quality(known[c], measured[c], length, 0);
+        codes[4 * room + r] = quality(known[c], measured, length, 0);
         codes[5 * room + r] = marks(rounded[c]) | (held[c] % ONE_OFF > 0 ? IS_HELD : 0) | (int32_t)kinds[p];
         codes[6 * room + r] = told(room, r, numbers, end - length, end, revision[c], reported[c],
                                    positions[lane[p]], gone, frontier[p]);
         codes[7 * room + r] = cause[c];
         put(amounts + 2 * r, (__int128)amount[c] * factor[p]);
         there[r] = known[c] != 0;
-        share[r] = (double)measured[c] / (double)length;
+        share[r] = (double)measured / (double)length;
     }
     return n;
 }
@@ -113,18 +114,18 @@ static int64_t factor_at(const int64_t *until, const int64_t *dated, int64_t kin
 int64_t meterflow_rollup_rows(int64_t n, int64_t accounts, const int64_t *account, const int64_t *cls,
                               const int64_t *index, const int64_t *start, const int64_t *end,
                               const int64_t *expected, const int64_t *frontier, const int64_t *position,
-                              const int64_t *amount, const int64_t *known, const int64_t *measured,
+                              const int64_t *amount, const int64_t *known, const int64_t *estimated,
                               const int64_t *held, const int64_t *suspect, const int64_t *revision,
                               const uint8_t *cause, const int64_t *reported, const int32_t *texts,
                               const int64_t *kinds, const int64_t *until, const int64_t *dated, int64_t first,
                               int64_t room, int32_t *codes, int64_t *numbers, int64_t *amounts,
                               uint8_t *there, double *share) {
     for (int64_t i = 0; i < n; i++) {
-        const int64_t a = account[i], c = index[i], r = first + i;
+        const int64_t a = account[i], c = index[i], r = first + i, measured = known[c] - estimated[c];
         const int gone = known[c] == 0 && held[c] == 0;
         for (int64_t text = 0; text < 5; text++) codes[text * room + r] = texts[text * accounts + a];
         codes[5 * room + r] = (int32_t)cls[i];
-        codes[6 * room + r] = quality(known[c], measured[c], expected[i], suspect[c]);
+        codes[6 * room + r] = quality(known[c], measured, expected[i], suspect[c]);
         codes[7 * room + r] = told(room, r, numbers, start[i], end[i], revision[c], reported[c], position[i], gone,
                                    frontier[i]);
         codes[8 * room + r] = cause[c];
@@ -136,7 +137,7 @@ int64_t meterflow_rollup_rows(int64_t n, int64_t accounts, const int64_t *accoun
             put(amounts + 2 * ((figure + 1) * room + r), (__int128)value * 1000);
             there[(figure + 1) * room + r] = f >= 0 && known[c] != 0;
         }
-        share[r] = expected[i] > 0 ? (double)measured[c] / (double)expected[i] : 0.0;
+        share[r] = expected[i] > 0 ? (double)measured / (double)expected[i] : 0.0;
     }
     return n;
 }

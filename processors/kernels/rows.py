@@ -47,7 +47,7 @@ _OUT_FLOAT = Column(np.dtype(np.float64), written=True)
 _OUT = (SIZE, SIZE, OUT_INT32, OUT_INT64, OUT_INT64, OUT_BOOL, _OUT_FLOAT)
 _INTERVALS = compiled(
     "interval_rows",
-    (SIZE, SIZE, *4 * (INT64,), *6 * (INT32,), BYTE, *5 * (INT64,), INT32, INT64, INT64, *_OUT),
+    (SIZE, SIZE, *4 * (INT64,), *4 * (INT32,), BYTE, INT32, BYTE, *5 * (INT64,), INT32, INT64, INT64, *_OUT),
 )
 _ROLLUPS = compiled("rollup_rows", (SIZE, SIZE, *14 * (INT64,), BYTE, INT64, INT32, *3 * (INT64,), *_OUT))
 _RENUMBER = compiled("renumber", (SIZE, SIZE, SIZE, INT64, OUT_INT32, OUT_INT32, OUT_INT32, OUT_INT64))
@@ -115,8 +115,8 @@ class Accounts:
 
 
 Cells = Mapping[str, NDArray[Any]]
-_BASE = ("amount", "known", "measured", "held", "rounded", "readings", "revision", "cause", "reported")
-_DERIVED = ("amount", "known", "measured", "held", "suspect", "revision", "cause", "reported")
+_BASE = ("amount", "known", "estimated", "held", "rounded", "readings", "revision", "cause", "reported")
+_DERIVED = ("amount", "known", "estimated", "held", "suspect", "revision", "cause", "reported")
 
 
 # -- base spans -----------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def intervals_twin(
 ) -> None:
     """As ``intervals``, in numpy."""
     at, point = slice(sheet.size, sheet.size + len(rows.index)), rows.series
-    of = {name: cells[name][rows.index] for name in _BASE}
+    of = _read(cells, rows.index, _BASE)
     length, held = facts.base_ms[point], of["held"] % ONE_OFF > 0
     end = (rows.span + 1) * length
     gone = (of["known"] == 0) & (of["held"] == 0) & (of["readings"] == 0)
@@ -151,6 +151,11 @@ def intervals_twin(
     sheet.there[0, at] = of["known"] != 0
     sheet.share[at] = of["measured"] / length
     sheet.size += len(point)
+
+
+def _read(cells: Cells, index: Ints, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    of = {name: cells[name][index] for name in names}
+    return of | {"measured": of["known"] - of["estimated"]}
 
 
 def marks(rounded: NDArray[Any]) -> Ints:
@@ -236,7 +241,7 @@ def _rollups_by_loop(told: Told, cells: Cells, facts: Accounts, sheet: Sheet) ->
 def rollups_twin(told: Told, cells: Cells, facts: Accounts, sheet: Sheet) -> None:
     """As ``rollups``, in numpy."""
     at, account = slice(sheet.size, sheet.size + len(told.index)), told.account
-    of = {name: cells[name][told.index] for name in _DERIVED}
+    of = _read(cells, told.index, _DERIVED)
     unknown = of["known"] == 0
     gone = unknown & (of["held"] == 0)
     sheet.codes[:ROLLUP_TEXTS, at] = facts.texts[:, account]

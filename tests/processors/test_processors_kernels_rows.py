@@ -31,7 +31,7 @@ def cells_of(random: np.random.Generator, fields: Mapping[str, Any], highest: in
     """Cells with sums up to ``highest``, times up to an hour, and often nothing."""
     out = {name: random.integers(0, 3, CELLS).astype(kind) for name, kind in fields.items()}
     out["amount"] = random.integers(-highest, highest, CELLS)
-    for name in ("known", "measured"):
+    for name in ("known", "estimated"):
         out[name] = random.choice([0, HOUR_MS // 2, HOUR_MS], CELLS).astype(fields[name])
     marks = random.choice([0, 1, ONE_EDITED, ONE_SHAPED], (2, CELLS)).sum(axis=0)
     out["held"] = random.choice([0, HOUR_MS, ONE_OFF], CELLS).astype(fields["held"])
