@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 PLAIN, CONFLICT = "plain", "conflict"
-WORDS = ("plain", "rollover", "glitch", "spike", "stuck", "clock_jump", "reset", "decrease", "conflict")
+WORDS = (
+    *("plain", "rollover", "glitch", "spike", "stuck", "clock_jump", "reset", "decrease", "overlap"),
+    "conflict",
+)
 """What can be said of an event; ``docs/books.md`` (Decisions) says what each does."""
+OF_AN_INSTANT = (CONFLICT, PLAIN, "spike")
+"""What can be said of one instant: which value counts, whether what a gauge showed does."""
 
 
 @dataclass(frozen=True, slots=True)

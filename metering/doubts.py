@@ -20,6 +20,8 @@ ID_SIZE: Final = 8
 _LEAVE_OUT: Final = ("glitch", "spike", "stuck", "clock_jump")
 """Words for readings that are wrong, and are left out."""
 _FALLS: Final = ("reset", "decrease", "rollover")
+_OF_A_READ: Final = ("plain", "spike", "overlap")
+"""Words for an interval read: it counts, or does not."""
 _SEEN: Final = {
     "from_value": "from",
     "to_value": "to",
@@ -152,11 +154,11 @@ def _evidence(text: object) -> dict[str, Any]:
 def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
     """What can be said, the row's own verdict first."""
     own = str(row["verdict"])
-    if own in ("replacement", "overlap") or (own != CONFLICT and row["from"] == row["to"]):
-        return []
     if own == CONFLICT:
         return [CONFLICT]
-    if "value" in evidence:  # an interval read: only another revision of it settles that
+    if "value" in evidence:
+        return sorted(_OF_A_READ[: 2 + (own != "spike")], key=lambda word: word != own)
+    if own == "replacement" or row["from"] == row["to"]:
         return []
     if evidence.get("left_out"):
         words = [*_LEAVE_OUT, PLAIN]
@@ -176,6 +178,8 @@ def _effect(word: str, evidence: Mapping[str, Any]) -> str:
     amount = _amount(rise, evidence)
     if word == CONFLICT:
         return "the value you name counts, the others do not"
+    if "value" in evidence:
+        return _effect_on_a_read(word, str(evidence["value"]))
     once = _over_the_end(rise, evidence)
     if word in _LEAVE_OUT and left:
         if once is not None and rise is not None and rise < 0:
@@ -200,6 +204,12 @@ def _over_the_end(rise: Decimal | None, evidence: Mapping[str, Any]) -> Decimal 
     """What the register counted if it passed its end once more than it shows; None: that is not in doubt."""
     width = _number(evidence.get("rolls_at")) if _TURNS in evidence else None
     return None if rise is None or width is None else rise + width
+
+
+def _effect_on_a_read(word: str, value: str) -> str:
+    if word == PLAIN:
+        return f"books {value} as it was read; reads that share time with it are written off"
+    return f"writes {value} off; what was used is what other reads say, else unknown"
 
 
 def _rise(evidence: Mapping[str, Any]) -> Decimal | None:

@@ -184,6 +184,9 @@ class Admission:
             self._choose(one, out)
             return
         if not index.register[index.point[one.series]]:
+            flows, rows = self.reads.decide(one)
+            out.flows += flows
+            out.rows += rows
             return
         word = Verdict[said.verdict.upper()]
         decision = Decision(said.from_ms, said.to_ms, word, said.by, said.revision)

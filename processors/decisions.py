@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from processors.batch import SeriesIndex
 
 REVISION_MAX = 2**31 - 1
-_WORDS = {REGISTER: WORDS, INTERVAL: (PLAIN, "spike", CONFLICT), GAUGE: (CONFLICT,)}
+_WORDS = {
+    REGISTER: tuple(word for word in WORDS if word != "overlap"),
+    INTERVAL: (PLAIN, "spike", "overlap", CONFLICT),
+    GAUGE: (CONFLICT,),
+}
 """What can be said of a point, by what it reads."""
 _PLACES_MAX = 30
 """Of a decimal, before and behind its point: more than any register has."""

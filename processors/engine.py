@@ -32,6 +32,7 @@ from processors.profiles import Profiles
 from processors.progress import NEVER, Progress, Survey
 from processors.ratios import Ratio
 from processors.reads import Reads
+from processors.rulings import Rulings
 from processors.scaling import grouped
 from processors.spans import Spans
 from processors.stated import Stated
@@ -102,7 +103,8 @@ class Engine:
         self.index = SeriesIndex(roster)
         self.accounts = Accounts(roster)
         self.books = Books(self.index)
-        self.reads = Reads(self.index, self.books.ratings, self.books.say)
+        self.rulings = Rulings()
+        self.reads = Reads(self.index, self.books.ratings, self.books.say, self.rulings)
         self.gauges = Gauges(self.index, self.books.ratings)
         self.admission = Admission(self.books, self.reads, self.gauges, self.index)
         self.progress = Progress(roster)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.memory import EDITED, ROUNDED
+from processors.memory import BY_PERSON, EDITED, ROUNDED
 
 Ints = NDArray[np.int64]
 
@@ -63,8 +63,8 @@ class Flows:
 
 
 def marks(flags: NDArray[Any]) -> Ints:
-    """What the flags of readings are in ``rounded``."""
-    return np.asarray((flags & ROUNDED > 0) + ONE_EDITED * (flags & EDITED > 0), np.int64)
+    """What the flags of readings that are not left out are in ``rounded``."""
+    return np.asarray((flags & ROUNDED > 0) + ONE_EDITED * (flags & (EDITED | BY_PERSON) > 0), np.int64)
 
 
 def join(parts: list[Flows]) -> Flows:

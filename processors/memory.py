@@ -35,10 +35,12 @@ PIECE = 1 << 14
 """Readings dumped together: less than 1 MB, whatever columns they have."""
 
 ROUNDED, CONFLICT, ESTIMATED, OVERLAP, SUSPECT, LEFT_OUT, IMPOSSIBLE, EDITED = (1 << bit for bit in range(8))
+BY_PERSON = LEFT_OUT
 """Flags of a reading. CONFLICT: two values for one identity, held until decided. OVERLAP: an
 interval read that shares time with another one, held. SUSPECT: a zero between neighbours that
 are not. LEFT_OUT: a register's reading that is not on its line. IMPOSSIBLE: an interval read of more than its
-point can move in that time, or of less than nothing, held. EDITED: corrected by a revision."""
+point can move in that time, or of less than nothing, held. EDITED: corrected by a revision. BY_PERSON:
+somebody decided about what is no register's: it counts, or with OVERLAP or IMPOSSIBLE it is written off."""
 OFF_LINE = CONFLICT | LEFT_OUT
 HELD_READ = CONFLICT | OVERLAP | IMPOSSIBLE
 """Of an interval read any of which keeps it from being counted."""
@@ -67,6 +69,11 @@ def series_of(key: Ints) -> Ints:
 
 def time_of(key: Ints) -> Ints:
     return (key & TIME_MASK) + TIME_FIRST_MS - 1
+
+
+def written_off(flags: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which readings, none of registers, somebody wrote off."""
+    return np.asarray((flags & BY_PERSON > 0) & (flags & HELD_READ > 0))
 
 
 def doubled(key: Ints) -> NDArray[np.bool_]:
@@ -221,9 +228,9 @@ class Memory:
             best[old] = found
         return best
 
-    def edges(self, series: Ints) -> tuple[Ints, Ints]:
-        """The first and the last key of each series that is on its line, NONE for an empty series."""
-        return self.after(series << TIME_BITS), self.before((series << TIME_BITS) | TIME_MASK)
+    def edges(self, series: Ints, skip: int = OFF_LINE) -> tuple[Ints, Ints]:
+        """The first and the last key of each series without any of the ``skip`` flags, or NONE."""
+        return self.after(series << TIME_BITS, skip), self.before((series << TIME_BITS) | TIME_MASK, skip)
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
         """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""

@@ -78,7 +78,7 @@ class Passes:
     def __init__(
         self, index: SeriesIndex, books: Books, reads: Reads, lanes: Lanes, choices: Choices
     ) -> None:
-        self._choices = choices
+        self._choices, self._rulings = choices, reads.rulings
         self._index, self._books, self._reads, self._lanes = index, books, reads, lanes
         self._unsettled = Unsettled(index, books)
         points = index.roster.points
@@ -166,7 +166,7 @@ class Passes:
         twice = doubtful(key, memory.newest)
         twice = twice[doubled(key[twice]) | (memory.find(key[twice])[0] >= 0)]
         disputed = np.flatnonzero(memory.newest_flags & CONFLICT)
-        twice = np.union1d(twice, self._choices.rows(key))
+        twice = np.union1d(np.union1d(twice, self._choices.rows(key)), self._rulings.rows(key))
         if len(twice) == 0 and len(disputed) == 0:
             return twice
         return np.flatnonzero(np.isin(batch.series, np.concatenate([batch.series[twice], disputed])))
@@ -183,7 +183,7 @@ class Passes:
         zero = follows & np.append(False, (value[:-1] == 0) & (record[:-1] != record[1:]))
         heads = np.flatnonzero(~follows)
         memory = self._reads.memory
-        before = memory.before(key_of(series[heads], batch.time[mine[heads]]))
+        before = memory.before(key_of(series[heads], batch.time[mine[heads]]), CONFLICT)
         there = before != NONE
         zero[heads[there]] = memory.get("value", memory.find(before[there])) == 0
         return np.asarray(mine[zero & (value > 0)])

@@ -2,7 +2,9 @@
 
 Each read is its own row. One that shares time with another of its point is held (which of the
 two is right is a question), one in conflict too, and one of more than its point can move in that time;
-a zero between two neighbours that are not zero stays zero and is suspect, as after a dropout.
+a zero between two neighbours that are not zero stays zero and is suspect, as after a dropout. Where
+anything was said of a read, or of one that shares time with it, people have the last word
+(processors.rulings).
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from numpy.typing import NDArray
 from metering.measures import VALUE_ADDED
 from metering.roster import INTERVAL
 from processors.batch import SeriesIndex
+from processors.decisions import Placed
 from processors.doubt import Link, Verdict
-from processors.flows import Flows, marks
+from processors.flows import OFF, Flows, marks
 from processors.memory import (
+    BY_PERSON,
     CONFLICT,
     ESTIMATED,
     HELD_READ,
@@ -31,7 +35,10 @@ from processors.memory import (
     Run,
     series_of,
     time_of,
+    written_off,
 )
+from processors.rulings import Claims, Rulings, Standing, settled
+from processors.sharing import Sharing, shared
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -41,6 +48,15 @@ AMOUNT_REVISED, QUALITY_REVISED = 1, 2
 """What of a row that was final changed."""
 Say = Callable[[tuple[int, int, int], Link | None, int], None]
 """Notes a verdict, or that there is none any more: (series, from, to), what it is, number of the record."""
+
+
+_Said = tuple[Link, int | None]
+"""A verdict, and the highest revision of the decisions on it."""
+_NOTHING = (None, None)
+_NO_KEYS = np.empty(0, np.int64)
+_DOUBTED = OVERLAP | IMPOSSIBLE | BY_PERSON
+_BIT = {Verdict.PLAIN: 0, Verdict.SPIKE: IMPOSSIBLE, Verdict.OVERLAP: OVERLAP}
+"""The flag of a read by what somebody said of it."""
 
 
 @dataclass
@@ -65,32 +81,41 @@ class ReadRows:
 class Reads:
     """Interval reads: readings in, signed flows out, and the keys of rows that changed."""
 
-    def __init__(self, index: SeriesIndex, ratings: Ratings, say: Say) -> None:
+    def __init__(self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings) -> None:
         self.memory = Memory(len(index))
-        self.ratings = ratings
+        self.ratings, self.rulings, self.sharing = ratings, rulings, Sharing(self.memory, rulings)
+        self.longest_ms = self.sharing.longest_ms
         self.booked = np.zeros(len(index), np.int64)
         self.held = np.zeros(len(index), np.int64)
+        self.written_off = np.zeros(len(index), np.int64)
         self.touched = np.zeros(len(index), bool)
-        self.longest_ms = np.zeros(len(index), np.int64)
         self.points = index.point
         points = [index.roster.points[p] for p in index.point.tolist()]
         self.checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
         self.signed = np.array([p.measures == VALUE_ADDED for p in points], bool)
         """Series whose amounts may be negative: of a month with losses."""
-        self.overlapping: set[int] = set()
-        self.doubted: dict[int, Link] = {}
+        self.doubted: dict[int, _Said] = {}
         """Key -> the verdict on a read."""
+        self.standing: dict[int, Standing] = {}
+        """Key -> what people make of a read, where anything was said of it or of one beside it."""
         self._say = say
 
     def resume(self) -> None:
-        """Goes on from reads that are there: their verdicts."""
-        for keys in self.memory.flagged(OVERLAP | IMPOSSIBLE):
-            for key, link in self._verdicts(self._state(keys)).items():
-                self.doubted[key] = link
+        """Goes on from reads that are there: what people make of them, their verdicts."""
+        ruled = np.array(sorted(self.rulings.every), np.int64)
+        ruled = ruled[self.memory.find(ruled)[0] >= 0]
+        for key in ruled.tolist():
+            self._ruled(self._state(self.sharing.beside(key >> TIME_BITS, np.array([key]))))
+        for keys in self.memory.flagged(_DOUBTED):
+            self.doubted |= self._verdicts(self._state(keys))
 
     def links(self) -> list[tuple[Link, int]]:
         """The verdicts on reads, each with its series."""
-        return [(link, key >> TIME_BITS) for key, link in self.doubted.items()]
+        return [(link, key >> TIME_BITS) for key, (link, _) in self.doubted.items()]
+
+    def revision(self, key: int) -> int | None:
+        """What a decision on a read has to be above; None: nobody said anything of it."""
+        return self.standing[key].revision if key in self.standing else None
 
     def insert(self, run: Run, record: Ints, final: Ints) -> tuple[list[Flows], list[ReadRows]]:
         """New reads sorted by key, none known; ``final``: 1 where their span was final before they came."""
@@ -100,9 +125,16 @@ class Reads:
         np.maximum.at(self.longest_ms, series, time_of(run["key"]) - run["start"])
         self.memory.add({name: column.copy() for name, column in run.items()} | {"flags": self._marked(run)})
         fresh = self._flows(self._state(run["key"]), record, sign=1, revised=final)
-        flows, rows = self.review(run["key"], record)
+        flows, rows = self._review(run["key"], record, fresh=run["key"])
         self._tell(run["key"], record)
         return [fresh, *flows], [ReadRows(run["key"], final, record), *rows]
+
+    def decide(self, one: Placed) -> tuple[list[Flows], list[ReadRows]]:
+        """Somebody says whether a read counts: one that is there, or will be."""
+        key = np.array([self.rulings.take(one)])
+        if self.memory.find(key)[0][0] < 0:
+            return [], []
+        return self._review(key, np.array([one.record]))
 
     def series_of_point(self, point: int) -> list[int]:
         return np.flatnonzero(self.points == point).tolist()
@@ -126,7 +158,7 @@ class Reads:
             self.memory.put(name, where, columns[name])
         come = self.toggle(key, record, sign=1)
         self.lengthen(key, fresh["start"])
-        flows, rows = self.review(one, number)
+        flows, rows = self._review(one, number, fresh=one, from_ms=before)
         self._tell(one, number)
         return [back, come, *flows], [ReadRows(one, np.ones(1, np.int64), number), *rows]
 
@@ -156,45 +188,58 @@ class Reads:
                     self._unsay(key, number)
                     if key in now:
                         self.doubted[key] = now[key]
-                        self._say((key >> TIME_BITS, now[key].start, now[key].end), now[key], number)
+                        link, _ = now[key]
+                        self._say((key >> TIME_BITS, link.start, link.end), link, number)
 
     def _unsay(self, key: int, record: int) -> None:
-        link = self.doubted.pop(key, None)
+        link, _ = self.doubted.pop(key, _NOTHING)
         if link is not None:
             self._say((key >> TIME_BITS, link.start, link.end), None, record)
 
-    def _verdicts(self, state: _State) -> dict[int, Link]:
+    def _verdicts(self, state: _State) -> dict[int, _Said]:
         """The verdicts on reads; of those in conflict whoever knows their values tells."""
-        at = np.flatnonzero((state.flags & (OVERLAP | IMPOSSIBLE) > 0) & (state.flags & CONFLICT == 0))
+        at = np.flatnonzero((state.flags & _DOUBTED > 0) & (state.flags & CONFLICT == 0))
         key, start, end, value = state.key[at], state.start[at], time_of(state.key[at]), state.value[at]
         possible = self._possible(series_of(key), start, end)
-        words = np.where(state.flags[at] & OVERLAP > 0, Verdict.OVERLAP, Verdict.SPIKE)
-        rows = zip(*(column.tolist() for column in (key, start, end, value, possible, words)), strict=True)
-        return {k: Link(s, e, v, p, Verdict(word), decided=False) for k, s, e, v, p, word in rows}
+        out = {}
+        columns = (key, start, end, value, possible, state.flags[at])
+        for k, s, e, v, p, flags in zip(*(column.tolist() for column in columns), strict=True):
+            word, off = _word(flags), bool(flags & BY_PERSON and flags & HELD_READ)
+            by = self.standing[k].by if flags & BY_PERSON else ""
+            link = Link(s, e, v, p, word, decided=word == Verdict.PLAIN, written_off=off, by=by)
+            out[k] = link, self.revision(k)
+        return out
 
     def toggle(self, key: int, record: int, sign: int) -> Flows:
         """What one known read counts for, added or taken back, as its fields are now."""
         one = np.array([key])
         return self._flows(self._state(one), np.array([record]), sign=sign, revised=np.ones(1, np.int64))
 
-    def review(self, keys: Ints, record: Ints) -> tuple[list[Flows], list[ReadRows]]:
-        """Judges reads around changed ones anew: flows and rows that change."""
-        near, number = self._near(keys, record)
+    def _review(
+        self, keys: Ints, record: Ints, fresh: Ints = _NO_KEYS, from_ms: int | None = None
+    ) -> tuple[list[Flows], list[ReadRows]]:
+        """Judges reads around changed ones anew: flows and rows that change. ``fresh``: those that are new or
+        say something else; ``from_ms``: from when on one of them was before.
+        """
+        near, number = self.sharing.near(keys, record, from_ms)
         before = self._state(near)
-        after = self._judged(before, self._overlaps(near))
+        after = self._judged(before)
+        told = (before.flags != after.flags) | self.sharing.is_ruled(near)
+        if not told.any():
+            return [], []
         changed = np.flatnonzero(before.flags != after.flags)
+        self.memory.put("flags", self.memory.find(near[changed]), after.flags[changed])
+        # only within a record is it new and shared
+        moved = _counts(before.flags) != _counts(after.flags)
+        arrival = self._arrival(near, fresh, record)
+        number = np.where(moved & (arrival >= 0), arrival, number)
+        self._tell(near[told], number[told])
+        changed = changed[_says(before.flags[changed]) != _says(after.flags[changed])]
         if len(changed) == 0:
             return [], []
-        self.memory.put("flags", self.memory.find(near[changed]), after.flags[changed])
-        shares = (before.flags[changed] ^ after.flags[changed]) & OVERLAP > 0
-        number, arrival = number[changed], self._arrival(near[changed], keys, record)
-        # only within a record is it new and shared
-        number = np.where(shares & (arrival >= 0), arrival, number)
-        self._tell(near[changed], number)
-        mine = after.flags[changed] & IMPOSSIBLE == 0  # others are held whatever they share
-        shares, number, arrival, changed = shares[mine], number[mine], arrival[mine], changed[mine]
+        number, arrival, moved = number[changed], arrival[changed], moved[changed]
         old, new = _pick(before, changed), _pick(after, changed)
-        revised = np.where(arrival != number, np.where(shares, AMOUNT_REVISED, QUALITY_REVISED), 0)
+        revised = np.where(arrival != number, np.where(moved, AMOUNT_REVISED, QUALITY_REVISED), 0)
         flows = [
             self._flows(old, number, sign=-1, revised=np.zeros(len(changed), np.int64)),
             self._flows(new, number, sign=1, revised=revised),
@@ -203,75 +248,41 @@ class Reads:
 
     def _arrival(self, keys: Ints, fresh: Ints, record: Ints) -> Ints:
         """The record that brought each read, -1 if it was there before."""
+        if len(fresh) == 0:
+            return np.full(len(keys), -1)
         at = np.minimum(np.searchsorted(fresh, keys), len(fresh) - 1)
         return np.where(fresh[at] == keys, record[at], -1)
 
-    def _near(self, keys: Ints, record: Ints) -> tuple[Ints, Ints]:
-        """Reads and their neighbours on both sides, each with the latest record that touched it."""
-        before, after = self.memory.before(keys), self.memory.after(keys)
-        near = np.concatenate([keys, before, after])
-        number = np.concatenate([record, record, record])
-        order = np.lexsort((number, near))
-        near, number = near[order], number[order]
-        last = np.append(near[1:] != near[:-1], True) & (near != NONE)
-        near, number = near[last], number[last]
-        wide = [s for s in np.unique(series_of(near)).tolist() if self._crowded(s, near)]
-        for s in wide:
-            near, number = self._widen(s, near, number)
-        return near, number
-
-    def _crowded(self, series: int, near: Ints) -> bool:
-        if series in self.overlapping:
-            return True
-        mine = near[series_of(near) == series]
-        state = self._state(mine)
-        overlap = (state.start[1:] < time_of(mine)[:-1]).any()
-        if overlap:
-            self.overlapping.add(series)
-        return bool(overlap)
-
-    def _widen(self, series: int, near: Ints, number: Ints) -> tuple[Ints, Ints]:
-        """All reads of a crowded series that can share time with a changed one."""
-        mine = near[series_of(near) == series]
-        low = int(self._state(mine).start.min()) - 1
-        high = int(time_of(mine).max() + self.longest_ms[series])
-        more = self.memory.between(series, low, high)
-        keys = more["key"][more["flags"] & CONFLICT == 0]
-        keys = keys[~np.isin(keys, near)]
-        near, number = (
-            np.concatenate([near, keys]),
-            np.concatenate([number, np.full(len(keys), int(number.max()))]),
-        )
-        order = np.argsort(near)
-        return near[order], number[order]
-
-    def _overlaps(self, near: Ints) -> NDArray[np.bool_]:
-        """Whether each of these reads shares time with any other read of its series."""
-        out = np.zeros(len(near), bool)
-        for s in np.unique(series_of(near)).tolist():
-            if s in self.overlapping:
-                mine = series_of(near) == s
-                out[mine] = self._overlaps_in(s, near[mine])
-        return out
-
-    def _overlaps_in(self, series: int, keys: Ints) -> NDArray[np.bool_]:
-        low = int(self._state(keys).start.min()) - 1
-        every = self.memory.between(series, low, int(time_of(keys).max() + self.longest_ms[series]))
-        every = {name: column[every["flags"] & CONFLICT == 0] for name, column in every.items()}
-        start, end = every["start"], time_of(every["key"])
-        order = np.lexsort((end, start))
-        start, end = start[order], end[order]
-        reach = np.maximum.accumulate(end)
-        shared = np.zeros(len(start), bool)
-        shared[1:] = start[1:] < reach[:-1]
-        shared[:-1] |= start[1:] < end[:-1]
-        return np.isin(keys, every["key"][order][shared])
-
-    def _judged(self, state: _State, overlap: NDArray[np.bool_]) -> _State:
+    def _judged(self, state: _State) -> _State:
         flags = state.flags & ~np.uint8(OVERLAP | SUSPECT)
-        flags |= np.where(overlap, OVERLAP, 0).astype(np.uint8)
-        flags |= np.where(self._dropouts(state), SUSPECT, 0).astype(np.uint8)
+        ruled, series = self.sharing.is_ruled(state.key), series_of(state.key)
+        flags |= np.where(self.sharing.overlaps(state.key), OVERLAP, 0).astype(np.uint8)
+        for s in np.unique(series[ruled]).tolist():
+            mine = np.flatnonzero(series == s)
+            flags[mine] = self._ruled(_pick(state, mine))
+        suspect = self._dropouts(state) & ~written_off(flags)
+        flags |= np.where(suspect, SUSPECT, 0).astype(np.uint8)
         return _State(state.key, state.start, state.value, flags)
+
+    def _ruled(self, state: _State) -> NDArray[np.uint8]:
+        """The flags of reads of one series, by the rule and by people; all that share time are among them."""
+        for key in state.key.tolist():
+            self.standing.pop(key, None)
+        counts = np.flatnonzero(state.flags & CONFLICT == 0)
+        part, flags = _pick(state, counts), state.flags & ~np.uint8(OVERLAP | SUSPECT)
+        ends, own = time_of(part.key), list(zip(part.key.tolist(), part.start.tolist(), strict=True))
+        said = [self.rulings.revision(*one) for one in own]
+        revisions = [-1 if one is None else one for one in said]
+        standing, free = settled(Claims(part.start, ends, [self.rulings.of(*one) for one in own], revisions))
+        self.standing |= {own[at][0]: one for at, one in standing.items()}
+        mine = part.flags & ~np.uint8(OVERLAP | SUSPECT | IMPOSSIBLE | BY_PERSON)
+        mine = self._marked({"key": part.key, "start": part.start, "value": part.value, "flags": mine})
+        mine[np.flatnonzero(free)[shared(part.start[free], ends[free])]] |= OVERLAP
+        for at, one in standing.items():
+            if one.by:
+                mine[at] = mine[at] & ~np.uint8(IMPOSSIBLE | OVERLAP) | BY_PERSON | _BIT[one.verdict]
+        flags[counts] = mine
+        return flags
 
     def _dropouts(self, state: _State) -> NDArray[np.bool_]:
         """Zero between two touching neighbours that are not: electricity only."""
@@ -281,7 +292,7 @@ class Reads:
         )
         if len(zero):
             keys = state.key[zero]
-            before, after = self.memory.before(keys), self.memory.after(keys)
+            before, after = self.memory.before(keys, CONFLICT), self.memory.after(keys, CONFLICT)
             whole = (before != NONE) & (after != NONE)
             left, right = self._state(before[whole]), self._state(after[whole])
             touch = (time_of(left.key) == state.start[zero[whole]]) & (right.start == time_of(keys[whole]))
@@ -301,11 +312,13 @@ class Reads:
     def _flows(self, state: _State, record: Ints, *, sign: int, revised: Ints) -> Flows:
         series = series_of(state.key)
         flags = state.flags.astype(np.int64)
-        booked = flags & HELD_READ == 0
+        booked, off = flags & HELD_READ == 0, written_off(flags)
         ends = time_of(state.key)
         amount = self.ratings.multiplied_reads(series, state.start, ends, state.value)
         np.add.at(self.booked, series, sign * np.where(booked, state.value, 0))
-        np.add.at(self.held, series, sign * np.where(booked | (flags & CONFLICT > 0), 0, state.value))
+        np.add.at(self.written_off, series, sign * np.where(off, state.value, 0))
+        held = ~booked & ~off & (flags & CONFLICT == 0)
+        np.add.at(self.held, series, sign * np.where(held, state.value, 0))
         self.touched[series] = True
         measured = (booked & ~self.estimated(state.key, state.start, state.value, flags)).astype(np.int64)
         return Flows(
@@ -314,13 +327,31 @@ class Reads:
             state.start,
             ends,
             np.where(booked, amount, 0),
-            booked.astype(np.int64),
+            np.where(off, OFF, booked),
             measured,
             marks(flags),
             (flags & SUSPECT > 0).astype(np.int64),
             revised,
             record,
         )
+
+
+def _counts(flags: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which reads count."""
+    return np.asarray(flags & HELD_READ == 0)
+
+
+def _says(flags: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """What of the flags can be seen of a read, whatever holds it."""
+    held = np.where(_counts(flags), 0, OVERLAP).astype(np.uint8)
+    return np.asarray(flags & (SUSPECT | BY_PERSON) | held)
+
+
+def _word(flags: int) -> Verdict:
+    """What the verdict on a read is."""
+    if flags & OVERLAP:
+        return Verdict.OVERLAP
+    return Verdict.SPIKE if flags & IMPOSSIBLE else Verdict.PLAIN
 
 
 def _pick(state: _State, at: Ints) -> _State:

@@ -51,7 +51,7 @@ from processors.kernels.rows import (
     intervals,
     wide,
 )
-from processors.memory import HELD_READ, SUSPECT, series_of, time_of
+from processors.memory import HELD_READ, SUSPECT, series_of, time_of, written_off
 from processors.ratios import Ratio
 from processors.rollup_rows import RollupRows
 from processors.rows_small import SmallRows
@@ -244,7 +244,7 @@ class Rows:
             "start": times(start),
             "end": times(time_of(keys)),
             "quality": words(QUALITIES, codes),
-            "flags": words(FLAGS, sheet_rows.marks(marks(flags)) + IS_HELD * held),
+            "flags": words(FLAGS, sheet_rows.marks(marks(flags)) + IS_HELD * (held & ~written_off(flags))),
             "measured_share": numbers((~held & ~estimated).astype(np.float64)),
         }
         final = gone | (time_of(keys) <= step.frontier[point])

@@ -13,7 +13,7 @@ from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
-from processors.memory import NONE, key_of, time_of
+from processors.memory import CONFLICT, NONE, key_of, time_of
 
 
 class SmallRows:
@@ -83,12 +83,14 @@ class SmallRows:
     def _decision(self, key: tuple[int, int, int]) -> dict[str, object]:
         """What the next decision on it has to be above."""
         series, start, end = key
-        revision = self.engine.books.doubts.revision(series, (start, end))
-        link = self.engine.books.verdicts.get(key)
+        engine, link = self.engine, self.engine.books.verdicts.get(key)
+        reading = int(key_of(np.array([series]), np.array([end]))[0])
         if link is not None and link.verdict == Verdict.CONFLICT:
-            revision = self.engine.admission.choices.revision(
-                int(key_of(np.array([series]), np.array([end]))[0])
-            )
+            revision = engine.admission.choices.revision(reading)
+        elif engine.index.interval[engine.index.point[series]]:
+            revision = engine.reads.revision(reading)
+        else:
+            revision = engine.books.doubts.revision(series, (start, end))
         return {} if revision is None else {"decision": revision}
 
     def alerts(self, step: Step) -> pa.Table | None:
@@ -134,7 +136,7 @@ class SmallRows:
         interval = index.interval[point]
         low, high = (
             np.where(interval, r, b)
-            for r, b in zip(reads.memory.edges(series), books.memory.edges(series), strict=True)
+            for r, b in zip(reads.memory.edges(series, CONFLICT), books.memory.edges(series), strict=True)
         )
         first, last = self._ends(series, low, high, interval)
         sums = {
@@ -142,7 +144,7 @@ class SmallRows:
             "last": last,
             "booked": np.where(interval, reads.booked[series], books.ledger.booked[series]),
             "held": np.where(interval, reads.held[series], books.ledger.held[series]),
-            "written_off": np.where(interval, 0, books.ledger.written_off[series]),
+            "written_off": np.where(interval, reads.written_off[series], books.ledger.written_off[series]),
         }
         sums = {name: value // index.step[series] for name, value in sums.items()}
         balance = sums["last"] - sums["first"] - sums["booked"] - sums["held"] - sums["written_off"]
@@ -219,7 +221,7 @@ class SmallRows:
 def _evidence_of_read(link: Link, point: Point) -> dict[str, object]:
     """What a verdict on an interval read was found by: its amount, and the most that it can be."""
     out: dict[str, object] = {"value": decimal(link.first, point)}
-    if link.verdict == Verdict.SPIKE and point.limit_per_hour is not None:
+    if link.verdict != Verdict.OVERLAP and point.limit_per_hour is not None:
         out["possible"] = decimal(link.last, point)
     return out | {"unit": point.unit.name}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metering.roster import INTERVAL, Roster
 from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, HELD_READ, key_of, time_of
+from processors.memory import CONFLICT, ESTIMATED, HELD_READ, key_of, time_of, written_off
 from processors.reads import Reads
 from processors.spans import GRID_READ_MAX_MS
 
@@ -42,7 +42,8 @@ class Shapes:
     def _covered(self, series: int, end: Ints, length_ms: int, longest: int) -> NDArray[np.bool_]:
         reads = self._reads.memory.between(series, int(end[0]) - length_ms, int(end[-1]) + longest)
         ends = time_of(reads["key"])
-        long = (ends - reads["start"] > length_ms) & (reads["flags"] & CONFLICT == 0)
+        there = (reads["flags"] & CONFLICT == 0) & ~written_off(reads["flags"])
+        long = (ends - reads["start"] > length_ms) & there
         starts, ends = np.sort(reads["start"][long]), np.sort(ends[long])
         return np.searchsorted(starts, end) > np.searchsorted(ends, end - length_ms, "right")
 
@@ -79,7 +80,9 @@ def longer(reads: Flows, members: Iterable[int], length_ms: int) -> list[tuple[i
 
 
 def standing(reads: Reads, point: Ints, start: Ints, end: Ints) -> NDArray[np.bool_]:
-    """Which of these are interval reads of their points now; one in conflict is not: its start is open."""
+    """Which of these are interval reads of their points now; one in conflict is not (its start is open), nor
+    one that somebody wrote off.
+    """
     order = np.argsort(reads.points, kind="stable")
     low, high = (np.searchsorted(reads.points[order], point, side) for side in ("left", "right"))
     row = np.repeat(np.arange(len(point)), high - low)
@@ -88,7 +91,8 @@ def standing(reads: Reads, point: Ints, start: Ints, end: Ints) -> NDArray[np.bo
     runs, places = reads.memory.find(key)
     row, found = row[runs >= 0], (runs[runs >= 0], places[runs >= 0])
     get = reads.memory.get
-    same = (get("start", found) == start[row]) & (get("flags", found) & CONFLICT == 0)
+    flags = get("flags", found)
+    same = (get("start", found) == start[row]) & (flags & CONFLICT == 0) & ~written_off(flags)
     out = np.zeros(len(point), bool)
     out[row[same]] = True
     return out

@@ -344,7 +344,7 @@ def _moving(reads: Flows) -> Flows:
     """Without reads that are taken back and said again with another quality: windows do not show it."""
     groups = Grouping(reads.point, reads.start, reads.end)
     moving = groups.sum(reads.sign) != 0
-    for column in (reads.amount, reads.booked, reads.measured):
+    for column in (reads.amount, reads.booked == COUNTED, reads.measured):
         moving |= groups.sum(reads.sign * column) != 0
     return reads.take(groups.spread(moving))
 

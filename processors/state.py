@@ -20,6 +20,7 @@ from processors.decided import Decision
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 from processors.memory import Memory
+from processors.rulings import Ruling
 from processors.settling import Decided
 
 FORMAT = 12
@@ -79,6 +80,7 @@ def _arrays(engine: Engine) -> dict[str, Any]:
         "written_off": ledger.written_off,
         "reads_booked": reads.booked,
         "reads_held": reads.held,
+        "reads_written_off": reads.written_off,
         "longest_ms": reads.longest_ms,
         "seen": progress.seen,
         "waited": progress.waited,
@@ -97,10 +99,15 @@ def _small(engine: Engine) -> bytes:
         "roster": engine.roster.version,
         "log_time": progress.log_time,
         "unknown_refused": engine.unknown_refused,
-        "overlapping": sorted(engine.reads.overlapping),
+        "overlapping": sorted(engine.reads.sharing.overlapping),
         "variants": [[k, r, sorted(v)] for k, (r, v) in engine.admission.variants.items()],
         "choices": [
             [k, [astuple(one) for one in sorted(v)]] for k, v in engine.admission.choices.every.items()
+        ],
+        "rulings": [
+            [k, start, sorted(astuple(one) for one in said)]
+            for k, starts in engine.rulings.every.items()
+            for start, said in starts.items()
         ],
         "regions": [
             [series, [_region(one) for one in regions]] for series, regions in doubts.regions.items()
@@ -164,7 +171,7 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
         engine.progress.history = [(small[f"history_{i}_0"], small[f"history_{i}_1"]) for i in range(count)]
     engine.progress.log_time = head["log_time"]
     engine.unknown_refused = head["unknown_refused"]
-    engine.reads.overlapping = set(head["overlapping"])
+    engine.reads.sharing.overlapping = set(head["overlapping"])
     engine.admission.variants = {
         k: (r, frozenset((a, b, c) for a, b, c in v)) for k, r, v in head["variants"]
     }
@@ -173,6 +180,8 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
         engine.books.doubts.watch(series)
     for series, regions in head["regions"]:
         engine.books.doubts.put(series, [_as_region(one) for one in regions])
+    for key, start, said in head["rulings"]:
+        engine.rulings.put(key, start, [Ruling(revision, Verdict(word), by) for revision, word, by in said])
     engine.books.resume()
     engine.reads.resume()
     engine.admission.choices.every.update({k: {Choice(*one) for one in v} for k, v in head["choices"]})

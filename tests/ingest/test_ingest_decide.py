@@ -76,7 +76,7 @@ def test_a_conflict_is_decided_by_its_value() -> None:
         ({"from": NOW_MS, "to": NOW_MS - 1}, "decision_invalid"),
         ({"from": NOW_MS}, "decision_invalid"),
         ({"verdict": None}, "decision_invalid"),
-        ({"verdict": "overlap"}, "decision_invalid"),
+        ({"verdict": "replacement"}, "decision_invalid"),
         ({"verdict": 1}, "decision_invalid"),
         ({"verdict": ["reset"]}, "decision_invalid"),
         ({"verdict": "conflict", "value": 1}, "decision_invalid"),

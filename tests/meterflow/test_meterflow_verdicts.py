@@ -205,6 +205,33 @@ def test_a_conflict_is_decided_by_its_value(serve: Serve, site: Path) -> None:
     assert listed(service) == []
 
 
+def test_an_interval_read_is_decided(serve: Serve, site: Path) -> None:
+    """Of two that share time the one that counts writes the other off; who decides again has the last word."""
+    service = serve(site)
+    service.start()
+    reads = [
+        {"start": BEGIN_MS + low * MINUTE_MS, "time": BEGIN_MS + high * MINUTE_MS, "value": amount}
+        for low, high, amount in ((0, 60, 7), (30, 90, 8))
+    ]
+    publish(service.mqtt_port, "meterflow/v1/works/books", json.dumps(reads))
+    eventually(lambda: len(service.rows("verdict")) == 2, 20, "overlaps")
+    first, second = sorted(listed(service), key=lambda one: one["to"])
+    assert (first["verdict"], first["own"], first["status"]) == ("overlap", "overlap", "held")
+    place = ("--wait", "--json", "--data", service.folder)
+    for words, by, status in (
+        (("refuse", first["id"]), "Li", "refused"),
+        (("refuse", second["id"]), "Wang", "refused"),
+        (("confirm", second["id"], "--as", "overlap"), "Zhao", "confirmed"),
+    ):
+        event = json.loads(done("verdicts", *words, "--by", by, *place).stdout)["event"]
+        assert (event["by"], event["status"]) == (by, status)
+        assert listed(service) == []
+    said = {row["to"]: (row["verdict"], row["status"], row["by"]) for row in service.rows("verdict")}
+    assert list(said.values()) == [("plain", "refused", "Li"), ("overlap", "confirmed", "Zhao")]
+    rows = [row for row in service.rows("interval") if row["point"] == "books"]
+    assert [(row["amount"], row["flags"]) for row in rows] == [("7", "edited"), ("", "edited")]
+
+
 def test_the_roles_take_decisions_by_the_broker(services: Services) -> None:
     """By the command and by the page, each of which publishes with the login of the settings."""
     broker = services.broker

@@ -55,8 +55,9 @@ def test_an_id_is_of_the_key_alone() -> None:
         ({"verdict": "plain", "seen": TURNS}, ["plain", "rollover", "spike", "reset"], "plain"),
         ({"verdict": "rollover", "seen": FALL}, ["rollover", "reset", "decrease"], "rollover"),
         ({"verdict": "replacement"}, [], ""),
-        ({"verdict": "spike", "seen": {"value": "7 kWh"}}, [], ""),
-        ({"verdict": "overlap", "to": 1_000}, [], ""),
+        ({"verdict": "spike", "seen": {"value": "7 kWh"}}, ["spike", "plain"], "spike"),
+        ({"verdict": "overlap", "seen": {"value": "7 kWh"}}, ["overlap", "plain", "spike"], "overlap"),
+        ({"verdict": "plain", "seen": {"value": "7 kWh"}}, ["plain", "spike", "overlap"], "plain"),
     ],
 )
 def test_what_can_be_said_fits_the_event(given: dict[str, Any], wanted: list[str], own: str) -> None:
@@ -104,6 +105,16 @@ def test_what_a_person_said_can_be_taken_back_in_any_words() -> None:
             {"verdict": "glitch", "status": "confirmed", "seen": FALL | {"left_out": 1}},
             "glitch",
             "leaves 1 reading out and books 65476 Wh, estimated",
+        ),
+        (
+            {"seen": {"value": "7 kWh"}, "verdict": "overlap"},
+            "plain",
+            "books 7 kWh as it was read; reads that share time with it are written off",
+        ),
+        (
+            {"seen": {"value": "7 kWh"}, "verdict": "spike"},
+            "spike",
+            "writes 7 kWh off; what was used is what other reads say, else unknown",
         ),
         ({"evidence": "no JSON"}, "plain", "books what lies between, estimated"),
     ],

@@ -133,17 +133,17 @@ def mixed(chance: Random, size: Size) -> History:
         _reading(chance, roster, chance.choice(few), anchor_ms, size)
         for _ in range(chance.randint(1, size.readings))
     ]
-    every: list[Item] = [*readings, *_copies(chance, readings, 4), *_decisions(chance, readings, size)]
+    every: list[Item] = [*readings, *copies(chance, readings, 4), *decisions(chance, readings, size)]
     return History(site, tuple(chance.sample(every, len(every))))
 
 
-def _copies(chance: Random, readings: Sequence[Reading], most: int) -> list[Reading]:
+def copies(chance: Random, readings: Sequence[Reading], most: int) -> list[Reading]:
     return [
         _changed(chance.choice(readings), chance.choice(_CHANGES)) for _ in range(chance.randint(0, most))
     ]
 
 
-def _decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[Decide]:
+def decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[Decide]:
     """What people say of some of these readings: what may be, what cannot, twice, and one against another."""
     out: list[Decide] = []
     for _ in range(chance.choice([0, 0, 1, 2, 4] if size.far else [0, 0, 0, 1, 2])):
@@ -157,19 +157,22 @@ def _decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[
             chance.choice([0, 0, 0, 1, 2]),
             "",
         )
+        if one.start_ms is not None and chance.randint(0, 5) > 0:
+            span_ms, word = (one.start_ms, one.time_ms), chance.choice(["plain", "plain", "spike", "overlap"])
         if word == CONFLICT:
             span_ms = one.time_ms, one.time_ms
             value = chance.choice([one.value, str(Decimal(one.value) + 1), "3", "0.0000004"])
         said = Decision(one.point, None, *span_ms, word, chance.choice(["li", "wang"]), revision, value)
         out += [Decide(one.plant, said)] * chance.choice([1, 1, 1, 2])
         if chance.randint(0, 3) == 0:
-            other = replace(said, verdict=chance.choice(WORDS), by="zhao")
+            words = WORDS if one.start_ms is None else ["plain", "overlap"]
+            other = replace(said, verdict=chance.choice(words), by="zhao")
             other = replace(said, value="7", by="zhao") if word == CONFLICT else other
             out.append(Decide(one.plant, replace(other, revision=revision + chance.randint(0, 1))))
     return out
 
 
-_CHANGES = ["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older"]
+_CHANGES = ["same", "same", "other", "lower", "newer", "newer_other", "estimated", "older", "longer", "later"]
 
 
 def _changed(reading: Reading, change: str) -> Reading:
@@ -188,6 +191,9 @@ def _changed(reading: Reading, change: str) -> Reading:
             return replace(reading, revision=max(0, reading.revision - 1), value=other)
         case "estimated":
             return replace(reading, quality=MeterQuality.ESTIMATED)
+        case "longer" | "later" if reading.start_ms is not None:
+            moved_ms = (reading.time_ms - reading.start_ms) * (-1 if change == "longer" else 1) // 2
+            return replace(reading, start_ms=reading.start_ms + moved_ms, revision=reading.revision + 1)
     return reading
 
 
@@ -282,10 +288,10 @@ def doubtful(chance: Random, size: Size) -> History:
     every: list[Item] = [
         *readings,
         *beside,
-        *_copies(chance, readings, 2),
-        *_decisions(chance, readings, size),
+        *copies(chance, readings, 2),
+        *decisions(chance, readings, size),
     ]
-    return History(site, _nearly_in_order(chance, every))
+    return History(site, nearly_in_order(chance, every))
 
 
 def _fine(chance: Random, size: Size) -> list[tuple[int, int]]:
@@ -293,7 +299,7 @@ def _fine(chance: Random, size: Size) -> list[tuple[int, int]]:
     return rows if size.far else [(time, value) for time, value in rows if time - rows[0][0] <= HOUR_MS]
 
 
-def _nearly_in_order(chance: Random, items: Sequence[Item]) -> tuple[Item, ...]:
+def nearly_in_order(chance: Random, items: Sequence[Item]) -> tuple[Item, ...]:
     """Each up to some places later than it is; decisions anywhere behind."""
     far = chance.choice([0, 0, 2, 40])
     order = [
@@ -331,8 +337,8 @@ def replaced(chance: Random, size: Size) -> History:
         for _ in range(chance.randint(1, size.readings))
     ]
     readings.sort(key=lambda reading: reading.time_ms)
-    every: list[Item] = [*readings, *_copies(chance, readings, 2), *_decisions(chance, readings, size)]
-    return History("meters", _nearly_in_order(chance, every))
+    every: list[Item] = [*readings, *copies(chance, readings, 2), *decisions(chance, readings, size)]
+    return History("meters", nearly_in_order(chance, every))
 
 
 def _of_an_installation(chance: Random, roster: Roster, point: Point) -> Reading:

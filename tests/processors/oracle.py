@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from metering.decisions import Decision
     from tests.processors.log_driver import Item, Reading
 
+WORDS_OF = {
+    REGISTER: ("plain", "rollover", "glitch", "spike", "stuck", "clock_jump", "reset", "decrease"),
+    INTERVAL: ("plain", "spike", "overlap"),
+    GAUGE: (),
+}
+"""What can be said beside which of two values counts."""
 AMOUNT_MAX, READ_MAX, GAUGE_MAX = 2**61, 2**53, 2**42
 
 
@@ -91,6 +97,8 @@ def _take_decision(
     if point is None or conflict != (one.from_ms == one.to_ms) or one.from_ms > one.to_ms:
         return
     if conflict and not one.value:
+        return
+    if one.verdict not in (*WORDS_OF[point.reads], "conflict"):
         return
     for number in reversed(range(len(point.installations))):
         meter = point.installations[number]

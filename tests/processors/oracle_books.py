@@ -167,9 +167,15 @@ def hold(
     which = installed(books, meter)
     books.verdict[*which.values(), *times] = {
         **which, "from": times[0], "to": times[1],
-        "verdict": verdict, "status": "confirmed" if by else "held", "by": by or "rule",
+        "verdict": verdict, "status": _status(verdict, by), "by": by or "rule",
         "evidence": json.dumps(evidence),
     }  # fmt: skip
+
+
+def _status(verdict: str, by: str) -> str:
+    if not by:
+        return "held"
+    return "refused" if verdict == "plain" else "confirmed"
 
 
 def text(meter: Meter, value: int) -> str:

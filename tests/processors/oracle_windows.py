@@ -192,7 +192,8 @@ def _reads(books: Books, account: Account) -> list[Flow]:
 
 def _coarser(flow: Flow, start: int, end: int) -> bool:
     """A read of a longer time than the window, in it: nobody knows how much of it fell into the window."""
-    return not flow.disputed and flow.end - flow.start > end - start and flow.shared_ms(start, end) > 0
+    counts = not (flow.disputed or flow.written_off)
+    return counts and flow.end - flow.start > end - start and flow.shared_ms(start, end) > 0
 
 
 def _side(books: Books, term: Term, window: str, start: int, end: int) -> Side:
