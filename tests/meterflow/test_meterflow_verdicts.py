@@ -206,7 +206,7 @@ def test_a_conflict_is_decided_by_its_value(serve: Serve, site: Path) -> None:
 
 
 def test_an_interval_read_is_decided(serve: Serve, site: Path) -> None:
-    """Of two that share time the one that counts writes the other off; who decides again has the last word."""
+    """Of two that share time the one that counts writes the other off; the last decision counts."""
     service = serve(site)
     service.start()
     reads = [
