@@ -18,6 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from processors.directory import Directory
 
 BLOCK_SPANS = 16
+_GROWTH = 4
+"""By so much columns grow: what is not written yet takes no room, and what is written is seldom copied."""
 CHUNK_CELLS = 4096
 """Cells dumped together."""
 
@@ -130,9 +132,9 @@ class Cells:
         return index
 
     def _grow(self) -> None:
-        self.dirty = np.concatenate([self.dirty, np.zeros_like(self.dirty)])
+        self.dirty = np.concatenate([self.dirty, np.zeros((_GROWTH - 1) * len(self.dirty), bool)])
         for name, column in self.columns.items():
-            self.columns[name] = np.zeros(2 * len(column), column.dtype)  # takes no room before it is written
+            self.columns[name] = np.zeros(_GROWTH * len(column), column.dtype)
             if column.any():
                 self.columns[name][: len(column)] = column
 

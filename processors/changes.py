@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.flows import Flows
+from processors.kernels.survey import stamp
 from processors.lanes import Lanes
 from processors.progress import Survey
 
@@ -85,6 +86,11 @@ class Pass:
         lane = self.lanes.of_point[point]
         record = self.survey.first_record(point, end, self.first[lane], self.last[lane])
         return np.asarray(self.survey.log_time[record])
+
+    def stamp(self, point: Ints, end: Ints, index: Ints, reported: Ints) -> None:
+        """What becomes final in this pass was said when it did: spans of points by their end, in cells."""
+        track = self.survey.track(self.before, self.after, self.lanes.of_point, self.first, self.last)
+        stamp((point, end, index), track, self.reached, reported)
 
     def first_seen(self, point: Ints, end: Ints) -> Ints:
         """The log time of the record in this pass with each point's first reading at ``end`` or behind it."""

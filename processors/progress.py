@@ -83,6 +83,11 @@ class Survey:
         hit = (self._keys[at] >> TIME_BITS == point) & (self._keys[at] >= wanted)
         return np.where(hit, self._records[at], last)
 
+    def track(self, before: Ints, after: Ints, lane: Ints, first: Ints, last: Ints) -> loops.Track:
+        """The way of a pass from frontier to frontier: records ``first`` to ``last`` of each lane."""
+        known = (self._keys, self._records, self._patience, self._group)
+        return loops.Track(before, after, *known, lane, first, last, self.log_time)
+
     @cached_property
     def _waits(self) -> Ints:
         """Patience of all groups in one ascending array."""

@@ -303,12 +303,7 @@ class Spans:
         account = rows.series // CLASSES
         now = (end > before[account]) & (end <= after[account])
         row, point = self.accounts.pairs_of(account[now])
-        ends = end[now][row]
-        waiting = step.before[point] < ends
-        latest = np.zeros(int(now.sum()), np.int64)
-        np.maximum.at(latest, row[waiting], step.reached(point[waiting], ends[waiting]))
-        reported, index = self.derived["reported"], rows.index[now]
-        reported[index] = np.maximum(reported[index], latest)
+        step.stamp(point, end[now][row], rows.index[now][row], self.derived["reported"])
 
 
 def _grids(accounts: Accounts, base_ms: Ints) -> Ints:

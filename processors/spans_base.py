@@ -74,7 +74,7 @@ class BaseSpans:
         keep = settle(rows, index, causes, self.cells.columns, self.cells.dirty)
         said = Touched(point, span, index) if keep.all() else Touched(point[keep], span[keep], index[keep])
         end = (said.span + 1) * self.base_ms[said.series]
-        self._stamp(said, end, step)
+        step.stamp(said.series, end, said.index, self.cells["reported"])
         return self._said(said, end, step), self._deltas(rows)
 
     def _deltas(self, rows: Pieces) -> BaseDeltas:
@@ -106,10 +106,3 @@ class BaseSpans:
             moved, low, _ = self.cells.between(moved, low, high)
             high = low
         return Stretches(moved, low, high)
-
-    def _stamp(self, rows: Touched, end: Ints, step: Pass) -> None:
-        """What became final was said when it did."""
-        now = (end > step.before[rows.series]) & (end <= step.after[rows.series])
-        point, index = rows.series[now], rows.index[now]
-        reported = self.cells["reported"]
-        reported[index] = np.maximum(reported[index], step.reached(point, end[now]))

@@ -1,8 +1,10 @@
 /* Flows cut at the edges of base spans and added up by point and span, and dealt out to accounts.
 
    Tables hold a cell for every span from the first to the last one of each owner (a point or an account):
-   what is added up lies close together in time, so that no sorting is needed. */
+   what is added up lies close together in time, so that no sorting is needed. Of points one after the other is
+   taken, whose cells fit into a processor's nearest memory. */
 #include <stdint.h>
+#include <string.h>
 
 #define LONG_MS (35LL * 86400000LL)
 #define CHUNK_CELLS 4096
@@ -27,7 +29,8 @@ typedef struct {
 
 static int64_t span_of(Span *last, int64_t time, int64_t length) {
     if (length != last->length || time < last->start || time - last->start >= length) {
-        int64_t number = time / length;
+        const int near = length == last->length && time >= last->start && time - last->start < 2 * length;
+        int64_t number = near ? last->number + 1 : time / length;
         if (number * length > time) number--;
         last->length = length;
         last->number = number;
@@ -48,19 +51,99 @@ static int64_t read_off(int64_t amount, int64_t length, int64_t offset) {
     return quotient * offset + (amount - quotient * length) * offset / length;
 }
 
-/* low, high: of each point the first and last span that [start, end) of any of its rows reaches; rows of
-   points without base spans are left out. */
-int64_t meterflow_reach(int64_t n, const int64_t *point, const int64_t *start, const int64_t *end,
-                        const int64_t *base, int64_t *low, int64_t *high) {
-    Span from = {0, 0, 0}, to = {0, 0, 0};
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t p = point[i], length = base[p];
-        if (length <= 0) continue;
-        const int64_t first = span_of(&from, start[i], length), last = span_of(&to, end[i] - 1, length);
-        if (first < low[p]) low[p] = first;
-        if (last > high[p]) high[p] = last;
+/* Rows by point: flows, readings, and spans that are wanted in any case, in two lists. */
+typedef struct {
+    int64_t n;
+    const int64_t *point, *sign, *start, *end, *amount, *booked, *measured, *rounded, *record;
+} Flows;
+
+typedef struct {
+    int64_t n;
+    const int64_t *point, *time, *record;
+} Reads;
+
+typedef struct {
+    int64_t n;
+    const int64_t *point, *first, *last;
+} Wanted;
+
+/* Where each list's rows of a point begin and end. */
+typedef struct {
+    int64_t point, flow, flows, read, reads, want[2], wants[2];
+} Part;
+
+static int64_t until(int64_t n, const int64_t *point, int64_t from, int64_t p) {
+    while (from < n && point[from] == p) from++;
+    return from;
+}
+
+/* The part of the next point; 0 behind the last one, -1 where a list is not by point. */
+static int next(Part *part, const Flows *flows, const Reads *reads, const Wanted *wanted) {
+    int64_t p = INT64_MAX;
+    const int64_t last = part->point;
+    part->flow = part->flows;
+    part->read = part->reads;
+    if (part->flow < flows->n && flows->point[part->flow] < p) p = flows->point[part->flow];
+    if (part->read < reads->n && reads->point[part->read] < p) p = reads->point[part->read];
+    for (int list = 0; list < 2; list++) {
+        const int64_t at = part->want[list] = part->wants[list];
+        if (at < wanted[list].n && wanted[list].point[at] < p) p = wanted[list].point[at];
     }
-    return 0;
+    if (p == INT64_MAX) return 0;
+    if (p <= last) return -1;
+    part->point = p;
+    part->flows = until(flows->n, flows->point, part->flow, p);
+    part->reads = until(reads->n, reads->point, part->read, p);
+    for (int list = 0; list < 2; list++)
+        part->wants[list] = until(wanted[list].n, wanted[list].point, part->want[list], p);
+    return 1;
+}
+
+static void widen(int64_t first, int64_t last, int64_t *low, int64_t *high) {
+    if (first < *low) *low = first;
+    if (last > *high) *high = last;
+}
+
+/* First and last span of a point of which anything is to be told. */
+static void reach(const Part *part, int64_t length, const Flows *flows, const Reads *reads, const Wanted *wanted,
+                  int64_t *low, int64_t *high) {
+    Span from = {0, 0, 0}, to = {0, 0, 0}, at = {0, 0, 0};
+    *low = INT64_MAX;
+    *high = INT64_MIN;
+    for (int64_t i = part->flow; i < part->flows; i++)
+        widen(span_of(&from, flows->start[i], length), span_of(&to, flows->end[i] - 1, length), low, high);
+    for (int64_t i = part->read; i < part->reads; i++) {
+        const int64_t span = span_of(&at, reads->time[i], length);
+        widen(span, span, low, high);
+    }
+    for (int list = 0; list < 2; list++)
+        for (int64_t i = part->want[list]; i < part->wants[list]; i++)
+            if (wanted[list].first[i] <= wanted[list].last[i])
+                widen(wanted[list].first[i], wanted[list].last[i], low, high);
+}
+
+/* sizes: how many spans lie between the first and the last one of all points, and of the point with most of them.
+   -1 where a list is not by point. */
+int64_t meterflow_reach(int64_t n, const int64_t *point, const int64_t *start, const int64_t *end, int64_t m,
+                        const int64_t *read, const int64_t *time, int64_t k, const int64_t *one,
+                        const int64_t *one_first, const int64_t *one_last, int64_t l, const int64_t *other,
+                        const int64_t *other_first, const int64_t *other_last, const int64_t *base,
+                        int64_t *sizes) {
+    const Flows flows = {.n = n, .point = point, .start = start, .end = end};
+    const Reads reads = {.n = m, .point = read, .time = time};
+    const Wanted wanted[2] = {{k, one, one_first, one_last}, {l, other, other_first, other_last}};
+    Part part = {.point = -1};
+    int64_t low, high;
+    int found;
+    sizes[0] = sizes[1] = 0;
+    while ((found = next(&part, &flows, &reads, wanted)) > 0) {
+        if (base[part.point] <= 0) continue;
+        reach(&part, base[part.point], &flows, &reads, wanted, &low, &high);
+        if (low > high) continue;
+        sizes[0] += high - low + 1;
+        if (high - low >= sizes[1]) sizes[1] = high - low + 1;
+    }
+    return found;
 }
 
 static void add(Piece *cell, int64_t sign, int64_t amount, int64_t length, int64_t booked, int64_t measured,
@@ -74,84 +157,94 @@ static void add(Piece *cell, int64_t sign, int64_t amount, int64_t length, int64
     cell->kinds |= PIECE;
 }
 
-/* Adds flows to the table; the cell of (point, span) is number at[point] + span. */
-int64_t meterflow_cut(int64_t n, const int64_t *point, const int64_t *sign, const int64_t *start,
-                      const int64_t *end, const int64_t *amount, const int64_t *booked,
-                      const int64_t *measured, const int64_t *rounded, const int64_t *record,
-                      const int64_t *base, const int64_t *log_time, const int64_t *at, Piece *table) {
+/* Adds flows of a point to its cells; that of a span is number span - low. */
+static void cut(const Part *part, int64_t length, const Flows *flows, const int64_t *log_time, int64_t low,
+                Piece *cells) {
     Span from = {0, 0, 0}, to = {0, 0, 0};
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t length = base[point[i]];
-        if (length <= 0) continue;
-        const int64_t first = span_of(&from, start[i], length), last = span_of(&to, end[i] - 1, length);
-        const int64_t whole = end[i] - start[i], reported = log_time[record[i]];
-        Piece *cells = table + at[point[i]];
-        int64_t done = 0, low = start[i];
+    for (int64_t i = part->flow; i < part->flows; i++) {
+        const int64_t start = flows->start[i], end = flows->end[i], amount = flows->amount[i];
+        const int64_t first = span_of(&from, start, length), last = span_of(&to, end - 1, length);
+        int64_t done = 0, begin = start;
         for (int64_t span = first; span <= last; span++) {
-            const int64_t high = span == last ? end[i] : (span + 1) * length;
-            const int64_t until = span == last ? amount[i] : read_off(amount[i], whole, high - start[i]);
-            add(cells + span, sign[i], until - done, high - low, booked[i], measured[i], rounded[i], reported);
+            const int64_t high = span == last ? end : (span + 1) * length;
+            const int64_t until = span == last ? amount : read_off(amount, end - start, high - start);
+            add(cells + span - low, flows->sign[i], until - done, high - begin, flows->booked[i],
+                flows->measured[i], flows->rounded[i], log_time[flows->record[i]]);
             done = until;
-            low = high;
+            begin = high;
         }
     }
-    return 0;
 }
 
-/* Counts readings in their spans. */
-int64_t meterflow_touch(int64_t n, const int64_t *point, const int64_t *time, const int64_t *record,
-                        const int64_t *base, const int64_t *log_time, const int64_t *at, Piece *table) {
-    Span last = {0, 0, 0};
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t length = base[point[i]], now = log_time[record[i]];
-        if (length <= 0) return -1;
-        Piece *cell = table + at[point[i]] + span_of(&last, time[i], length);
+/* Counts readings of a point in their spans. */
+static void touch(const Part *part, int64_t length, const Reads *reads, const int64_t *log_time, int64_t low,
+                  Piece *cells) {
+    Span at = {0, 0, 0};
+    for (int64_t i = part->read; i < part->reads; i++) {
+        Piece *cell = cells + span_of(&at, reads->time[i], length) - low;
+        const int64_t now = log_time[reads->record[i]];
         if (cell->readings == 0 || now < cell->seen) cell->seen = now;
         cell->readings++;
         cell->kinds |= READ;
     }
-    return 0;
 }
 
-/* Spans that are wanted in any case. */
-int64_t meterflow_want(int64_t n, const int64_t *point, const int64_t *first, const int64_t *last,
-                       const int64_t *at, Piece *table) {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t span = first[i]; span <= last[i]; span++) table[at[point[i]] + span].kinds |= WANTED;
-    return 0;
+/* A span with anything in it as row n. What changes of it is said where it is open, and where it is final if it is
+   a change at all. Returns how many rows there are then. */
+static int64_t put(int64_t n, int64_t room, int64_t *rows, int64_t point, int64_t span, const Piece *cell,
+                   int final) {
+    const int differs = cell->amount || cell->known || cell->measured || cell->held || cell->rounded;
+    const int said = (cell->kinds & PIECE) && (differs || !final);
+    if (!said && !(cell->kinds & (READ | WANTED))) return n;
+    const int made = said || (cell->kinds & READ);
+    const int64_t row[12] = {point,
+                             span,
+                             (cell->kinds & (READ | WANTED)) | (made ? MADE : 0) | (said ? SAID : 0),
+                             cell->amount,
+                             cell->known,
+                             cell->measured,
+                             cell->held,
+                             cell->rounded,
+                             differs && final,
+                             cell->reported,
+                             cell->readings,
+                             cell->seen};
+    for (int column = 0; column < 12; column++) rows[column * room + n] = row[column];
+    return n + 1;
 }
 
-/* The table's cells with anything in them, by point and span. rows: twelve columns of `room` numbers each.
-   What changes of a span is said where it is open, and where it is final if it is a change at all. */
-int64_t meterflow_pieces(int64_t points, const int64_t *low, const int64_t *high, const int64_t *at,
-                         const int64_t *base, const int64_t *before, const Piece *table, int64_t room,
-                         int64_t *rows) {
-    int64_t n = 0;
-    for (int64_t p = 0; p < points; p++)
-        for (int64_t span = low[p]; span <= high[p]; span++) {
-            const Piece *cell = table + at[p] + span;
-            if (cell->kinds == 0) continue;
-            const int differs = cell->amount || cell->known || cell->measured || cell->held || cell->rounded;
-            const int final = (span + 1) * base[p] <= before[p];
-            const int said = (cell->kinds & PIECE) && (differs || !final);
-            if (!said && !(cell->kinds & (READ | WANTED))) continue;
-            const int made = said || (cell->kinds & READ);
-            const int64_t row[12] = {p,
-                                     span,
-                                     (cell->kinds & (READ | WANTED)) | (made ? MADE : 0) | (said ? SAID : 0),
-                                     cell->amount,
-                                     cell->known,
-                                     cell->measured,
-                                     cell->held,
-                                     cell->rounded,
-                                     differs && final,
-                                     cell->reported,
-                                     cell->readings,
-                                     cell->seen};
-            for (int column = 0; column < 12; column++) rows[column * room + n] = row[column];
-            n++;
-        }
-    return n;
+/* What changes of spans, by point and span. rows: twelve columns of `room` numbers each; cells: as many as the point
+   with most spans has. Returns how many rows there are. */
+int64_t meterflow_pieces(int64_t n, const int64_t *point, const int64_t *sign, const int64_t *start,
+                         const int64_t *end, const int64_t *amount, const int64_t *booked,
+                         const int64_t *measured, const int64_t *rounded, const int64_t *record, int64_t m,
+                         const int64_t *read, const int64_t *time, const int64_t *read_record, int64_t k,
+                         const int64_t *one, const int64_t *one_first, const int64_t *one_last, int64_t l,
+                         const int64_t *other, const int64_t *other_first, const int64_t *other_last,
+                         const int64_t *base, const int64_t *before, const int64_t *log_time, Piece *cells,
+                         int64_t room, int64_t *rows) {
+    const Flows flows = {n, point, sign, start, end, amount, booked, measured, rounded, record};
+    const Reads reads = {m, read, time, read_record};
+    const Wanted wanted[2] = {{k, one, one_first, one_last}, {l, other, other_first, other_last}};
+    Part part = {.point = -1};
+    int64_t count = 0, low, high;
+    while (next(&part, &flows, &reads, wanted) > 0) {
+        const int64_t p = part.point, length = base[p];
+        if (length <= 0) continue;
+        reach(&part, length, &flows, &reads, wanted, &low, &high);
+        if (low > high) continue;
+        memset(cells, 0, (size_t)(high - low + 1) * sizeof(Piece));
+        cut(&part, length, &flows, log_time, low, cells);
+        touch(&part, length, &reads, log_time, low, cells);
+        for (int list = 0; list < 2; list++)
+            for (int64_t i = part.want[list]; i < part.wants[list]; i++)
+                for (int64_t span = wanted[list].first[i]; span <= wanted[list].last[i]; span++)
+                    cells[span - low].kinds |= WANTED;
+        for (int64_t span = low; span <= high; span++)
+            if (cells[span - low].kinds)
+                count = put(count, room, rows, p, span, cells + span - low, (span + 1) * length <= before[p]);
+    }
+    return count;
 }
 
 /* Adds rows as above to cells (-1: there is none); keep: which of them are to be said anew. */

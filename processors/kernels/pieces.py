@@ -12,7 +12,7 @@ from processors.cells import CHUNK_CELLS, Grouping
 from processors.changes import Touches
 from processors.flows import COUNTED, HELD, OFF, ONE_OFF, Flows, cut, spans_of
 from processors.kernels.library import INT64, OUT_BYTE, OUT_INT32, OUT_INT64, SIZE, chosen, compiled
-from processors.kernels.shares import CELL_NUMBERS, close, ints, offsets
+from processors.kernels.shares import CELL_NUMBERS, close, ints
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -34,13 +34,20 @@ PIECE_COLUMNS = (
     "seen",
 )
 _SETTLED = tuple("exists amount known estimated held rounded readings revision cause reported".split())
+_FLOWS = ("point", "sign", "start", "end", "amount", "booked", "measured", "rounded", "record")
+_TOUCHES, _STRETCHES = ("point", "time_ms", "record"), ("point", "first", "last")
+_NONE = [np.empty(0, np.int64) for _ in _STRETCHES]
 _FAR = 1 << 60
 
-_REACH = compiled("reach", (SIZE, INT64, INT64, INT64, INT64, OUT_INT64, OUT_INT64))
-_CUT = compiled("cut", (SIZE, *[INT64] * 12, OUT_INT64))
-_TOUCH = compiled("touch", (SIZE, *[INT64] * 6, OUT_INT64))
-_WANT = compiled("want", (SIZE, *[INT64] * 4, OUT_INT64))
-_PIECES = compiled("pieces", (SIZE, *[INT64] * 6, SIZE, OUT_INT64))
+_WANTED = (SIZE, INT64, INT64, INT64)
+_REACH = compiled("reach", (SIZE, *3 * (INT64,), SIZE, INT64, INT64, *_WANTED, *_WANTED, INT64, OUT_INT64))
+_PIECES = compiled(
+    "pieces",
+    (
+        *(SIZE, *9 * (INT64,), SIZE, *3 * (INT64,), *_WANTED, *_WANTED, INT64, INT64, INT64),
+        *(OUT_INT64, SIZE, OUT_INT64),
+    ),
+)
 _SETTLE = compiled(
     "settle",
     (
@@ -90,41 +97,42 @@ class Pieces:
 
 
 def _pieces_by_loop(flows: Flows, touches: Touches, wanted: list[Stretches], clock: Clock) -> Pieces:
-    assert _CUT is not None
-    assert _TOUCH is not None
-    assert _WANT is not None
+    assert _REACH is not None
     assert _PIECES is not None
-    columns = {name: ints(getattr(flows, name)) for name in Flows.__dataclass_fields__}
-    point, time = ints(touches.point), ints(touches.time_ms)
-    low, high = _reach(columns, point, time, wanted, clock.base_ms)
-    at, size = offsets(low, high)
+    columns = {name: ints(getattr(flows, name)) for name in _FLOWS}
+    lists = [_columns_of(touches, _TOUCHES), *(_columns_of(one, _STRETCHES) for one in wanted)]
+    assert 1 <= len(wanted) <= 2
+    read, one, other = [*lists, _NONE][:3]
+    sizes, base = np.empty(2, np.int64), clock.base_ms
+    some = (columns[name] for name in ("point", "start", "end"))
+    both = (len(one[0]), *one, len(other[0]), *other)
+    found = _REACH(len(flows), *some, len(read[0]), *read[:2], *both, base, sizes)
+    if found < 0:
+        return _pieces_by_loop(*_by_point(flows, touches, wanted), clock)
+    size, most = sizes.tolist()
     if not close(size, len(flows) + len(touches.point)):
         return pieces_twin(flows, touches, wanted, clock)
-    table = np.zeros((size, CELL_NUMBERS), np.int64)
-    names = ("point", "sign", "start", "end", "amount", "booked", "measured", "rounded", "record")
-    clocks = (clock.base_ms, clock.log_time, at, table)
-    _CUT(len(flows), *(columns[name] for name in names), *clocks)
-    touched = _TOUCH(len(point), point, time, ints(touches.record), *clocks)
-    assert touched == 0
-    for part in wanted:
-        _WANT(len(part.point), ints(part.point), ints(part.first), ints(part.last), at, table)
-    rows = np.empty((len(PIECE_COLUMNS), size), np.int64)
-    count = _PIECES(len(low), low, high, at, clock.base_ms, clock.before, table, size, rows)
-    return Pieces(rows, count)
+    cells, rows = np.empty((most, CELL_NUMBERS), np.int64), np.empty((len(PIECE_COLUMNS), size), np.int64)
+    given = (len(flows), *columns.values(), len(read[0]), *read, *both)
+    return Pieces(rows, _PIECES(*given, base, clock.before, clock.log_time, cells, size, rows))
 
 
-def _reach(
-    flows: dict[str, Ints], point: Ints, time: Ints, wanted: list[Stretches], base_ms: Ints
-) -> tuple[Ints, Ints]:
-    """First and last span of each point of which anything is to be told."""
-    assert _REACH is not None
-    low, high = np.full(len(base_ms), _FAR), np.full(len(base_ms), -_FAR)
-    _REACH(len(flows["point"]), flows["point"], flows["start"], flows["end"], base_ms, low, high)
-    _REACH(len(point), point, time, time + 1, base_ms, low, high)
-    for part in wanted:
-        np.minimum.at(low, part.point, part.first)
-        np.maximum.at(high, part.point, part.last)
-    return low, high
+def _columns_of(rows: Touches | Stretches, names: tuple[str, ...]) -> list[Ints]:
+    return [ints(getattr(rows, name)) for name in names]
+
+
+def _by_point(
+    flows: Flows, touches: Touches, wanted: list[Stretches]
+) -> tuple[Flows, Touches, list[Stretches]]:
+    """The same, each by point, and all that is wanted in one list."""
+    order = np.argsort(touches.point, kind="stable")
+    read = Touches(*(column[order] for column in _columns_of(touches, _TOUCHES)))
+    columns = [
+        np.concatenate(parts) for parts in zip(*(_columns_of(one, _STRETCHES) for one in wanted), strict=True)
+    ]
+    order = np.argsort(columns[0], kind="stable")
+    together = Stretches(*(column[order] for column in columns))
+    return flows.take(np.argsort(flows.point, kind="stable")), read, [together]
 
 
 def pieces_twin(flows: Flows, touches: Touches, wanted: list[Stretches], clock: Clock) -> Pieces:
@@ -193,7 +201,7 @@ def _wanted_rows(wanted: Stretches) -> dict[str, Ints]:
     return _rows_of(wanted.point[row], wanted.first[row] + ordinal, wanted=np.ones(len(row), np.int64))
 
 
-pieces = chosen(_CUT, _pieces_by_loop, pieces_twin)
+pieces = chosen(_PIECES, _pieces_by_loop, pieces_twin)
 """(flows, touches, wanted, clock) -> what changes of base spans, and which of them are wanted in any case.
 
 Flows of points without base spans are left out. ``reported``: the last log time of what changes a span,

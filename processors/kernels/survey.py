@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,7 @@ NEVER = -(2**62)
 
 _SURVEY = compiled("survey", (SIZE, SIZE, SIZE, *4 * (INT64,), *4 * (OUT_INT64,)))
 _NEAREST = compiled("nearest", (SIZE, SIZE, *3 * (INT64,), SIZE, SIZE, OUT_INT64, OUT_BOOL))
+_STAMP = compiled("stamp", (SIZE, *5 * (INT64,), SIZE, INT64, INT64, SIZE, *6 * (INT64,), OUT_INT64))
 _BEHIND = compiled("behind", (SIZE, SIZE, *9 * (INT64,), BOOL, OUT_INT64, OUT_BOOL))
 
 
@@ -125,4 +129,50 @@ nearest = chosen(_NEAREST, _nearest_by_loop, nearest_twin)
 """The nearest row of the same series of an earlier record (-1: none), in direction ``step``; and sure?
 
 Rows come by series. Where more than ``steps_max`` rows lie between, it is not sure.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A pass's way through a batch. ``keys``, ``records``: by ``survey``; ``patience``: as in ``behind``.
+
+    ``before``, ``after``: every point's frontier; ``first``, ``last``: records of each lane.
+    """
+
+    before: Ints
+    after: Ints
+    keys: Ints
+    records: Ints
+    patience: Ints
+    group: Ints
+    lane: Ints
+    first: Ints
+    last: Ints
+    log_time: Ints
+
+
+Rows = tuple[Ints, Ints, Ints]
+"""Point, end of a span, and its cell."""
+Reached = Callable[[Ints, Ints], Ints]
+
+
+def _stamp_by_loop(rows: Rows, track: Track, reached: Reached, reported: Ints) -> None:
+    assert _STAMP is not None
+    del reached
+    shape, columns = (len(rows[0]), *map(np.ascontiguousarray, rows)), (track.keys, track.records)
+    patience = (track.patience.shape[1], track.patience, track.group)
+    way = (track.lane, track.first, track.last, track.log_time)
+    _STAMP(*shape, track.before, track.after, len(track.keys), *columns, *patience, *way, reported)
+
+
+def stamp_twin(rows: Rows, track: Track, reached: Reached, reported: Ints) -> None:
+    """As ``stamp``, in numpy."""
+    point, end, index = rows
+    now = (end > track.before[point]) & (end <= track.after[point])
+    np.maximum.at(reported, index[now], reached(point[now], end[now]))
+
+
+stamp = chosen(_STAMP, _stamp_by_loop, stamp_twin)
+"""Raises ``reported`` of cells that became final to the log time of the record through which their point
+reached their end: ``reached(point, end)``.
 """

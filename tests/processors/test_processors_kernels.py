@@ -22,7 +22,7 @@ from processors.batch import AMOUNT_MAX
 from processors.flows import ONE_EDITED, Flows
 from processors.kernels import chain, columns, library, memory, order, survey
 from processors.memory import CONFLICT, EDITED, ESTIMATED, NONE, ROUNDED, TIME_BITS, key_of
-from processors.progress import NEVER
+from processors.progress import NEVER, Survey
 from processors.verdicts import NO_LIMIT
 
 Ints = NDArray[np.int64]
@@ -115,6 +115,34 @@ def keys_of(pairs: list[tuple[int, int]]) -> Ints:
     """Ascending keys."""
     series, time = ints(pairs).reshape(-1, 2).T
     return np.sort(key_of(series, time))
+
+
+@needs_library
+@given(ROWS, st.integers(0, 2**32 - 1))
+def test_cells_are_stamped_as_numpy_stamps_them(rows: list[tuple[int, int, int]], seed: int) -> None:
+    """Spans that end anywhere, of points in any order; what is final already, or not yet, keeps its time."""
+    random = np.random.default_rng(seed)
+    point, time, record = by_record(rows)
+    plant = np.zeros(SERIES, np.int64)
+    keys, records, _ = survey.survey(point, time, record, plant, 1, 4)
+    frontiers = np.sort(random.integers(TIME_FIRST_MS - 5, TIME_FIRST_MS + 60, (2, SERIES)), axis=0)
+    patience = np.sort(random.integers(TIME_FIRST_MS - 5, TIME_FIRST_MS + 60, (2, 5)), axis=1)
+    first = np.array([0, 1])
+    way = (random.integers(0, 2, SERIES), random.integers(0, 2, SERIES), first, random.integers(1, 4, 2))
+    track = survey.Track(
+        frontiers[0], frontiers[1], keys, records, patience, *way, np.sort(random.integers(0, 99, 4))
+    )
+    progress = Survey(track.log_time, [], patience, track.group, keys, records)
+    cells = random.integers(0, SERIES, 9), random.integers(TIME_FIRST_MS, TIME_FIRST_MS + 60, 9), np.arange(9)
+
+    def reached(which: Ints, end: Ints) -> Ints:
+        lane = track.lane[which]
+        return track.log_time[progress.first_record(which, end, first[lane], track.last[lane])]
+
+    said = np.full((2, 9), 20)
+    survey.stamp(cells, track, reached, said[0])
+    survey.stamp_twin(cells, track, reached, said[1])
+    assert said[0].tolist() == said[1].tolist()
 
 
 @needs_library
