@@ -29,8 +29,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.doubt import Region
 from processors.lines import RUN_MAX_MS, posts
+from processors.regions import Regions
 
 Ints = NDArray[np.int64]
 Break = tuple[int, int]
@@ -39,7 +39,7 @@ Break = tuple[int, int]
 
 def stretches(
     changed: Iterable[int],
-    regions: Sequence[Region],
+    regions: Regions,
     before: Sequence[Break],
     after: Sequence[Break],
     decided: Sequence[Break] = (),
@@ -54,7 +54,7 @@ def stretches(
     broke = set(before) ^ set(after)
     times = list(changed)
     near = [*((t, t) for t in times), *decided]
-    hit = [one for one in regions if any(one.reach[0] <= b and a <= one.reach[1] for a, b in near)]
+    hit = [one for a, b in near for one in regions.reached(a, b)]
     turned = [(low, high) for low, high in broke if any(low <= t <= high for t in times)]
     turned += decided
     if not hit and not turned:
@@ -81,11 +81,11 @@ def _window(at: int, walls: Sequence[int]) -> tuple[int, int]:
     return low, high
 
 
-def _closed(found: list[tuple[int, int]], regions: Sequence[Region]) -> list[tuple[int, int]]:
+def _closed(found: list[tuple[int, int]], regions: Regions) -> list[tuple[int, int]]:
     """The same, apart from each other, and with every region that they share time with."""
-    spans = [(one.start, one.end) for one in regions]
     while True:
-        joined = _joined(found + [s for s in spans if any(s[0] < high and s[1] > low for low, high in found)])
+        shared = [one for low, high in found for one in regions.sharing(low, high)]
+        joined = _joined(found + [(one.start, one.end) for one in shared])
         if joined == found:
             return joined
         found = joined

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors import settling
-from processors.allowance import SMOOTH
+from processors.allowance import SMOOTH, UNSURE, WRAP
 from processors.batch import STATED, Batch, SeriesIndex
 from processors.decided import Decision
-from processors.doubt import Link, Verdict
+from processors.doubt import Link, Verdict, counted_on
 from processors.flows import Flows, join
 from processors.kernels.chain import Readings, chain
 from processors.memory import (
@@ -38,6 +38,10 @@ from processors.verdicts import Ratings, judge
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+ENTERING = 1
+"""Of the parts that readings change of a line: where they go on from the one before."""
 
 
 class _Ends(NamedTuple):
@@ -170,18 +174,43 @@ class Books:
         if general.any():
             some = slice(None) if general.all() else general
             segments = self._around({name: run[name][some] for name in ALWAYS}, record[some])
-            breaks = np.concatenate([part.series[self._is_break(part)] for part in segments])
+            breaks = self._breaks(segments)
             if len(breaks):
                 broken = np.isin(series_of(run["key"]), breaks)
                 segments = [part.take(~np.isin(part.series, breaks)) for part in segments]
                 run = _some(run, ~broken)
+            self._turn_calmly(segments[ENTERING])
         self.memory.add(run)
         self.ledger.touched[series_of(run["key"])] = True
         return join([part for part in (flows, self._settle(segments)) if len(part)]), broken
 
-    def _is_break(self, part: Segments) -> Bools:
-        kinds = judge(part.series, part.start, part.end, part.first, part.last, self.ratings)
-        return np.asarray(kinds != SMOOTH)
+    def _breaks(self, segments: list[Segments]) -> Ints:
+        """Series with a break that is to be looked at: not where a register only turned, behind all that is
+        known, with nothing doubtful around it. That is noted in the outcome.
+        """
+        out = []
+        for number, part in enumerate(segments):
+            kinds = judge(part.series, part.start, part.end, part.first, part.last, self.ratings)
+            open_ = kinds != SMOOTH
+            if number == ENTERING and open_.any():
+                key = key_of(part.series, part.end)
+                calm = open_ & np.isin(kinds, (WRAP, UNSURE)) & (key > self.memory.newest[part.series])
+                calm &= key > self.doubts.unruly[part.series]
+                part.outcome[calm] = np.where(kinds[calm] == WRAP, BOOKED | WRAPPED, 0)
+                open_ &= ~calm
+            out.append(part.series[open_])
+        return np.concatenate(out)
+
+    def _turn_calmly(self, part: Segments) -> None:
+        """Notes what is said of registers that turned with nothing doubtful around."""
+        for at in np.flatnonzero(part.outcome != BOOKED).tolist():
+            series, record = int(part.series[at]), int(part.record[at])
+            ends = (int(part.start[at]), int(part.end[at]), int(part.first[at]), int(part.last[at]))
+            kind = WRAP if part.outcome[at] else UNSURE
+            link = counted_on(ends, kind, self.ratings.allowance(series))
+            self.doubts.add(series, link)
+            self.say((series, *ends[:2]), link, record)
+            self.turned.append(record)
 
     def _judged(self, run: Run, record: Ints) -> tuple[list[Flows], Bools]:
         """Takes in, of each series, the readings of its earliest record; which readings are left."""

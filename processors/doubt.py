@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts
+from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
 
 Ints = NDArray[np.int64]
@@ -88,6 +88,9 @@ class Region:
 
     ``breaks``: instants before the first and behind the last of its breaks. ``reach``: a reading that makes
     no break and ends none changes nothing here unless it lies between these two instants, or at one of them.
+
+    A region is *calm* if it is a single break that is not broken, and no broken pair is so near that a run
+    could have both: nothing but its own two readings, and broken pairs that come, changes anything of it.
     """
 
     start: int
@@ -96,6 +99,25 @@ class Region:
     reach: tuple[int, int]
     links: tuple[Link, ...]
     left_out: tuple[int, ...]
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether it reaches no further than its break."""
+        return self.reach == self.breaks
+
+
+def counted_on(ends: tuple[int, int, int, int], kind: int, allowance: Allowance) -> Link:
+    """The link of a wrap, or of a pair that is unsure: start, end, first, last."""
+    if kind == WRAP:
+        return Link(*ends, Verdict.ROLLOVER, decided=True, wrapped=True)
+    verdict = Verdict.ROLLOVER if ends[3] < ends[2] else Verdict.PLAIN
+    return Link(*ends, verdict, decided=False, most_turns=allowance.most_turns(*ends))
+
+
+def calm(link: Link) -> Region:
+    """The region of a single break with nothing doubtful around it."""
+    span = (link.start, link.end)
+    return Region(*span, span, span, (link,), ())
 
 
 def judge(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:
@@ -123,13 +145,29 @@ class _Judge:
         for runs in components(runs_of(readings)):
             start, end = int(runs.start[0]), int(runs.end.max())
             while at < len(breaks) and breaks[at] < start:
-                yield self._region(breaks[at], breaks[at] + 1, [])
+                yield self._lone(breaks[at])
                 at += 1
             yield self._region(start, end, left_out(readings, runs))
             while at < len(breaks) and breaks[at] < end:
                 at += 1
         for low in breaks[at:]:
-            yield self._region(low, low + 1, [])
+            yield self._lone(low)
+
+    def _lone(self, low: int) -> Region:
+        """The region of a break that no run bridges."""
+        if self.readings.pair[low] == BROKEN or self._is_beside_broken(low):
+            return self._region(low, low + 1, [])
+        return calm(self._link(low, low + 1, self._hypothesis(low)))
+
+    def _is_beside_broken(self, low: int) -> bool:
+        """Whether a broken pair is so near that a run could have both."""
+        readings, time = self.readings, self.readings.time
+        before, behind = readings.broken_beside(low)
+        stretches = [(before, low)] * (before >= 0) + [(low, behind)] * (behind >= 0)
+        return any(
+            time[last + 1] - time[first] <= RUN_MAX_MS and not readings.kept[first + 1 : last + 1].any()
+            for first, last in stretches
+        )
 
     def _region(self, start: int, end: int, out: list[tuple[int, int]]) -> Region:
         keeps = np.ones(end - start + 1, bool)

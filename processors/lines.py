@@ -116,6 +116,12 @@ class Readings:
         """How many pairs are broken before each position."""
         return np.asarray(np.searchsorted(self._broken, at))
 
+    def broken_beside(self, low: int) -> tuple[int, int]:
+        """The broken pairs next to a pair that is not, by their first positions; -1 where there is none."""
+        at = int(np.searchsorted(self._broken, low))
+        before = int(self._broken[at - 1]) if at else -1
+        return before, int(self._broken[at]) if at < len(self._broken) else -1
+
     def wraps_until(self, at: Ints) -> Ints:
         """How many pairs are wraps before each position."""
         return np.asarray(np.searchsorted(self._wraps, at))

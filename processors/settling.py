@@ -18,9 +18,10 @@ from processors.allowance import GAP_MAX_MS, SMOOTH, Allowance
 from processors.anew import Break, stretches
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
 from processors.decisions import highest_revision, may_count
-from processors.doubt import Link, Region, judge
+from processors.doubt import Link, Region, calm, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, time_of
+from processors.regions import Regions
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
 from processors.verdicts import Ratings
 
@@ -139,27 +140,38 @@ _NOTHING = Decided()
 
 
 class Doubts:
-    """The regions of all series. ``watched``: of each the greatest key that a region's reach goes to."""
+    """The regions of all series. ``watched``: of each the greatest key that the reach of a region goes to
+    which is not calm; ``unruly``: up to which key a break that comes may have a broken pair around it.
+    """
 
     def __init__(self, memory: Memory, ratings: Ratings) -> None:
         self._memory, self._ratings = memory, ratings
-        self.regions: dict[int, list[Region]] = {}
+        self.regions: dict[int, Regions] = {}
         self.decided: dict[int, Decided] = {}
-        self.watched = np.full(len(memory.newest), NONE, np.int64)
+        self.watched, self.unruly = (np.full(len(memory.newest), NONE, np.int64) for _ in range(2))
 
-    def put(self, series: int, regions: list[Region]) -> None:
-        """The regions of a series, in their order."""
-        self.regions[series] = regions
-        if not regions:
+    def put(self, series: int, lost: Iterable[Region], found: Iterable[Region]) -> None:
+        """Regions of a series that are no more, and others that are."""
+        regions = self.regions.setdefault(series, Regions())
+        regions.replace(lost, found)
+        if not len(regions):
             del self.regions[series]
         self.watch(series)
 
+    def add(self, series: int, link: Link) -> None:
+        """A break with nothing doubtful around it, behind all that is known of a series."""
+        self.regions.setdefault(series, Regions()).replace((), [calm(link)])
+
     def watch(self, series: int) -> None:
-        """Notes from where on the readings of a series cannot change what is in doubt, or decided."""
-        until = [one.reach[1] for one in self.regions.get(series, [])]
+        """Notes from where on the readings of a series cannot change what is in doubt, or decided; and from
+        where on a break has no broken pair around it.
+        """
+        regions = self.regions.get(series, Regions())
+        until = [] if regions.reach is None else [regions.reach]
         until += [end for _, end in self.decided.get(series, _NOTHING).every]
-        until_ms = min(max(until, default=TIME_FIRST_MS - 2), TIME_FIRST_MS + TIME_MASK - 1)
-        self.watched[series] = key_of(np.array([series]), np.array([until_ms]))[0] if until else NONE
+        self.watched[series] = _key(series, max(until)) if until else NONE
+        last = regions.last_break
+        self.unruly[series] = NONE if last is None else _key(series, last + RUN_MAX_MS)
 
     def revision(self, series: int, span: Break) -> int | None:
         """Of the last decision on what lies between two instants of a series; None: there is none."""
@@ -167,7 +179,7 @@ class Doubts:
 
     def links(self, series: int) -> dict[Break, Link]:
         """All that is not plain, by its instants."""
-        return _links(self.regions.get(series, [])) | self.decided.get(series, _NOTHING).said
+        return _links(self.regions.get(series, ())) | self.decided.get(series, _NOTHING).said
 
     def change(self, series: int, fresh: Readings, gone: Ints, record: int) -> Turned:
         """Readings of a series come and go; those in memory are still as they were."""
@@ -190,7 +202,7 @@ class Doubts:
 
     def _change(self, series: int, fresh: Readings, gone: Ints, record: int, touched: list[Break]) -> Turned:
         allowance, known = self._ratings.allowance(series), self.decided.get(series, _NOTHING)
-        times, regions = np.union1d(fresh.time, gone), self.regions.get(series, [])
+        times, regions = np.union1d(fresh.time, gone), self.regions.get(series, Regions())
         low, high = self._hull(series, times, touched)
         old = self._around(series, low, high)
         new = old.changed(fresh, gone)
@@ -202,16 +214,16 @@ class Doubts:
             old = self._around(series, min(spans[0][0], low), max(spans[-1][1], high))
             new = old.changed(fresh, gone)
             found = _judged(new.without(force), spans, allowance, force)
-        lost = [one for one in regions if _within(one, spans)]
-        now = sorted([*(one for one in regions if not _within(one, spans)), *found], key=lambda r: r.breaks)
+        lost = [one for span in spans for one in regions.within(*span)]
         is_, was = _left(found, new, force), _left(lost, old, known.force)
         marked = new.marked(np.setdiff1d(was, is_), 0).marked(is_, LEFT_OUT)
-        links = _links(regions) | known.said, _links(now)
-        before, after = known.said_between(old, new), said_of(marked.line(force), force, links[1], allowance)
-        back = _line(series, old, links[0], record, -1)
-        come = _line(series, marked, links[1] | after, record, 1)
+        was_links = _links(_along(regions, old))
         if spans:
-            self.put(series, now)
+            self.put(series, lost, found)
+        links = _links(_along(self.regions.get(series, Regions()), new))
+        before, after = known.said_between(old, new), said_of(marked.line(force), force, links, allowance)
+        back = _line(series, old, was_links | known.said, record, -1)
+        come = _line(series, marked, links | after, record, 1)
         if known is not _NOTHING:
             known.force = force
             known.said = {s: one for s, one in known.said.items() if s not in before} | after
@@ -281,6 +293,17 @@ def _newly(before: Readings, after: Readings) -> tuple[Ints, Ints]:
     turned = (before.flags ^ after.flags) & LEFT_OUT > 0
     is_out = after.flags & LEFT_OUT > 0
     return after.time[turned & is_out], after.time[turned & ~is_out]
+
+
+def _along(regions: Regions, readings: Readings) -> list[Region]:
+    """Those that readings of a stretch may lie in."""
+    return regions.sharing(int(readings.time[0]), int(readings.time[-1])) if len(readings) else []
+
+
+def _key(series: int, time_ms: int) -> int:
+    """The key of an instant, or the nearest there is."""
+    at = min(max(time_ms, TIME_FIRST_MS - 2), TIME_FIRST_MS + TIME_MASK - 1)
+    return int(key_of(np.array([series]), np.array([at]))[0])
 
 
 def _links(regions: Iterable[Region]) -> dict[Break, Link]:

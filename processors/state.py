@@ -179,7 +179,7 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
         engine.books.doubts.decided[series] = _as_decided(dumped)
         engine.books.doubts.watch(series)
     for series, regions in head["regions"]:
-        engine.books.doubts.put(series, [_as_region(one) for one in regions])
+        engine.books.doubts.put(series, (), [_as_region(one) for one in regions])
     for key, start, said in head["rulings"]:
         engine.rulings.put(key, start, [Ruling(revision, Verdict(word), by) for revision, word, by in said])
     engine.books.resume()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import SMOOTH
+from processors.allowance import BROKEN, SMOOTH, UNSURE, WRAP, Kinds
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
 from processors.kernels.chain import breaks
@@ -54,10 +54,11 @@ class Unsettled:
         newest = (memory.newest, memory.newest_value, watched)
         rows = breaks(columns, *newest, ratings.facts, STEPS_MAX)
         rows = rows[self._index.register[batch.point[rows]] & (batch.time[rows] > seen[rows])]
-        broken = rows[~self._counts_on(batch, rows, -1)]
         open_ = rows[batch.key[rows] <= watched[batch.series[rows]]]
-        stirring = ~self._counts_on(batch, late, -1) | ~self._counts_on(batch, late, 1)
+        stirring = self._beside(batch, late, -1) != SMOOTH
+        stirring |= self._beside(batch, late, 1) != SMOOTH
         stirring |= batch.key[late] <= watched[batch.series[late]]
+        broken = self._broken(batch, rows, np.concatenate([open_, late[stirring]]))
         starts = np.concatenate([broken, late[stirring]])
         tails = [_behind(batch, seen, row + 1, row, int(batch.value[row])) for row in starts.tolist()]
         first = np.unique(batch.series[open_], return_index=True)[1]
@@ -68,12 +69,24 @@ class Unsettled:
         series = np.unique(np.concatenate([batch.series[starts], batch.series[open_]]))
         return Found(np.unique(np.concatenate([starts, named])), series)
 
-    def _counts_on(self, batch: Batch, rows: Ints, step: int) -> Bools:
-        """Whether readings and those next to them (step -1: before, 1: behind), as of their record, are
-        smooth; or there is none.
+    def _broken(self, batch: Batch, rows: Ints, doubted: Ints) -> Ints:
+        """Those of some rows that do not count on from the one before; none of a series that does nothing but
+        turn, with nothing doubtful around: that changes nothing that was said.
+        """
+        kinds = self._beside(batch, rows, -1)
+        broken, kinds = rows[kinds != SMOOTH], kinds[kinds != SMOOTH]
+        series = batch.series[broken]
+        calm = np.isin(kinds, (WRAP, UNSURE)) & (batch.key[broken] > self._books.doubts.unruly[series])
+        calm &= ~np.isin(series, np.concatenate([series[~calm], batch.series[doubted]]))
+        out: Ints = broken[~calm]
+        return out
+
+    def _beside(self, batch: Batch, rows: Ints, step: int) -> Kinds:
+        """What readings and those next to them (step -1: before, 1: behind) are to each other, as of their
+        record; smooth where there is none, broken where that is not sure.
         """
         if len(rows) == 0:
-            return np.empty(0, bool)
+            return np.empty(0, np.int8)
         keys, memory = batch.key[rows], self._books.memory
         known = memory.before(keys) if step < 0 else memory.after(keys)
         place, sure = as_of(batch.series, batch.record, rows, step)
@@ -82,13 +95,12 @@ class Unsettled:
             other = np.maximum(known, found)
         else:
             other = np.where((known == NONE) | ((found != NONE) & (found < known)), found, known)
-        out: Bools = sure & (other == NONE)
+        out: Kinds = np.where(sure & (other == NONE), SMOOTH, BROKEN).astype(np.int8)
         some = np.flatnonzero(sure & (other != NONE) & (other != keys))
         pair = [(time_of(keys[some]), batch.value[rows[some]])]
         pair.append((time_of(other[some]), self.values(batch, other[some])))
         (start, first), (end, last) = pair[::step]
-        kinds = judge(batch.series[rows[some]], start, end, first, last, self._books.ratings)
-        out[some] = kinds == SMOOTH
+        out[some] = judge(batch.series[rows[some]], start, end, first, last, self._books.ratings)
         return out
 
     def values(self, batch: Batch, keys: Ints) -> Ints:

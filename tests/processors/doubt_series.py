@@ -16,6 +16,7 @@ from processors.allowance import SMOOTH, Allowance, Facts
 from processors.anew import Break, stretches
 from processors.doubt import Region, judge
 from processors.lines import RUN_MAX_MS, posts
+from processors.regions import Regions
 from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series
 
 KWH = 1_000_000
@@ -150,7 +151,7 @@ class Keeper:
         before = self._breaks()
         self.rows = sorted([row for row in self.rows if row[0] not in set(gone)] + added)
         changed = [*(time for time, _ in added), *gone]
-        for low, high in stretches(changed, self.regions, before, self._breaks()):
+        for low, high in stretches(changed, Regions(self.regions), before, self._breaks()):
             self._judge(low, high)
 
     def _breaks(self) -> list[Break]:

@@ -273,7 +273,8 @@ def doubtful(chance: Random, size: Size) -> History:
     site = chance.choice(["park", "works"])
     roster, anchor_ms = roster_of(site), utc_ms(chance.choice(ANCHORS[site]))
     limited = [p for p in roster.points if p.reads == REGISTER and p.limit_per_hour and p.base_ms]
-    point = chance.choice(limited)
+    turning = [p for p in limited if (p.installations[0].width or 10**12) < _limit(p, p.installations[0]) / 4]
+    point = chance.choice(limited + 2 * turning)
     rows = _coarse(chance) if size.far and chance.random() < 0.5 else _fine(chance, size)
     one = point.installations[0]
     scale, plant = _limit(point, one) / LIMIT, roster.plants[point.plant].id

@@ -60,3 +60,26 @@ def test_what_the_next_reading_settles_begins_a_pass() -> None:
     assert [(row["verdict"], row["status"]) for row in verdicts] == [("glitch", "decided")]
     assert differences(one.tables, other.tables) == []
     assert "verdict" in {row["cause"] for row in one.tables["interval"].values()}
+
+
+def test_a_register_that_turns_often_is_taken_in_one_pass() -> None:
+    """With all of its rows of verdicts: nothing that was said changes by them."""
+    roster = roster_of("park")
+    values = [f"{step * 7 % 40}" for step in range(200)]
+    times = [START_MS + minute * 60_000 for minute in range(200)]
+    log = [Arrival(t, (Reading("p1", "few", t, v),)) for t, v in zip(times, values, strict=True)]
+    one, other = run(roster, log, cut=lambda: 1), run(roster, log)
+    assert len(found(Engine(roster), log).rows) == 0
+    assert len(one.tables["verdict"]) == 199 * 7 // 40
+    assert differences(one.tables, other.tables) == []
+
+
+def test_a_register_that_turns_beside_a_doubt_begins_passes() -> None:
+    """At a spike, and where it turns within a day of it: what is said of both may come and go."""
+    roster = roster_of("park")
+    values = ["31", "38", "5", "39.5", "12", "19", "26", "33", "0", "7"]
+    times = [START_MS + minute * 60_000 for minute in range(len(values))]
+    log = [Arrival(t, (Reading("p1", "few", t, v),)) for t, v in zip(times, values, strict=True)]
+    assert {2, 8} <= set(found(Engine(roster), log).rows.tolist())
+    one, other = run(roster, log, cut=lambda: 1), run(roster, log)
+    assert differences(one.tables, other.tables) == []
