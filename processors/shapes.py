@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metering.roster import INTERVAL, Roster
 from processors.flows import Flows
-from processors.memory import CONFLICT, ESTIMATED, HELD_READ, key_of, time_of, written_off
+from processors.memory import CONFLICT, HELD_READ, key_of, time_of, written_off
 from processors.reads import Reads
 from processors.spans import GRID_READ_MAX_MS
 
@@ -69,7 +69,8 @@ class Shapes:
         """Starts and ends, ascending, of the measured reads that share time with a stretch."""
         reads = self._reads.memory.between(series, after_ms, until_ms + int(self._reads.longest_ms[series]))
         start, end = reads["start"], time_of(reads["key"])
-        counted = (reads["flags"] & (ESTIMATED | HELD_READ) == 0) & (end - start <= GRID_READ_MAX_MS)
+        counted = (reads["flags"] & HELD_READ == 0) & (end - start <= GRID_READ_MAX_MS)
+        counted &= ~self._reads.estimated(reads["key"], start, reads["value"], reads["flags"])
         return start[counted], end[counted]
 
 
