@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DURATION = re.compile(r"([0-9]{1,9})(s|m|h|d)")
 _DURATION_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _STAMP_EXAMPLE: Final = "2025-06-01T10:00:00+08:00"
-_STAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,3})?([Zz]|[+-]\d\d:\d\d)")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 _DAYS = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?: to ([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([^\s/]+)(?:/(s|min|h|d))?")
 _RATE_MS: Final = {"s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -74,7 +74,7 @@ def duration_ms(value: Any) -> int:
 
 
 def stamp_ms(value: Any) -> int:
-    """An RFC 3339 stamp with its zone, in UTC milliseconds."""
+    """An RFC 3339 stamp with its zone, in UTC milliseconds; what is finer is cut off."""
     text = _text(value, _STAMP_EXAMPLE)
     if not _STAMP.fullmatch(text):
         raise wrong(f"'{value}' is not a time with its zone", f"Write it like {_STAMP_EXAMPLE}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from numpy.typing import NDArray
 from bus.frames import schema
 from metering.readings import TIME_FIRST_MS
 from metering.tables import POSITION, Table
-from metering.units import CANONICAL
 from processors.admission import CAUSES
 
 Ints = NDArray[np.int64]
@@ -169,10 +170,14 @@ def chosen(mask: Bools, one: Any, other: Any) -> Any:
 
 
 def decimal(value: int, point: Any) -> str:
-    """A register value in the canonical unit, as text for evidence."""
-    sign, digits = ("-" if value < 0 else ""), str(abs(value)).rjust(_MICRO_DIGITS + 1, "0")
-    text = f"{sign}{digits[:-_MICRO_DIGITS]}.{digits[-_MICRO_DIGITS:]}".rstrip("0").rstrip(".")
-    return f"{text} {CANONICAL[point.unit.dimension]}"
+    """A register value (millionths of the canonical unit) as its meter shows it, as text for evidence; to six
+    decimals where the point's unit is no power of ten of the canonical one.
+    """
+    shown = Fraction(value) / point.unit.factor
+    exponent = point.unit.decimal_exponent
+    places = _MICRO_DIGITS + (0 if exponent is None else max(exponent, 0))
+    exact = Decimal(round(shown * 10 ** (places - _MICRO_DIGITS))).scaleb(-places)
+    return f"{exact.normalize():f} {point.unit.name}"
 
 
 def per(amount: int, unit: str) -> str:

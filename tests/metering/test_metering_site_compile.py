@@ -277,3 +277,11 @@ def test_exact_numbers_never_pass_through_a_float(tmp_path: Path) -> None:
     step = load_site(path).model.plants[0].points[0].installations[1].multiplier
     assert step is not None
     assert step[1].value == Decimal("0.12345678901234567891")
+
+
+def test_an_instant_is_taken_as_finely_as_it_is_written(tmp_path: Path) -> None:
+    """What other programs write with micro- or nanoseconds is a time, as it is in a reading."""
+    (tmp_path / "site.yaml").write_text(WORKS.replace("02:20:00Z", "02:20:00.123456789Z"))
+    points = compile_roster(load_site(tmp_path / "site.yaml")).points
+    since = next(point.installations[1].from_ms for point in points if point.id == "main")
+    assert since % 60_000 == 123

@@ -179,7 +179,12 @@ def _status(verdict: str, by: str) -> str:
 
 
 def text(meter: Meter, value: int) -> str:
-    return f"{(Decimal(value) / MICRO).normalize():f} {CANONICAL[meter.point.unit.dimension]}"
+    """As the meter shows it; to six decimals where its unit is no power of ten of the canonical one."""
+    unit = meter.point.unit
+    shown = Fraction(value, MICRO) / unit.factor
+    if unit.decimal_exponent is None:
+        shown = Fraction(round(shown * MICRO), MICRO)
+    return f"{(Decimal(shown.numerator) / shown.denominator).normalize():f} {unit.name}"
 
 
 def in_own_unit(point: Point, amount: int | None) -> Row:
