@@ -21,7 +21,7 @@ _LEAVE_OUT: Final = ("glitch", "spike", "stuck", "clock_jump")
 """Words for readings that are wrong, and are left out."""
 _FALLS: Final = ("reset", "decrease", "rollover")
 _OF_A_READ: Final = ("plain", "spike", "overlap")
-"""Words for an interval read: it counts, or does not."""
+"""Words for an interval read, or what a gauge showed: it counts, or does not."""
 _SEEN: Final = {
     "from_value": "from",
     "to_value": "to",
@@ -157,7 +157,8 @@ def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
     if own == CONFLICT:
         return [CONFLICT]
     if "value" in evidence:
-        return sorted(_OF_A_READ[: 2 + (own != "spike")], key=lambda word: word != own)
+        several = own != "spike" and row["from"] != row["to"]
+        return sorted(_OF_A_READ[: 2 + several], key=lambda word: word != own)
     if own == "replacement" or row["from"] == row["to"]:
         return []
     if evidence.get("left_out"):

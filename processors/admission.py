@@ -80,7 +80,9 @@ class Admission:
     somebody said what counts.
     """
 
-    def __init__(self, books: Books, reads: Reads, gauges: Gauges, index: SeriesIndex) -> None:
+    def __init__(
+        self, books: Books, reads: Reads, gauges: Gauges, index: SeriesIndex, choices: Choices
+    ) -> None:
         self.books, self.reads, self.gauges = books, reads, gauges
         every = (
             (books.memory, index.register),
@@ -89,7 +91,7 @@ class Admission:
         )
         self._of_kind = [(memory, kind) for memory, kind in every if kind.any()]
         self.variants: dict[int, tuple[int, frozenset[Variant]]] = {}
-        self.choices = Choices()
+        self.choices = choices
         self._contested: dict[int, Contest] = {}
         self._before = self._causes = np.empty(0, np.int64)
 
@@ -184,14 +186,21 @@ class Admission:
             self._choose(one, out)
             return
         if not index.register[index.point[one.series]]:
-            flows, rows = self.reads.decide(one)
-            out.flows += flows
-            out.rows += rows
+            self._rule(one, out)
             return
         word = Verdict[said.verdict.upper()]
         decision = Decision(said.from_ms, said.to_ms, word, said.by, said.revision)
         out.flows.append(self.books.decide(one.series, decision, one.record))
         self._judged()
+
+    def _rule(self, one: Placed, out: Admitted) -> None:
+        """Somebody says whether a reading counts, of a gauge or of what reads intervals."""
+        if self.books.index.gauge[self.books.index.point[one.series]]:
+            out.flows.append(self.gauges.decide(one))
+            return
+        flows, rows = self.reads.decide(one)
+        out.flows += flows
+        out.rows += rows
 
     def _choose(self, one: Placed, out: Admitted) -> None:
         """Somebody says which value counts: of a reading that is there, or will be."""
@@ -284,7 +293,9 @@ class Admission:
         fresh = {"revision": revision, "value": value, "start": start, "flags": flags}
         if old is None:
             self._insert(memory, _single(key, fresh), record, point, out)
-        elif any(fresh[name] != old[name] & (CONFLICT | _OWN if name == "flags" else -1) for name in fresh):
+        elif (said != now and memory is self.gauges.memory) or any(
+            fresh[name] != old[name] & (CONFLICT | _OWN if name == "flags" else -1) for name in fresh
+        ):
             self._replace(memory, key, old, fresh, int(record[0]), out)
         if said != now:
             self._say(key, now, int(record[0]), there=True)

@@ -21,7 +21,7 @@ REVISION_MAX = 2**31 - 1
 _WORDS = {
     REGISTER: tuple(word for word in WORDS if word != "overlap"),
     INTERVAL: (PLAIN, "spike", "overlap", CONFLICT),
-    GAUGE: (CONFLICT,),
+    GAUGE: (PLAIN, "spike", CONFLICT),
 }
 """What can be said of a point, by what it reads."""
 _PLACES_MAX = 30
@@ -99,14 +99,14 @@ def _placed(record: int, said: Decision, point: Point, index: SeriesIndex) -> Pl
 
 def _wrong(said: Decision, point: Point) -> Refusal | None:
     """What of a decision cannot be, whatever the readings are."""
-    conflict, last_ms = said.verdict == CONFLICT, TIME_FIRST_MS + TIME_MASK - 1
+    instant, last_ms = said.verdict == CONFLICT or point.reads == GAUGE, TIME_FIRST_MS + TIME_MASK - 1
     wrongs = {
         f"the verdict is none of {', '.join(WORDS)}": said.verdict not in WORDS,
         "it does not say who decided": not said.by,
         f"the revision is no whole number from 0 to {REVISION_MAX}": not 0 <= said.revision <= REVISION_MAX,
         "its times are outside of what is kept": not TIME_FIRST_MS <= said.from_ms <= said.to_ms < last_ms,
-        "a conflict is of one instant": conflict and said.from_ms != said.to_ms,
-        "an event lies between two instants": not conflict and said.from_ms == said.to_ms,
+        "a conflict is of one instant, as is what a gauge shows": instant and said.from_ms != said.to_ms,
+        "an event lies between two instants": not instant and said.from_ms == said.to_ms,
         f"of this point only this can be said: {', '.join(_WORDS[point.reads])}": said.verdict
         not in _WORDS[point.reads],
     }

@@ -21,6 +21,7 @@ from processors.alerts import Change, History, evaluate
 from processors.batch import Batch, LogRecord, SeriesIndex, build
 from processors.books import Books, VerdictKey
 from processors.changes import Changes, Pass, Touches
+from processors.choices import Choices
 from processors.decisions import Placed, Refused
 from processors.flows import join
 from processors.gaps import Gaps
@@ -105,8 +106,9 @@ class Engine:
         self.books = Books(self.index)
         self.rulings = Rulings()
         self.reads = Reads(self.index, self.books.ratings, self.books.say, self.rulings)
-        self.gauges = Gauges(self.index, self.books.ratings)
-        self.admission = Admission(self.books, self.reads, self.gauges, self.index)
+        choices = Choices()
+        self.gauges = Gauges(self.index, self.books.ratings, self.books.say, self.rulings, choices)
+        self.admission = Admission(self.books, self.reads, self.gauges, self.index, choices)
         self.progress = Progress(roster)
         self.spans = Spans(self.accounts)
         self.gaps = Gaps(Profiles(roster, self.accounts, self.spans.base, self.spans.base_ms))

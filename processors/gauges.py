@@ -4,10 +4,13 @@ A value holds from its instant until the next one, ``2 x expect_every`` at most:
 unknown. So each reading but the newest is a stretch of time with one value, and a stretch is a flow like any
 other: of a mean the amount is value x milliseconds, which cells add up and rows divide by the time that is
 known; of what is integrated it is what passed in that time, in whole millionths. A reading in conflict ends
-the one before it; what it says itself is not known, and held.
+the one before it; what it says itself is not known, and held. So is power beyond what its point can do, in
+either direction, until a person says whether it counts (processors.rulings).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +18,65 @@ from numpy.typing import NDArray
 from metering.civil import QUARTER_MS
 from metering.roster import HOLDS
 from processors.batch import SeriesIndex
-from processors.flows import Flows, marks
-from processors.memory import CONFLICT, ESTIMATED, NONE, Memory, Run, series_of, time_of
-from processors.verdicts import Ratings
+from processors.choices import Choices
+from processors.decisions import Placed
+from processors.doubt import Link, Verdict
+from processors.flows import OFF, Flows, join, marks
+from processors.memory import (
+    BY_PERSON,
+    CONFLICT,
+    ESTIMATED,
+    IMPOSSIBLE,
+    NONE,
+    TIME_BITS,
+    Memory,
+    Run,
+    series_of,
+    time_of,
+    written_off,
+)
+from processors.rulings import Rulings
+from processors.verdicts import NO_LIMIT, Ratings
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 HOUR_MS = 3_600_000
+ANYTHING = 2**62
+"""What a gauge without a limit can show."""
+Say = Callable[[tuple[int, int, int], Link | None, int], None]
+"""Notes a verdict, or that there is none any more: (series, from, to), what it is, number of the record."""
+_Said = tuple[Link, int | None]
+"""A verdict, and the highest revision of the decisions on it."""
 
 
 class Gauges:
     """Readings in, signed flows out."""
 
-    def __init__(self, index: SeriesIndex, ratings: Ratings) -> None:
+    def __init__(
+        self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings, choices: Choices
+    ) -> None:
         self.memory = Memory(len(index))
-        self._ratings = ratings
+        self._ratings, self._say, self._rulings, self._choices = ratings, say, rulings, choices
         self._points = index.point
         points = [index.roster.points[p] for p in index.point.tolist()]
         self._integrated = np.array([p.integrated for p in points], bool)
         self._hold_ms = HOLDS * np.array([p.expect_ms for p in points], np.int64)
+        self._limited = self._integrated & (ratings.limit_per_hour != NO_LIMIT)
+        self._most = np.full(len(index), ANYTHING)
+        for s in np.flatnonzero(self._limited).tolist():
+            self._most[s] = self._most_of(s, int(ratings.numerator[s]), int(ratings.denominator[s]))
+        self.doubted: dict[int, _Said] = {}
+        """Key -> the verdict on a reading."""
+
+    def resume(self) -> None:
+        """Goes on from readings that are there: their verdicts."""
+        for keys in self.memory.flagged(IMPOSSIBLE | BY_PERSON):
+            self.doubted |= self._verdicts(keys)
+
+    def links(self) -> list[tuple[Link, int]]:
+        """The verdicts on readings, each with its series."""
+        return [(link, key >> TIME_BITS) for key, (link, _) in self.doubted.items()]
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
@@ -49,13 +91,16 @@ class Gauges:
         ends = np.where(tail, after, np.append(key[1:], NONE))
         known = ends != NONE
         number = np.where(tail, record, np.append(later[1:], 0))
-        self.memory.add({name: column.copy() for name, column in run.items()})
+        flags = self._marked(run)
+        self.memory.add({name: column.copy() for name, column in run.items()} | {"flags": flags.copy()})
+        said = np.flatnonzero(flags & (IMPOSSIBLE | BY_PERSON))
+        self._tell(key[said], record[said])
         parts = (
             self._flows(before[split], after[split], -1, record[split]),
             self._flows(before[begins], key[begins], 1, record[begins]),
             self._flows(key[known], ends[known], 1, number[known]),
         )
-        return _joined(parts)
+        return join(list(parts))
 
     def replace(self, key: int, fresh: dict[str, int], record: int) -> Flows:
         """A known reading says something else: its fields."""
@@ -63,9 +108,84 @@ class Gauges:
         where, after = self.memory.find(one), self.memory.after(one, skip=0)
         known = after != NONE
         back = self._flows(one[known], after[known], -1, number[known])
-        for name, content in fresh.items():
-            self.memory.put(name, where, np.array([content]))
-        return _joined((back, self._flows(one[known], after[known], 1, number[known])))
+        columns = {name: np.array([content]) for name, content in fresh.items()} | {"key": one}
+        columns["flags"] = self._marked(columns | {"flags": columns["flags"].astype(np.uint8)})
+        for name in fresh:
+            self.memory.put(name, where, columns[name])
+        self._tell(one, number)
+        return join([back, self._flows(one[known], after[known], 1, number[known])])
+
+    def decide(self, one: Placed) -> Flows:
+        """Somebody says whether a reading counts: one that is there, or will be."""
+        key = self._rulings.take(one)
+        where = self.memory.find(np.array([key]))
+        if where[0][0] < 0:
+            return join([])
+        own = ~(IMPOSSIBLE | BY_PERSON)
+        fresh = {name: int(self.memory.get(name, where)[0]) for name in ("value", "flags")}
+        return self.replace(key, fresh | {"flags": fresh["flags"] & own}, one.record)
+
+    def _marked(self, run: Run) -> NDArray[np.uint8]:
+        """The flags of readings, with what is to be said of each by the rule and by people."""
+        key, flags = run["key"], run["flags"]
+        series = series_of(key)
+        if self._limited.any():
+            wrong = np.abs(run["value"]) > self._possible(series, time_of(key))
+            for at in self._choices.rows(key).tolist():  # what was chosen counts
+                wrong[at] &= self._choices.of(int(key[at])) is None
+            flags = flags | np.where(wrong & (flags & CONFLICT == 0), IMPOSSIBLE, 0).astype(np.uint8)
+        ruled = self._rulings.rows(key)
+        if len(ruled):
+            flags = flags.copy()
+        for at in ruled.tolist():
+            one = self._rulings.of(int(key[at]), int(time_of(key[at : at + 1])[0]))
+            if one is not None and not flags[at] & CONFLICT and self._choices.of(int(key[at])) is None:
+                own = int(flags[at]) & ~IMPOSSIBLE | BY_PERSON
+                flags[at] = own if one.verdict == Verdict.PLAIN else own | IMPOSSIBLE
+        return np.asarray(flags)
+
+    def _possible(self, series: Ints, at: Ints) -> Ints:
+        """The most that a gauge can show, before the multiplier that is in force at an instant."""
+        out, dated = self._most[series], np.array(list(self._ratings.changes), np.int64)
+        for i in np.flatnonzero(np.isin(series, dated) & self._limited[series]).tolist():
+            steps = self._ratings.changes[int(series[i])]
+            one = ([m for m in steps if m.from_ms <= at[i]] or [steps[0]])[-1]
+            out[i] = self._most_of(int(series[i]), one.numerator, one.denominator)
+        return out
+
+    def _most_of(self, series: int, numerator: int, denominator: int) -> int:
+        limit, step = int(self._ratings.limit_per_hour[series]), int(self._ratings.step[series])
+        return int(min(limit * 6 * denominator // (5 * numerator) + 2 * step, ANYTHING))
+
+    def _tell(self, keys: Ints, record: Ints) -> None:
+        """Notes what became of the verdicts on these readings."""
+        if len(keys):
+            now = self._verdicts(keys)
+            for key, number in zip(keys.tolist(), record.tolist(), strict=True):
+                self._note(key, now.get(key), number)
+
+    def _note(self, key: int, said: _Said | None, record: int) -> None:
+        old = self.doubted.pop(key, None)
+        if said is not None:
+            self.doubted[key] = said
+        if said != old:
+            at = int(time_of(np.array([key]))[0])
+            self._say((key >> TIME_BITS, at, at), None if said is None else said[0], record)
+
+    def _verdicts(self, keys: Ints) -> dict[int, _Said]:
+        where, out = self.memory.find(keys), {}
+        flags = self.memory.get("flags", where)
+        for i in np.flatnonzero((flags & (IMPOSSIBLE | BY_PERSON) > 0) & (flags & CONFLICT == 0)).tolist():
+            one = keys[i : i + 1]
+            key, at = int(one[0]), int(time_of(one)[0])
+            value = int(self.memory.get("value", (where[0][i : i + 1], where[1][i : i + 1]))[0])
+            most, ruling = int(self._possible(series_of(one), time_of(one))[0]), self._rulings.of(key, at)
+            by = ruling.by if ruling is not None and flags[i] & BY_PERSON else ""
+            word = Verdict.SPIKE if flags[i] & IMPOSSIBLE else Verdict.PLAIN
+            off = bool(by) and word == Verdict.SPIKE
+            link = Link(at, at, value, most, word, decided=word == Verdict.PLAIN, written_off=off, by=by)
+            out[key] = link, self._rulings.revision(key, at)
+        return out
 
     def _flows(self, key: Ints, until: Ints, sign: int, record: Ints) -> Flows:
         """What readings in memory say of the time up to the next ones."""
@@ -73,29 +193,24 @@ class Gauges:
         flags = self.memory.get("flags", where).astype(np.int64)
         value = self._ratings.multiplied_at(series, time_of(key), self.memory.get("value", where))
         start, end = time_of(key), time_of(until)
-        booked = (flags & CONFLICT == 0).astype(np.int64)
+        counted = (flags & (CONFLICT | IMPOSSIBLE) == 0).astype(np.int64)
         total = self._integrated[series]
         flows = Flows(
             self._points[series],
             np.full(len(key), sign, np.int64),
             start,
             np.minimum(end, start + self._hold_ms[series]),
-            value * booked,
-            booked,
-            booked * (flags & ESTIMATED == 0) * ~total,
+            value * counted,
+            np.where(written_off(flags), OFF, counted),
+            counted * (flags & ESTIMATED == 0) * ~total,
             marks(flags),
             np.zeros(len(key), np.int64),
             np.zeros(len(key), np.int64),
             record,
         )
         if total.any():
-            return _joined((_by_quarters(flows.take(~total)), _integrated(flows.take(total))))
+            return join([_by_quarters(flows.take(~total)), _integrated(flows.take(total))])
         return _by_quarters(flows)
-
-
-def _joined(parts: tuple[Flows, ...]) -> Flows:
-    names = Flows.__dataclass_fields__
-    return Flows(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _by_quarters(flows: Flows) -> Flows:

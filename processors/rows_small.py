@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from metering.roster import FROM_EVER_MS, INTERVAL, Point, Roster
+from metering.roster import FROM_EVER_MS, REGISTER, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
@@ -75,7 +75,7 @@ class SmallRows:
             out: dict[str, object] = {"values": [decimal(value, point) for value, _ in contents]}
             out |= {} if choice is None else {"counts": decimal(choice.value, point)}
             return out | {"unit": point.unit.name}
-        if point.reads == INTERVAL:
+        if point.reads != REGISTER:
             return _evidence_of_read(link, point)
         width = int(self.engine.books.ratings.width[series])
         return _evidence(link, point) | (_turns(link, point, width) if link.most_turns else {})
@@ -89,6 +89,8 @@ class SmallRows:
             revision = engine.admission.choices.revision(reading)
         elif engine.index.interval[engine.index.point[series]]:
             revision = engine.reads.revision(reading)
+        elif engine.index.gauge[engine.index.point[series]]:
+            revision = engine.rulings.revision(reading, end)
         else:
             revision = engine.books.doubts.revision(series, (start, end))
         return {} if revision is None else {"decision": revision}
@@ -219,9 +221,9 @@ class SmallRows:
 
 
 def _evidence_of_read(link: Link, point: Point) -> dict[str, object]:
-    """What a verdict on an interval read was found by: its amount, and the most that it can be."""
+    """What a verdict on an interval read or a gauge was found by: what it says, and the most that can be."""
     out: dict[str, object] = {"value": decimal(link.first, point)}
-    if link.verdict != Verdict.OVERLAP and point.limit_per_hour is not None:
+    if link.verdict != Verdict.OVERLAP and point.limit_per_hour is not None and not point.mean:
         out["possible"] = decimal(link.last, point)
     return out | {"unit": point.unit.name}
 

@@ -23,7 +23,7 @@ from processors.memory import Memory
 from processors.rulings import Ruling
 from processors.settling import Decided
 
-FORMAT = 12
+FORMAT = 13
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -185,8 +185,9 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     engine.books.resume()
     engine.reads.resume()
     engine.admission.choices.every.update({k: {Choice(*one) for one in v} for k, v in head["choices"]})
+    engine.gauges.resume()
     engine.admission.resume()
-    for link, series in (*engine.reads.links(), *engine.admission.links()):
+    for link, series in (*engine.reads.links(), *engine.gauges.links(), *engine.admission.links()):
         engine.books.verdicts[series, link.start, link.end] = link
     engine.stated.resume(engine.books.memory)
     engine.books.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}

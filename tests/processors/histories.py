@@ -63,6 +63,7 @@ ANCHORS = {
 }
 """Instants around which something turns: days of 23, 24.5 and 25 hours, a year, a replaced meter."""
 
+GAUGES = ("g", "pf", "volts", "steam")
 STEPS_MS = (30_000, MINUTE_MS, MINUTE_MS, MINUTE_MS, 5 * MINUTE_MS)
 LENGTHS_MS = (*(minutes * MINUTE_MS for minutes in (5, 15, 15, 15, 30, 60, 7)), DAY_MS, 3 * DAY_MS)
 
@@ -159,6 +160,8 @@ def decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[D
         )
         if one.start_ms is not None and chance.randint(0, 5) > 0:
             span_ms, word = (one.start_ms, one.time_ms), chance.choice(["plain", "plain", "spike", "overlap"])
+        if one.point in GAUGES and chance.randint(0, 5) > 0:
+            span_ms, word = (one.time_ms, one.time_ms), chance.choice(["plain", "spike", CONFLICT])
         if word == CONFLICT:
             span_ms = one.time_ms, one.time_ms
             value = chance.choice([one.value, str(Decimal(one.value) + 1), "3", "0.0000004"])
@@ -166,6 +169,7 @@ def decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[D
         out += [Decide(one.plant, said)] * chance.choice([1, 1, 1, 2])
         if chance.randint(0, 3) == 0:
             words = WORDS if one.start_ms is None else ["plain", "overlap"]
+            words = ["plain", "spike"] if one.point in GAUGES else words
             other = replace(said, verdict=chance.choice(words), by="zhao")
             other = replace(said, value="7", by="zhao") if word == CONFLICT else other
             out.append(Decide(one.plant, replace(other, revision=revision + chance.randint(0, 1))))

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 WORDS_OF = {
     REGISTER: ("plain", "rollover", "glitch", "spike", "stuck", "clock_jump", "reset", "decrease"),
     INTERVAL: ("plain", "spike", "overlap"),
-    GAUGE: (),
+    GAUGE: ("plain", "spike"),
 }
 """What can be said beside which of two values counts."""
 AMOUNT_MAX, READ_MAX, GAUGE_MAX = 2**61, 2**53, 2**42
@@ -94,7 +94,9 @@ def _take_decision(
     """Where a decision belongs: the installation (the later of two) with both its instants, if any."""
     point = roster.find(plant, one.point)
     conflict = one.verdict == "conflict"
-    if point is None or conflict != (one.from_ms == one.to_ms) or one.from_ms > one.to_ms:
+    if point is None or one.from_ms > one.to_ms:
+        return
+    if (conflict or point.reads == GAUGE) != (one.from_ms == one.to_ms):
         return
     if conflict and not one.value:
         return

@@ -161,7 +161,8 @@ def hold(
     evidence: Mapping[str, object],
     by: str = "",
 ) -> None:
-    revisions = [one.revision for one in meter.said if one.end == one.start == times[1]]
+    mine = [one for one in meter.said if one.end == one.start == times[1] and one.verdict == "conflict"]
+    revisions = [one.revision for one in mine]
     if revisions and verdict == "conflict":
         evidence = {**evidence, "decision": max(revisions)}
     which = installed(books, meter)
