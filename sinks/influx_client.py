@@ -27,6 +27,8 @@ RETRY_AFTER_S_MAX = 3600.0
 """A longer Retry-After is cut to this: something is wrong with it."""
 _STORED = 204
 _BUSY = frozenset((408, 425, 429))
+_UNSURE = frozenset((500, 502, 504))
+"""InfluxDB's own time-out, and what proxies say of a server that has not answered."""
 _DETAIL_MAX = 1000
 _REMEDIES = {
     401: "The token is wrong or was withdrawn: put one into influxdb.token_file that may read and write "
@@ -57,11 +59,14 @@ class InfluxSettings:
 
 
 class Busy(Unavailable):
-    """No answer, or "not now": worth a retry, after ``wait_s`` seconds where the server said so."""
+    """No answer, or "not now": worth a retry, after ``wait_s`` seconds where the server said so.
 
-    def __init__(self, what: str, *, where: str, wait_s: float | None = None) -> None:
+    ``unsure``: the request may be worked on still, and land behind those that come after it.
+    """
+
+    def __init__(self, what: str, *, where: str, wait_s: float | None = None, unsure: bool = False) -> None:
         super().__init__(what, where=where, hint="What is to be stored waits on the log, and is tried again.")
-        self.wait_s = wait_s
+        self.wait_s, self.unsure = wait_s, unsure
 
 
 class BadLines(Exception):
@@ -116,7 +121,7 @@ class InfluxClient:
         except UnicodeDecodeError:
             raise MeterflowError("the answer is not InfluxDB's", where=self.where, hint=_ODD) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise Busy(f"no answer: {_innermost(error)}", where=self.where) from None
+            raise Busy(f"no answer: {_innermost(error)}", where=self.where, unsure=True) from None
         if answer[1] != _STORED:
             what_came = f"the answer is {answer[1]}, not 204 as InfluxDB's"
             raise MeterflowError(what_came, where=self.where, hint=_ODD)
@@ -132,7 +137,8 @@ class InfluxClient:
                 hint="Set influxdb.ca_file to the certificate that signed the server's.",
             )
         if status in _BUSY or status >= 500:
-            return Busy(f"{status} {detail}".strip(), where=self.where, wait_s=retry_after_s(headers))
+            wait_s, unsure = retry_after_s(headers), status in _UNSURE
+            return Busy(f"{status} {detail}".strip(), where=self.where, wait_s=wait_s, unsure=unsure)
         if status == 413:
             return BodyTooLarge()
         if status in {400, 422} and code in {"invalid", "unprocessable entity"}:

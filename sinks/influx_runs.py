@@ -15,7 +15,7 @@ time the nanosecond at which the run began.
 
 A run takes back what the points of those before it say (-1) when it has its own. So what another point
 says later is the trace of rows that came late, and ``began`` says from where on rows may be older than they
-should be.
+should be. A request without an answer may land late, too: after it a sink goes on as another run.
 """
 
 from __future__ import annotations
@@ -94,6 +94,12 @@ class Runs:
         self._influx = Influx(settings)
         self._writer = writer
         self._run = Run(time.time_ns())
+        self._unsure = 0
+
+    @property
+    def unsure(self) -> bool:
+        """Whether a request of this run may land behind those that come now: ``check`` is due at once."""
+        return self.watching and self._unsure != self._writer.unsure
 
     def begin(self, said: Offsets, ends: Offsets) -> Offsets:
         """From where on to store, given what the log says was stored; the runs before this one are over.
@@ -118,6 +124,8 @@ class Runs:
         """
         if not self.watching:
             return None
+        if self.unsure:
+            self._renew(offsets)
         try:
             found = self._found()
         except MeterflowError:
@@ -157,6 +165,14 @@ class Runs:
     def close(self) -> None:
         """Lets go of the connections."""
         self._influx.close()
+
+    def _renew(self, offsets: Offsets) -> None:
+        """Goes on as another run; what lands of this one from now on is the trace of a late request."""
+        self._unsure = self._writer.unsure
+        over, self._run = self._run.began_ns, Run(time.time_ns())
+        self._writer.trace = b""  # until the next batch: what is written here is none
+        self.note(offsets)
+        self._writer.write(Lines.of([Run(over).line(self._partition)]))
 
     def _went_back(self, offsets: Offsets, found: Sequence[Run]) -> Offsets:
         """Says first how little there is, then takes away what said so."""

@@ -184,7 +184,7 @@ class InfluxSink:
 
     async def _check(self) -> None:
         """Goes back where the bucket has less, or older, rows than were stored."""
-        if time.monotonic() - self._checked_s > CHECK_S:
+        if time.monotonic() - self._checked_s > CHECK_S or self._runs.unsure:
             back = await asyncio.to_thread(self._runs.check, self._offsets())
             if back is None:
                 self._checked_s = time.monotonic()

@@ -9,7 +9,7 @@
 | 401, 403, 404, anything else | a person is needed: ``stalled`` with ``reason``, again every 5 s |
 
 The same lines may be sent twice (after a time-out nobody knows): they are the same points, so that
-changes nothing.
+changes nothing, unless the first time lands behind newer rows: ``unsure`` counts such requests.
 """
 
 from __future__ import annotations
@@ -53,15 +53,17 @@ class Refused:
 class InfluxWriter:
     """Writes one batch after the other. Everything blocks until it is done or ``stop`` was called.
 
-    Plain counters: ``requests``; ``failures``: attempts that did not store; ``stalled``: true from a
-    failed attempt to the next that succeeds; ``reason``: why, with what to do; ``person``: whether a
-    person is needed. ``guard`` is called before every request; NotOwner that it raises ends the work.
-    ``trace``: a line that every request to store lines has, too (influx_runs.py says what for).
+    Plain counters: ``requests``; ``failures``: attempts that did not store; ``unsure``: those of them that
+    may land still; ``stalled``: true from a failed attempt to the next that succeeds; ``reason``: why, with
+    what to do; ``person``: whether a person is needed. ``guard`` is called before every request; NotOwner
+    that it raises ends the work. ``trace``: a line that every request to store lines has, too
+    (influx_runs.py says what for).
     """
 
     def __init__(self, client: InfluxClient, guard: Callable[[], None] = lambda: None) -> None:
         self.requests = 0
         self.failures = 0
+        self.unsure = 0
         self.stalled = False
         self.person = False
         self.reason = ""
@@ -150,6 +152,7 @@ class InfluxWriter:
     def _wait(self, error: MeterflowError) -> None:
         """Said once for each cause, not at every try."""
         self.failures += 1
+        self.unsure += isinstance(error, Busy) and error.unsure
         person = not isinstance(error, Unavailable)
         if not self.stalled or person != self.person:
             log.error("results cannot be stored now; they wait on the log: %s", error)

@@ -6,8 +6,11 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ from sinks.influx_client import InfluxSettings
 from sinks.influx_sink import InfluxSink
 from sinks.store_influx import InfluxResults
 from tests.real.influxd import Influx
+from tests.sinks.influx_front import Front
 from tests.sinks.influx_gate import Gate
 from tests.sinks.influx_histories import FIRST_MS, MINUTE_MS, Row, table_of
 
@@ -321,3 +325,44 @@ def test_a_request_of_a_frozen_process_that_lands_late_is_not_the_last_word(
     results = InfluxResults(settings)
     assert len(results.rows(Query("interval", history=True))) == 2 * rows
     results.close()
+
+
+class Held(Front):
+    """Holds the first rows until told, whatever has become of whoever sent them, then passes them on."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.held, self.opened, self.landed = threading.Event(), threading.Event(), threading.Event()
+
+    def write(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        if body.startswith(b"meterflow_results") or self.held.is_set():
+            super().write(handler, body)
+            return
+        self.held.set()
+        self.opened.wait()
+        self._passed_on(handler, body)
+        self.landed.set()
+
+
+def test_a_request_without_an_answer_that_lands_late_is_not_the_last_word(settings: InfluxSettings) -> None:
+    """It was given up after its time-out and sent again, and a newer row came behind it."""
+
+    async def play(front: Held) -> None:
+        log = MemoryLog()
+        await put(log, row(1, 1))
+        sink = InfluxSink(log, replace(settings, url=front.url, timeout_s=0.5))
+        task = asyncio.create_task(sink.run())
+        await asyncio.wait_for(sink.caught_up(), 20)
+        await put(log, row(1, 2, revision=1))
+        await asyncio.wait_for(sink.caught_up(), 20)
+        assert (amounts(settings), sink.rows.total()) == ([2], 2)
+        front.opened.set()
+        assert await asyncio.to_thread(front.landed.wait, 20)
+        await eventually(lambda: sink.rows.total() > 2)
+        await eventually(lambda: amounts(settings) == [2])
+        await sink.stop()
+        await task
+        await sink.close()
+
+    with Held(settings.url) as front:
+        asyncio.run(play(front))
