@@ -23,7 +23,7 @@ from benchmarks.core_load import Load, Shape, roster, write_site
 from benchmarks.core_truth import Checked, Results
 from bus.log import RESULTS, Record
 from processors.operators import Plants
-from processors.worker import BATCH_BYTES_MAX, BATCH_RECORDS_MAX
+from processors.worker import BATCH_RECORDS_MAX
 
 POINTS, PLANTS, MINUTES = 10_000, 100, 240
 LATE = {"in_order": 0.0, "late_1pct": 0.01, "late_10pct": 0.1}
@@ -110,7 +110,7 @@ def measured(shape: Shape, kind: str) -> dict[str, Any]:
 def _worked(operators: Plants, records: Iterable[Record], said: IO[bytes]) -> float:
     """CPU seconds of the operators; what they say goes into a file."""
     spent_s = 0.0
-    for batch in takes(records):
+    for batch in takes(records, operators.batch_bytes_max):
         started_s = time.process_time()
         entries = operators.take(batch).get(RESULTS, ())
         spent_s += time.process_time() - started_s
@@ -133,12 +133,12 @@ def _memory_bytes(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def takes(records: Iterable[Record]) -> Iterator[list[Record]]:
+def takes(records: Iterable[Record], bytes_max: int) -> Iterator[list[Record]]:
     """As the worker takes them behind a backlog."""
     batch: list[Record] = []
     size = 0
     for record in records:
-        if batch and (len(batch) == BATCH_RECORDS_MAX or size + len(record.value) > BATCH_BYTES_MAX):
+        if batch and (len(batch) == BATCH_RECORDS_MAX or size + len(record.value) > bytes_max):
             yield batch
             batch, size = [], 0
         batch.append(record)

@@ -66,7 +66,7 @@ def worked(partition: int, share: list[Record], site: Roster) -> Iterator[bytes]
     """The result frames of one partition."""
     own = [name for name in PLANT_NAMES if partition_of(name, PARTITIONS) == partition]
     operators = Plants(site, plants=own, partition=partition)
-    for batch in takes(share):
+    for batch in takes(share, operators.batch_bytes_max):
         for entry in operators.take(batch).get(RESULTS, ()):
             yield entry.value
 

@@ -33,6 +33,12 @@ PART_BYTES_MAX = 4 << 20
 """Of what is said at once: what a storage takes in a moment, and a process holds beside its state."""
 STEP_READINGS = 60_000
 """So many are stepped at once: their columns stay near the processor, four times as many do not."""
+STEP_POINTS = 4
+"""At most one step for so many points: what is looked up of each point costs more than columns far away."""
+BATCH_BYTES_MAX, BATCH_BYTES_A_POINT = 4 << 20, 16
+"""Behind a backlog. What is open is said once a batch: one that holds less than a reading of each point says
+more of what is open than of what is new. A reading takes some 18 bytes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class Operators(Protocol):
 
     consumer: str
     topic: str
+    batch_bytes_max: int
+    """Of records that are taken at once, behind a backlog."""
 
     def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         """Takes records of the topic in their order; what comes of them, in parts of some PART_BYTES_MAX.
@@ -77,6 +85,9 @@ class Plants:
         """What a partition has of groups are only portions."""
         self._portioner = None if plants is None else Portioner(self.engine)
         self._partition = partition
+        points = len(self.engine.roster.points)
+        self.batch_bytes_max = max(BATCH_BYTES_MAX, points * BATCH_BYTES_A_POINT)
+        self._step_readings = max(STEP_READINGS, points // STEP_POINTS)
 
     def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         stamp_ms = records[-1].stamp_ms
@@ -91,7 +102,7 @@ class Plants:
         yield Part({RESULTS: frames.entries(), PORTIONS: entries[-1:]}, last=True)
 
     def _stepped(self, records: Sequence[Record], frames: _Frames) -> Iterator[Part]:
-        for batch, closing in _stretches(records):
+        for batch, closing in _stretches(records, self._step_readings):
             for step in self.engine.step(batch, closing=closing):
                 for name, rows in self.rows.emit(step, rest=step.closing):
                     frames.add(name, rows)
@@ -119,6 +130,7 @@ class GroupsOfPlants:
 
     consumer = "groups"
     topic = PORTIONS
+    batch_bytes_max = BATCH_BYTES_MAX
 
     def __init__(self, roster: Roster, partition_of_plant: Sequence[int]) -> None:
         self.groups = Groups(roster, partition_of_plant)
@@ -156,7 +168,7 @@ def together(parts: Iterable[Part]) -> dict[str, list[Entry]]:
     return {topic: entries for topic, entries in out.items() if entries or topic == RESULTS}
 
 
-def _stretches(records: Sequence[Record]) -> Iterator[tuple[list[LogRecord], bool]]:
+def _stretches(records: Sequence[Record], readings_max: int) -> Iterator[tuple[list[LogRecord], bool]]:
     """Records decoded as they are stepped, and whether they are the last ones."""
     batch: list[LogRecord] = []
     readings = 0
@@ -164,7 +176,7 @@ def _stretches(records: Sequence[Record]) -> Iterator[tuple[list[LogRecord], boo
         batch.append(_decoded(record))
         decoded = batch[-1].readings
         readings += 0 if decoded is None else len(decoded)
-        if readings >= STEP_READINGS and record is not records[-1]:
+        if readings >= readings_max and record is not records[-1]:
             yield batch, False
             batch, readings = [], 0
     yield batch, True

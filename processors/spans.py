@@ -60,7 +60,7 @@ class Spans:
         self.grid_ms = _grids(accounts, np.array([p.base_ms for p in points], np.int64))
         self.gridded = np.zeros(len(accounts), bool)
         self._open: list[Touched] = []
-        """What passes of this batch changed of what is open."""
+        """What passes of this batch changed of what was open then."""
 
     def apply(self, flows: Flows, touched: Touches, step: Pass) -> Changes:
         """Adds flows; ``touched``: new register readings, whose span exists even if nothing is known."""
@@ -69,21 +69,26 @@ class Spans:
         derived = [self._add(part, step) for part in self._derived_deltas(base, reads, step)]
         rows = [part.take(part.series % CLASSES != GRID) for part in derived]
         grids = [part.take(part.series % CLASSES == GRID) for part in derived]
-        derived_rows = self._said([*rows, *self._open], step)
+        derived_rows = self._said(rows, step)
         return Changes(base_rows, derived_rows, joined(grids), reads)
 
     def _said(self, parts: list[Touched], step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""
         before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
-        rows = self._with_flips(parts, self._derived_flips(before, after))
+        waiting = [self._still_open(before)] if step.closing else []
+        rows = self._with_flips([*parts, *waiting], self._derived_flips(before, after))
         end = self.edges(rows.series, rows.span)[1]
         self._stamp(rows, end, before, after, step)
-        self._open = []
         if step.closing:
             return rows
         final = end <= after[rows.series // CLASSES]
-        self._open = [rows.take(~final)]
+        self._open.append(rows.take(~final))
         return rows.take(final)
+
+    def _still_open(self, before: Ints) -> Touched:
+        """What waits; what became final since was said when it did. ``before``: frontiers of accounts."""
+        rows, self._open = joined(self._open), []
+        return rows.take(self.edges(rows.series, rows.span)[1] > before[rows.series // CLASSES])
 
     # -- what flows change ------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.cells import Cells
-from processors.changes import Pass, Touched, Touches
+from processors.cells import Cells, Grouping
+from processors.changes import Pass, Touched, Touches, joined
 from processors.flows import Flows
 from processors.kernels.pieces import MADE, SAID, Clock, Pieces, Stretches, pieces, settle
 
@@ -55,8 +55,8 @@ class BaseSpans:
     def __init__(self, base_ms: Ints) -> None:
         self.base_ms = base_ms
         self.cells = Cells(BASE_FIELDS)
-        self._open: Touched | None = None
-        """What passes of this batch changed of what is open."""
+        self._open: list[Touched] = []
+        """What passes of this batch changed of what was open then."""
 
     def apply(self, flows: Flows, touches: Touches, step: Pass) -> tuple[Touched, BaseDeltas]:
         """Adds flows; what a pass says, and what it changes.
@@ -64,8 +64,9 @@ class BaseSpans:
         ``touches``: new register readings, whose span exists even if nothing is known of it.
         """
         wanted = [self._flips(step)]
-        if self._open is not None:
-            wanted.append(Stretches(self._open.series, self._open.span, self._open.span))
+        if step.closing:
+            still = self._still_open(step)
+            wanted.append(Stretches(still.series, still.span, still.span))
         clock = Clock(self.base_ms, step.before, step.survey.log_time)
         rows = pieces(flows, touches, wanted, clock)
         point, span, kinds = rows["point"], rows["span"], rows["kinds"]
@@ -86,12 +87,19 @@ class BaseSpans:
 
     def _said(self, rows: Touched, end: Ints, step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""
-        self._open = None
         if step.closing:
             return rows
         final = end <= step.after[rows.series]
-        self._open = rows.take(~final)
+        self._open.append(rows.take(~final))
         return rows.take(final)
+
+    def _still_open(self, step: Pass) -> Touched:
+        """What waits; what became final since was said when it did."""
+        every, self._open = joined(self._open), []
+        groups = Grouping(every.series, every.span)
+        series, span = groups.keys
+        rows = Touched(series, span, groups.first(every.index))
+        return rows.take((rows.span + 1) * self.base_ms[rows.series] > step.before[rows.series])
 
     def _flips(self, step: Pass) -> Stretches:
         """The spans that a pass makes final, as far as there may be any."""

@@ -35,8 +35,6 @@ from processors.worker_thread import apart
 
 _log = structlog.get_logger(__name__)
 
-BATCH_BYTES_MAX = 4 << 20
-"""Behind a backlog. What is open is said once a batch; the operators step through it piece by piece."""
 BATCH_RECORDS_MAX = 500
 RETRY_S = 0.5
 REST_RATIO, REST_S_MAX = 3, 0.1
@@ -126,7 +124,7 @@ class Worker:
                 self.offset,
                 partition=self._partition,
                 records_max=BATCH_RECORDS_MAX,
-                bytes_max=BATCH_BYTES_MAX,
+                bytes_max=self._operators.batch_bytes_max,
             )
             self.end = await self._log.end(self._topic, self._partition)
             doing = self._work(records) if records else self._idle()

@@ -23,7 +23,11 @@ def said(load: Load, kind: str, folder: Path) -> list[bytes]:
     """What the operators say of a load."""
     operators = Plants(roster(load.shape, write_site(folder)))
     records = load.frames() if kind == "frames" else load.stream()
-    return [entry.value for batch in core.takes(records) for entry in operators.take(batch)[RESULTS]]
+    return [
+        entry.value
+        for batch in core.takes(records, operators.batch_bytes_max)
+        for entry in operators.take(batch)[RESULTS]
+    ]
 
 
 def checked(load: Load, frames: list[bytes]) -> tuple[Checked, Checked]:
