@@ -57,7 +57,7 @@ def _one(values: np.ndarray) -> int:
     return int(values.reshape(-1)[0])
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data(), zones)
 def test_the_day_the_month_and_the_year_are_those_of_the_local_date(data: st.DataObject, name: str) -> None:
     """Dates agree with zoneinfo, far from and close to changes of the clocks."""
@@ -68,7 +68,7 @@ def test_the_day_the_month_and_the_year_are_those_of_the_local_date(data: st.Dat
     assert _one(zone(name).year_index(at)) == local.year - 1970
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data(), st.sampled_from((*ZONES, SHOWN_TWICE)), spans)
 def test_an_instant_lies_in_its_own_span(data: st.DataObject, name: str, span: Span) -> None:
     """start <= instant < end, for every span and zone."""
@@ -77,7 +77,7 @@ def test_an_instant_lies_in_its_own_span(data: st.DataObject, name: str, span: S
     assert _one(zone(name).start_of(span, index)) <= utc_ms < _one(zone(name).end_of(span, index))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from((*ZONES, SHOWN_TWICE)), spans)
 def test_the_edges_of_a_span_are_exact_to_the_millisecond(data: st.DataObject, name: str, span: Span) -> None:
     """The start belongs to the span, the millisecond before it to an earlier one."""
@@ -89,7 +89,7 @@ def test_the_edges_of_a_span_are_exact_to_the_millisecond(data: st.DataObject, n
     assert before < inside == _one(index)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), zones)
 def test_a_local_clock_time_is_what_zoneinfo_shows(data: st.DataObject, name: str) -> None:
     """``local`` is the wall clock."""
@@ -98,7 +98,7 @@ def test_a_local_clock_time_is_what_zoneinfo_shows(data: st.DataObject, name: st
     assert _one(zone(name).local(np.array([utc_ms], np.int64))) == int(shown.timestamp()) * 1000
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data(), st.sampled_from(("Asia/Kolkata", "Asia/Kathmandu", "Pacific/Chatham", "Europe/Berlin")))
 def test_hours_begin_when_the_local_clock_shows_a_full_hour(data: st.DataObject, name: str) -> None:
     """Also in zones that are off the hour."""
