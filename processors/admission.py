@@ -162,6 +162,7 @@ class Admission:
         for memory, mine in self._sides(batch):
             part = batch if len(mine) == len(batch) else batch.take(mine)
             self._admit(memory, as_run(part), part.record, part.point, out)
+        out.flows += self.books.between.flows()
         return out
 
     def _admit(self, memory: Memory, run: Run, record: Ints, point: Ints, out: Admitted) -> None:

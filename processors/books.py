@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from processors import settling
 from processors.allowance import SMOOTH, UNSURE, WRAP
 from processors.batch import STATED, Batch, SeriesIndex
+from processors.between import Between
 from processors.decided import Decision
 from processors.doubt import Link, Verdict, counted_on
 from processors.flows import Flows, join
@@ -89,6 +90,7 @@ class Books:
         """Numbers of records that made or unmade verdicts, since the last collection."""
         self.began: dict[int, int] = {}
         """Series -> number of the record that brought its first reading, since the last collection."""
+        self.between = Between(index, self.memory)
         self._unseen = np.ones(len(index), bool)
         self._spreading = Spreading(self.ratings, index.point)
 
@@ -97,6 +99,7 @@ class Books:
         for series in self.doubts.regions.keys() | self.doubts.decided.keys():
             links = self.doubts.links(series)
             self.verdicts |= {(series, *span): link for span, link in links.items()}
+        self.between.resume()
         self._unseen &= self.memory.newest == NONE
         there = np.flatnonzero(self.memory.newest != NONE)
         for old, new in self._replaced(there):
@@ -141,6 +144,7 @@ class Books:
         if held.any():
             self.memory.add(_some(run, held))
             run, record = _some(run, ~held), record[~held]
+        self.between.came(run["key"], record)
         flows = []
         while len(record):
             plain, doubtful = self._take_in(run, record)
@@ -242,6 +246,8 @@ class Books:
         turned = None if silent else self.doubts.change(series, now.take(counts), time[counted], record)
         for name, content in fresh.items():
             self.memory.put(name, where, np.array([content]))
+        if counted.any() != counts.any():
+            self.between.turned(series, record)
         return join([]) if turned is None else self._turn(series, turned, record)
 
     def _turn(self, series: int, turned: settling.Turned, record: int) -> Flows:

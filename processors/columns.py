@@ -23,7 +23,7 @@ Columns = dict[str, Any]
 
 _QUALITIES = ("valid", "estimated", "suspect", "partial", "missing")
 STATES = ("open", "final", "revised")
-_FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile")
+_FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile", "replaced")
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
 _INT64_MAX = 2**63 - 1
@@ -92,7 +92,7 @@ FLAGS = Vocabulary(
         for code in range(1 << len(_FLAGS))
     ]
 )
-"""By sums of IS_ROUNDED to IS_PROFILE of kernels.rows."""
+"""By sums of IS_ROUNDED to IS_REPLACED of kernels.rows."""
 
 
 def times(values: Ints, missing: Bools | None = None) -> Any:

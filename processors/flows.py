@@ -21,10 +21,12 @@ LONG_MS = 35 * 86_400_000
 """Beyond it remainder times offset no longer fits 64 bits: Python's integers take over."""
 
 
-HELD, COUNTED, OFF = range(3)
-"""What becomes of an amount: it is in doubt, it counts, or a person wrote it off."""
-ONE_OFF = 1 << 20
-"""Counted beside the milliseconds that are held of a base span, in one number: it has fewer of them."""
+HELD, COUNTED, OFF, BETWEEN = range(4)
+"""What becomes of an amount: it is in doubt, it counts, a person wrote it off, no meter could tell it."""
+ONE_BETWEEN, ONE_OFF = 1 << 20, 1 << 24
+"""Counted beside the milliseconds that are held of a base span, in one number: it has fewer of them. Within a
+quarter of an hour a meter is replaced fifteen times at most.
+"""
 ONE_EDITED = 1 << 16
 ONE_SHAPED = 1 << 28
 """Counted beside roundings, in one number. Of a base span two gaps at most have a part."""
@@ -35,7 +37,7 @@ class Flows:
     """Columns of one length n.
 
     ``amount``: millionths of the canonical unit after the multiplier, all of [start, end).
-    ``booked``: HELD, COUNTED or OFF; amount 0 unless it counts. ``measured``: 1 when it is no
+    ``booked``: HELD, COUNTED, OFF or BETWEEN; amount 0 unless it counts. ``measured``: 1 when it is no
     estimate. ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected or somebody
     decided about it; ONE_SHAPED more where reference days gave a gap its shape.
     ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was

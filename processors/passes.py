@@ -25,7 +25,7 @@ from processors.kernels.order import order
 from processors.kernels.survey import nearest
 from processors.lanes import Lanes
 from processors.memory import CONFLICT, NONE, doubled, key_of, series_of, time_of
-from processors.progress import Survey
+from processors.progress import NEVER, Survey
 from processors.reads import Reads
 from processors.unsettled import STEPS_MAX, Found, Unsettled
 from processors.verdicts import judge
@@ -84,6 +84,8 @@ class Passes:
         points = index.roster.points
         self._base_ms = np.array([max(p.base_ms, 1) for p in points], np.int64)
         self._base_ms[index.interval] = QUARTER_MS
+        self._several = index.register & ~index.single
+        self._any_several = bool(self._several.any())
 
     def plan(self, batch: Batch, seen: Seen, survey: Survey) -> Plan:
         """``batch``: sorted by key; ``seen``: of each of its readings."""
@@ -112,7 +114,11 @@ class Passes:
         """Readings that reach behind what was seen or behind their point's patience; those of them that may
         change something that was reported; and those of registers that are in doubt.
         """
-        columns = (batch.point, batch.time, batch.start, batch.record, seen.of_series, seen.of_point)
+        before = seen.of_series
+        if self._any_several:  # a meter's first reading reaches back to the meter before
+            first = (before == NEVER) & self._several[batch.point]
+            before = np.where(first, seen.of_point, before)
+        columns = (batch.point, batch.time, batch.start, batch.record, before, seen.of_point)
         rows, over = survey.behind(columns, self._base_ms, self._index.interval)
         point = batch.point[rows]
         register = over & self._index.register[point]

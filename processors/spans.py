@@ -32,7 +32,7 @@ _LENGTHS_MS = {GRID: GRID_READ_MAX_MS, QUARTER: QUARTER_MS}
 """Longer interval reads are no shape that a rolling window (24 h at most) could be read from."""
 
 _SUMS = ("amount", "known", "measured", "held", "suspect", "rounded", "revision")
-"""Milliseconds that are known, measured, held (or written off), suspect; ``rounded`` counts flows."""
+"""Milliseconds that are known, measured, held (or otherwise unknown), suspect; ``rounded`` counts flows."""
 REST_BITS = 32
 """Of a mean, value x milliseconds: ``amount`` counts 2^32 of them, ``rest`` what is left."""
 DERIVED_FIELDS = {

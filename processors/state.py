@@ -23,7 +23,7 @@ from processors.memory import Memory
 from processors.rulings import Ruling
 from processors.settling import Decided
 
-FORMAT = 13
+FORMAT = 14
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -9,7 +9,7 @@
 #define LONG_MS (35LL * 86400000LL)
 #define CHUNK_CELLS 4096
 
-enum { HELD, COUNTED, OFF, ONE_OFF = 1 << 20 };
+enum { HELD, COUNTED, OFF, BETWEEN, ONE_BETWEEN = 1 << 20, ONE_OFF = 1 << 24 };
 enum { MADE = 1, SAID = 2, READ = 4, WANTED = 8, PIECE = 16 };
 
 typedef struct {
@@ -151,7 +151,7 @@ static void add(Piece *cell, int64_t sign, int64_t amount, int64_t length, int64
     cell->amount += sign * amount;
     cell->known += sign * length * (booked == COUNTED);
     cell->measured += sign * length * measured;
-    cell->held += sign * (booked == HELD ? length : booked == OFF ? ONE_OFF : 0);
+    cell->held += sign * (booked == HELD ? length : booked == OFF ? ONE_OFF : booked == BETWEEN ? ONE_BETWEEN : 0);
     cell->rounded += (int32_t)(sign * rounded);
     if (reported > cell->reported || !(cell->kinds & PIECE)) cell->reported = reported;
     cell->kinds |= PIECE;

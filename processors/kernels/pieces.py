@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from processors.cells import CHUNK_CELLS, Grouping
 from processors.changes import Touches
-from processors.flows import COUNTED, HELD, OFF, ONE_OFF, Flows, cut, spans_of
+from processors.flows import BETWEEN, COUNTED, HELD, OFF, ONE_BETWEEN, ONE_OFF, Flows, cut, spans_of
 from processors.kernels.library import INT64, OUT_BYTE, OUT_INT32, OUT_INT64, SIZE, chosen, compiled
 from processors.kernels.shares import CELL_NUMBERS, close, ints
 
@@ -181,7 +181,8 @@ def _cut_rows(flows: Flows, clock: Clock) -> dict[str, Ints]:
         amount=sign * parts.amount,
         known=sign * length * (booked == COUNTED),
         measured=sign * length * flows.measured[flow],
-        held=sign * (length * (booked == HELD) + ONE_OFF * (booked == OFF)),
+        held=sign
+        * (length * (booked == HELD) + ONE_OFF * (booked == OFF) + ONE_BETWEEN * (booked == BETWEEN)),
         rounded=sign * flows.rounded[flow],
         cut=np.ones(len(flow), np.int64),
         now=clock.log_time[flows.record[flow]],

@@ -4,10 +4,11 @@
 #define TIME_FIRST_MS INT64_C(946684800000)
 #define EDITED (1 << 16)
 #define SHAPED (1 << 28)
-#define ONE_OFF (1 << 20)
+#define ONE_BETWEEN (1 << 20)
+#define ONE_OFF (1 << 24)
 
 enum { VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING };
-enum { IS_ROUNDED = 1, IS_HELD = 2, IS_EDITED = 16, IS_PROFILE = 32 };
+enum { IS_ROUNDED = 1, IS_HELD = 2, IS_EDITED = 16, IS_PROFILE = 32, IS_REPLACED = 64 };
 enum { START, END, REVISION, REPORTED, POSITION };
 
 static int quality(int64_t known, int64_t measured, int64_t length, int64_t suspect) {
@@ -20,6 +21,10 @@ static int quality(int64_t known, int64_t measured, int64_t length, int64_t susp
 static int marks(int64_t rounded) {
     return (rounded % EDITED > 0 ? IS_ROUNDED : 0) | (rounded % SHAPED >= EDITED ? IS_EDITED : 0) |
            (rounded >= SHAPED ? IS_PROFILE : 0);
+}
+
+static int unknown(int64_t held) {
+    return (held % ONE_BETWEEN > 0 ? IS_HELD : 0) | (held % ONE_OFF >= ONE_BETWEEN ? IS_REPLACED : 0);
 }
 
 static void put(int64_t *pair, __int128 value) {
@@ -56,7 +61,7 @@ int64_t meterflow_interval_rows(int64_t n, int64_t points, const int64_t *point,
         const int gone = known[c] == 0 && held[c] == 0 && readings[c] == 0;
         for (int64_t text = 0; text < 4; text++) codes[text * room + r] = texts[text * points + p];
         codes[4 * room + r] = quality(known[c], measured, length, 0);
-        codes[5 * room + r] = marks(rounded[c]) | (held[c] % ONE_OFF > 0 ? IS_HELD : 0) | (int32_t)kinds[p];
+        codes[5 * room + r] = marks(rounded[c]) | unknown(held[c]) | (int32_t)kinds[p];
         codes[6 * room + r] = told(room, r, numbers, end - length, end, revision[c], reported[c],
                                    positions[lane[p]], gone, frontier[p]);
         codes[7 * room + r] = cause[c];

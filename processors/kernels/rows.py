@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
 from processors.changes import Touched
-from processors.flows import ONE_EDITED, ONE_OFF, ONE_SHAPED
+from processors.flows import ONE_BETWEEN, ONE_EDITED, ONE_OFF, ONE_SHAPED
 from processors.kernels.library import (
     BYTE,
     INT32,
@@ -32,7 +32,9 @@ Bools = NDArray[np.bool_]
 
 VALID, ESTIMATE, DOUBTFUL, PARTIAL, MISSING = range(5)
 OPEN, FINAL, REVISED = range(3)
-IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED, IS_EDITED, IS_PROFILE = (1 << bit for bit in range(6))
+IS_ROUNDED, IS_HELD, IS_MEAN, IS_INTEGRATED, IS_EDITED, IS_PROFILE, IS_REPLACED = (
+    1 << bit for bit in range(7)
+)
 START, END, REVISION, REPORTED, POSITION = range(5)
 NUMBERS = 5
 """Rows of ``Sheet.numbers``."""
@@ -140,12 +142,13 @@ def intervals_twin(
     """As ``intervals``, in numpy."""
     at, point = slice(sheet.size, sheet.size + len(rows.index)), rows.series
     of = _read(cells, rows.index, _BASE)
-    length, held = facts.base_ms[point], of["held"] % ONE_OFF > 0
+    length = facts.base_ms[point]
+    unknown = IS_HELD * (of["held"] % ONE_BETWEEN > 0) | IS_REPLACED * (of["held"] % ONE_OFF >= ONE_BETWEEN)
     end = (rows.span + 1) * length
     gone = (of["known"] == 0) & (of["held"] == 0) & (of["readings"] == 0)
     sheet.codes[:INTERVAL_TEXTS, at] = facts.texts[:, point]
     sheet.codes[INTERVAL_TEXTS, at] = quality(of["known"], of["measured"], length, 0)
-    sheet.codes[INTERVAL_TEXTS + 1, at] = marks(of["rounded"]) | (IS_HELD * held) | facts.kinds[point]
+    sheet.codes[INTERVAL_TEXTS + 1, at] = marks(of["rounded"]) | unknown | facts.kinds[point]
     _tell(sheet, at, (end - length, end), of, positions[facts.lane[point]], gone, frontier[point])
     sheet.amounts[0, at] = wide(of["amount"], facts.factor[point])
     sheet.there[0, at] = of["known"] != 0

@@ -82,6 +82,7 @@ def books_of(roster: Roster, items: Iterable[Item]) -> Books:
         books.seen[index] = max(*times, books.seen.get(index, 0))
         {INTERVAL: interval_reads, GAUGE: gauge}.get(meter.point.reads, _register)(books, meter)
     for point in roster.points:
+        books.flows += _between(books, point)
         mine = [flow for flow in books.flows if flow.point == point.index]
         others = [flow for flow in books.flows if flow.point != point.index]
         books.flows = others + with_shapes(point, roster.plants[point.plant], mine)
@@ -160,6 +161,17 @@ def _replaced(books: Books, meter: Meter, number: int) -> None:
         **which, **times,
         "verdict": "replacement", "status": "decided", "by": "rule", "evidence": json.dumps(evidence),
     }  # fmt: skip
+
+
+def _between(books: Books, point: Point) -> list[Flow]:
+    """From the last reading of a register's meter to the first one of the next that has any: not known."""
+    meters = [meter for meter in books.meters if meter.point.index == point.index and meter.counted]
+    ends = [(max(old.counted), min(new.counted)) for old, new in pairwise(meters)]
+    return [
+        Flow(point.index, start, end, 0, held=True, replaced=True)
+        for start, end in ends
+        if point.reads == REGISTER and start < end <= start + 400 * DAY
+    ]
 
 
 def _conflicts(books: Books, meter: Meter) -> None:

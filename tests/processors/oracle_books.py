@@ -49,6 +49,8 @@ class Flow:
     """By reference days."""
     written_off: bool = False
     """Held, but that a person said that it does not count."""
+    replaced: bool = False
+    """Held, but that it lies between two meters and nobody can say anything of it."""
 
     def between(self, low: int, high: int) -> int:
         """The amount from ``low`` to ``high``, read off on the line from the flow's start to its end."""
@@ -197,7 +199,10 @@ def in_own_unit(point: Point, amount: int | None) -> Row:
     return {"amount": None if amount is None else Fraction(amount, MICRO) / factor, "unit": unit}
 
 
-def flags(point: Point, *, held: bool, rounded: bool, edited: bool, shaped: bool = False) -> str:
+def flags(
+    point: Point, *, held: bool, rounded: bool, edited: bool, shaped: bool = False, replaced: bool = False
+) -> str:
     """The words, in the order of the alphabet."""
     kind = ["integrated"] * point.integrated + ["mean"] * point.mean + ["profile"] * shaped
+    kind += ["replaced"] * replaced
     return "+".join(["edited"] * edited + ["held"] * held + kind + ["rounded"] * rounded)

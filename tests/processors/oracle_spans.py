@@ -91,6 +91,7 @@ class Sum:
     rounded: bool = False
     edited: bool = False
     shaped: bool = False
+    replaced: bool = False
 
     def add(self, flow: Flow, sign: int, *, whole_only: bool = False) -> None:
         """Adds a flow's part in the span. ``whole_only``: a part of it has no shape of its own."""
@@ -101,9 +102,10 @@ class Sum:
         self.rounded |= flow.rounded
         self.edited |= flow.edited
         self.shaped |= flow.shaped
+        self.replaced |= flow.replaced
         self.suspect_ms += shared_ms if flow.suspect else 0
         if flow.held:
-            self.held_ms += 0 if flow.written_off else shared_ms
+            self.held_ms += 0 if flow.written_off or flow.replaced else shared_ms
         else:
             self.known_ms += shared_ms
         if flow.measured and not (whole_only and shared_ms < flow.end - flow.start):
@@ -192,7 +194,12 @@ def _base_row(books: Books, index: int, total: Sum, flows: Sequence[Flow]) -> Ro
         **_amount(point, total),
         "quality": total.quality(length_ms),
         "flags": flags(
-            point, held=total.held_ms > 0, rounded=total.rounded, edited=total.edited, shaped=total.shaped
+            point,
+            held=total.held_ms > 0,
+            rounded=total.rounded,
+            edited=total.edited,
+            shaped=total.shaped,
+            replaced=total.replaced,
         ),
         "measured_share": total.measured_ms / length_ms,
     }  # fmt: skip

@@ -30,7 +30,7 @@ REACH_MS = st.sampled_from([5_000, HOUR_MS, 100 * HOUR_MS, YEAR_MS])
 def flows_of(random: np.random.Generator, rows: int, reach_ms: int) -> Flows:
     start = random.integers(-reach_ms, reach_ms, rows)
     length = random.integers(1, reach_ms // 6 + 2, rows)
-    booked = random.integers(0, 3, rows)
+    booked = random.integers(0, 4, rows)
     counted = booked == COUNTED
     return Flows(
         random.integers(0, len(BASE_MS), rows),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from processors.changes import Touched
-from processors.flows import ONE_EDITED, ONE_OFF, ONE_SHAPED
+from processors.flows import ONE_BETWEEN, ONE_EDITED, ONE_OFF, ONE_SHAPED
 from processors.kernels import rows as kernel
 from processors.kernels.library import COMPILED
 from processors.spans import DERIVED_FIELDS
@@ -34,7 +34,9 @@ def cells_of(random: np.random.Generator, fields: Mapping[str, Any], highest: in
     for name in ("known", "estimated"):
         out[name] = random.choice([0, HOUR_MS // 2, HOUR_MS], CELLS).astype(fields[name])
     marks = random.choice([0, 1, ONE_EDITED, ONE_SHAPED], (2, CELLS)).sum(axis=0)
-    out["held"] = random.choice([0, HOUR_MS, ONE_OFF], CELLS).astype(fields["held"])
+    out["held"] = random.choice([0, HOUR_MS, ONE_OFF, ONE_BETWEEN, HOUR_MS + ONE_BETWEEN], CELLS).astype(
+        fields["held"]
+    )
     out["rounded"] = marks.astype(fields["rounded"])
     out["reported"] = random.choice([0, DATED_MS], CELLS)
     return out
