@@ -160,6 +160,8 @@ class Books:
     def _take_in(self, run: Run, record: Ints) -> tuple[Flows, Bools]:
         """Takes in readings of series of which all counts on; which readings are of others."""
         watched = self._watched(run["key"])
+        if watched.any():
+            watched &= ~self.doubts.repeating(run["key"], run["value"])
         if not watched.any():
             return self._counting_on(run, record)
         free = ~watched

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
+from processors import verdicts
 from processors.allowance import GAP_MAX_MS, SMOOTH, Allowance
 from processors.anew import Break, stretches
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
 from processors.decisions import highest_revision, may_count
 from processors.doubt import Link, Region, calm, judge
 from processors.lines import RUN_MAX_MS, posts
-from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, time_of
+from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
 from processors.verdicts import Ratings
@@ -180,6 +181,25 @@ class Doubts:
     def links(self, series: int) -> dict[Break, Link]:
         """All that is not plain, by its instants."""
         return _links(self.regions.get(series, ())) | self.decided.get(series, _NOTHING).said
+
+    def repeating(self, key: Ints, value: Ints) -> Bools:
+        """Readings of series of which all, behind what is known, show what the last three of it did, and that
+        nobody decided of: they settle nothing (processors.unsettled).
+        """
+        memory, series = self._memory, series_of(key)
+        same = (key > memory.newest[series]) & (value == memory.newest_value[series])
+        same &= ~np.isin(series, list(self.decided))
+        some = np.setdiff1d(series[same], series[~same])
+        some = some[memory.newest_flags[some] & CONFLICT == 0]
+        last, shown = memory.newest[some], memory.newest_value[some]
+        for _ in range(2):
+            before = memory.before(last, skip=CONFLICT)
+            stood = before != NONE
+            stood[stood] = memory.get("value", memory.find(before[stood])) == shown[stood]
+            some, shown, last, before = (column[stood] for column in (some, shown, last, before))
+            kinds = verdicts.judge(some, time_of(before), time_of(last), shown, shown, self._ratings)
+            some, shown, last = (column[kinds == SMOOTH] for column in (some, shown, before))
+        return np.isin(series, some)
 
     def change(self, series: int, fresh: Readings, gone: Ints, record: int) -> Turned:
         """Readings of a series come and go; those in memory are still as they were."""

@@ -13,6 +13,7 @@ from processors.engine import Engine
 from processors.kernels import library
 from processors.kernels.chain import breaks_twin
 from processors.passes import sorted_by_key
+from processors.settling import Doubts
 from processors.unsettled import Found
 from tests.processors.histories import HOUR_MS, doubted, examples, histories, logs, roster_of
 from tests.processors.log_driver import Arrival, Reading, as_records, differences, run
@@ -83,3 +84,29 @@ def test_a_register_that_turns_beside_a_doubt_begins_passes() -> None:
     assert {2, 8} <= set(found(Engine(roster), log).rows.tolist())
     one, other = run(roster, log, cut=lambda: 1), run(roster, log)
     assert differences(one.tables, other.tables) == []
+
+
+def endings() -> list[list[str]]:
+    """A register that falls to, or leaps to, what it then shows again and again; and how it goes on."""
+    begin = ["160", "160.1", "160.2"]
+    shown = {"0": ["160.9", "0.3", "0", "80"], "99.5": ["160.9", "99.6", "3"], "250": ["161", "250.1", "170"]}
+    return [[*begin, *8 * [still], then, then] for still, ends in shown.items() for then in ends]
+
+
+@pytest.mark.parametrize("values", endings(), ids=lambda values: f"{values[3]}_then_{values[-1]}")
+@pytest.mark.parametrize("late", [None, 5, 9])
+def test_what_is_shown_again_and_again_settles_nothing(
+    values: list[str], late: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken with what counts on, and all that was ever said is as if each had been judged."""
+    roster = roster_of("park")
+    times = [START_MS + minute * 60_000 for minute in range(len(values))]
+    log = [Arrival(t, (Reading("p1", "e1", t, v),)) for t, v in zip(times, values, strict=True)]
+    if late is not None:
+        log.append(log.pop(late))
+    one, whole = run(roster, log, cut=lambda: 1), run(roster, log)
+    monkeypatch.setattr(Doubts, "repeating", lambda _, key, value: np.zeros(len(key + value), bool))
+    other = run(roster, log, cut=lambda: 1)
+    assert one.history == other.history
+    assert differences(one.tables, other.tables) == []
+    assert differences(one.tables, whole.tables) == []
