@@ -28,6 +28,11 @@ _HOUR_MS = 3_600_000
 _INT_MAX = 2**63 - 1
 _UNBOUNDED = 2**62
 """More than any two readings differ by."""
+_FLOAT_BITS = 23
+"""A 32-bit float is exact to this many bits behind its first."""
+_SMALL_PARTS = 100
+"""A small fall is at most such a part of what the register shows then: a counter of a few pieces is not read
+inexactly when it starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class Allowance:
         at_end, at_start = self._multiplied_ms(end, common), self._multiplied_ms(start, common)
         rate = self._per_ms * common
         out = []
-        for low, high, area in zip(start.tolist(), end.tolist(), np.subtract(at_end, at_start), strict=True):
-            out.append(rate.numerator * (high - low) ** 2 // (rate.denominator * int(area)))
+        for low, high, first, last in zip(start.tolist(), end.tolist(), at_start, at_end, strict=True):
+            out.append(rate.numerator * (high - low) ** 2 // (rate.denominator * (last - first)))
         return self._whole(out)
 
     def _multiplied_ms(self, at: Ints, common: int) -> list[int]:
@@ -93,6 +98,18 @@ class Allowance:
 
     def _whole(self, allowed: Sequence[int]) -> Ints:
         return np.array([min(value + 2 * self.facts.step, _UNBOUNDED) for value in allowed], np.int64)
+
+    def resolution(self, value: int) -> int:
+        """How far readings may be apart for no other reason than how exactly they are read."""
+        return max(2 * self.facts.step, value >> _FLOAT_BITS)
+
+    def small(self, first: Ints, last: Ints) -> NDArray[np.bool_]:
+        """Which falls the register's resolution may explain; none without a limit."""
+        if self.facts.limit_per_hour is None:
+            return np.zeros(len(first), bool)
+        fall, steps = first - last, 2 * self.facts.step
+        near = (fall > 0) & (fall <= np.maximum(steps, first >> _FLOAT_BITS))
+        return np.asarray(near & (fall <= last // _SMALL_PARTS))
 
     def kinds(self, start: Ints, end: Ints, first: Ints, last: Ints) -> Kinds:
         """What readings ``last`` at ``end`` are to readings ``first`` at ``start``."""

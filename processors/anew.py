@@ -47,12 +47,14 @@ def stretches(
     """From when to when to judge anew: regions whose ``breaks`` lie within are replaced by those found there.
 
     ``changed``: instants of readings that came, went or say something else. ``regions``: of the series, as
-    they were. ``before``, ``after``: its breaks before and after, in order. ``decided``: from when to when
-    decisions are that are new, or no more. Judging needs the readings of a stretch, those
-    of a day around it, and two more on either side.
+    they were. ``before``, ``after``: its breaks before and after, in order; a fall that is a slip no more, or
+    one again (processors.slips), counts as if its readings had changed. ``decided``: from when to when
+    decisions are that are new, or no more. Judging needs the readings of a stretch, those of a day around it,
+    and two more on either side; and what each of them is to the one before it.
     """
     broke = set(before) ^ set(after)
     times = list(changed)
+    times += {t for pair in broke if not any(pair[0] <= t <= pair[1] for t in times) for t in pair}
     near = [*((t, t) for t in times), *decided]
     hit = [one for a, b in near for one in regions.reached(a, b)]
     turned = [(low, high) for low, high in broke if any(low <= t <= high for t in times)]

@@ -150,10 +150,10 @@ def _kind(link: Link, allowance: Allowance) -> int:
 
 def _bridged(link: Link, rule: Mapping[Span, Link], allowance: Allowance) -> Link:
     """Over readings that a person left out: booked if it can be, else as the rule has it. Where it is not
-    sure how often the register turned, as seldom as can be.
+    sure how often the register turned, as seldom as can be. Of a slip the rule says nothing: it is booked.
     """
     if _kind(link, allowance) not in (SMOOTH, WRAP, UNSURE):
-        return rule[link.start, link.end]
+        return rule.get((link.start, link.end), replace(link, decided=True))
     wrapped = link.last < link.first
     return replace(link, decided=True, wrapped=wrapped, most_turns=turns(link, allowance))
 

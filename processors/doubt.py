@@ -14,7 +14,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts
+from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
 
 Ints = NDArray[np.int64]
@@ -120,13 +120,16 @@ def calm(link: Link) -> Region:
     return Region(*span, span, span, (link,), ())
 
 
-def judge(time: Ints, value: Ints, facts: Facts, kept: Bools | None = None) -> list[Region]:
+def judge(
+    time: Ints, value: Ints, facts: Facts, kept: Bools | None = None, pair: Kinds | None = None
+) -> list[Region]:
     """The regions of a stretch of a series, in their order.
 
     ``time``: UTC milliseconds, rising; ``value``: register values in millionths; readings in conflict are not
     among them. ``kept``: which of them no run may leave out (posts, and what a person said is right).
+    ``pair``: what each is to the one before it, where that is known from more readings than these.
     """
-    readings = Readings(time, value, Allowance(facts), kept)
+    readings = Readings(time, value, Allowance(facts), kept, pair)
     if len(readings.breaks) == 0:
         return []
     return list(_Judge(readings).regions())

@@ -1,7 +1,8 @@
 """The line through a register's readings: which to leave out, so that the fewest events explain the rest.
 
-Theory. Two consecutive readings are a pair; a pair that is not smooth is a break. The line is the chain of
-readings that one believes. It keeps the first and the last, and between two that it keeps it may leave out a
+Theory. Two consecutive readings are a pair; a pair that is neither smooth nor a slip (processors.slips) is a
+break. The line is the chain of readings that one believes. It keeps the first and the last, and between two
+that it keeps it may leave out a
 *run*, where
 
 - the two ends are at most ``RUN_MAX_MS`` apart, and the one counts on from the other (smooth, or over the
@@ -36,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, SMOOTH, WRAP, Allowance, Kinds
+from processors.slips import pairs_of
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -71,9 +73,16 @@ class Readings:
     ``breaks``: positions of the readings before each break. ``kept``: readings that may not be left out.
     """
 
-    def __init__(self, time: Ints, value: Ints, allowance: Allowance, kept: Bools | None = None) -> None:
+    def __init__(
+        self,
+        time: Ints,
+        value: Ints,
+        allowance: Allowance,
+        kept: Bools | None = None,
+        pair: Kinds | None = None,
+    ) -> None:
         self.time, self.value, self.allowance = time, value, allowance
-        self.pair: Kinds = allowance.kinds(time[:-1], time[1:], value[:-1], value[1:])
+        self.pair = pairs_of(time, value, allowance) if pair is None else pair
         self.breaks: Ints = np.flatnonzero(self.pair != SMOOTH)
         self.kept = np.zeros(len(time), bool) if kept is None else kept
         self._broken = self.breaks[self.pair[self.breaks] == BROKEN]

@@ -193,7 +193,7 @@ class _References:
         if first + size <= self._earliest or self._quarters(first, 1)[1][0] != QUARTER_MS:
             return None  # most days that are none are seen to be by their first quarter
         amount, measured = (column[shown - low] for column in self._quarters(first, size))
-        return amount.tolist() if (measured == QUARTER_MS).all() else None
+        return np.maximum(amount, 0).tolist() if (measured == QUARTER_MS).all() else None
 
     def _quarters(self, first: int, size: int) -> tuple[Ints, Ints]:
         """Amount and measured milliseconds of ``size`` quarters of an hour."""

@@ -24,6 +24,7 @@ from processors.lines import RUN_MAX_MS, posts
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
+from processors.slips import SLIP_MAX_MS, pairs_of
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -49,7 +50,7 @@ class Readings:
     def breaks(self, allowance: Allowance) -> list[Break]:
         """Instants of the readings on either side of each break."""
         time, value = self.time, self.value
-        low = np.flatnonzero(allowance.kinds(time[:-1], time[1:], value[:-1], value[1:]) != SMOOTH)
+        low = np.flatnonzero(pairs_of(time, value, allowance) != SMOOTH)
         return list(zip(time[low].tolist(), time[low + 1].tolist(), strict=True))
 
     def without(self, decisions: list[Decision]) -> Readings:
@@ -266,11 +267,11 @@ class Doubts:
         return int(low), int(high)
 
     def _around(self, series: int, low_ms: int, high_ms: int) -> Readings:
-        """Readings between two instants and those of whole days (UTC) around the day before and behind them;
-        to the second one of the line on either side.
+        """Readings between two instants and those of whole days (UTC) around the day before and behind them,
+        and of what says which of their falls are slips; to the second one of the line on either side.
         """
-        low = (low_ms - RUN_MAX_MS) // _DAY_MS * _DAY_MS
-        high = -(-(high_ms + RUN_MAX_MS) // _DAY_MS) * _DAY_MS
+        low = (low_ms - RUN_MAX_MS) // _DAY_MS * _DAY_MS - SLIP_MAX_MS
+        high = -(-(high_ms + RUN_MAX_MS) // _DAY_MS) * _DAY_MS + SLIP_MAX_MS
         edges = np.clip(np.array([low, high]), TIME_FIRST_MS, TIME_FIRST_MS + TIME_MASK - 1)
         low_key, high_key = np.split(key_of(np.full(2, series), edges), 2)
         for _ in range(2):
@@ -286,14 +287,16 @@ def _judged(
     readings: Readings, spans: list[Break], allowance: Allowance, decisions: list[Decision]
 ) -> list[Region]:
     """The regions whose breaks lie within one of some spans."""
-    walls = posts(np.array([low for low, _ in readings.breaks(allowance)], np.int64))
+    pair = pairs_of(readings.time, readings.value, allowance)
+    walls = posts(readings.time[:-1][pair != SMOOTH])
     out = []
     for low, high in spans:
         first = max(0, int(np.searchsorted(readings.time, low - RUN_MAX_MS)) - 2)
         last = int(np.searchsorted(readings.time, high + RUN_MAX_MS, "right")) + 2
-        part = readings.take(np.arange(first, min(last, len(readings))))
+        last = min(last, len(readings))
+        part = readings.take(np.arange(first, last))
         kept = np.isin(part.time, walls) | marks(part.time, decisions)[1]
-        regions = judge(part.time, part.value, allowance.facts, kept)
+        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1])
         out += [one for one in regions if _within(one, [(low, high)])]
     return out
 

@@ -17,6 +17,7 @@ from processors.anew import Break, stretches
 from processors.doubt import Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.regions import Regions
+from processors.slips import pairs_of
 from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series
 
 KWH = 1_000_000
@@ -37,7 +38,7 @@ def arrays(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 def posts_of(time: np.ndarray, value: np.ndarray, facts: Facts) -> np.ndarray:
     """The instants of the posts of a whole series."""
-    pair = Allowance(facts).kinds(time[:-1], time[1:], value[:-1], value[1:])
+    pair = pairs_of(time, value, Allowance(facts))
     return posts(time[:-1][pair != SMOOTH])
 
 
@@ -72,7 +73,9 @@ def series(size_max: int = 16) -> st.SearchStrategy[Series]:
 
 
 def random_series(chance: Random, size_max: int) -> Series:
-    """A register that counts on, with events in it: zeros, spikes, falls, standstills, other lines, wraps."""
+    """A register that counts on, with events in it: zeros, spikes, falls, standstills, other lines, wraps;
+    and its last digit wavers, or creeps back.
+    """
     pace = chance.choice([GAPS_MS[:3], GAPS_MS[1:5], GAPS_MS[3:7], GAPS_MS])
     time, value = chance.choice([0, DAY - 5 * MINUTE]), chance.choice([0, 3, 500, 998]) * KWH
     rows, shown = [(time, value)], value
@@ -102,6 +105,8 @@ _EVENTS = ["on"] * 5 + [
     "jump",
     "wrap",
     "back",
+    "back",
+    "creep",
 ]
 
 
@@ -118,6 +123,8 @@ def _event(event: str, value: int, shown: int, size: int) -> tuple[int, int]:
             return value, shown
         case "back":
             return value, max(0, value - KWH // 10)
+        case "creep":
+            value = max(0, value - size % 3 * KWH // 10)
         case "fall":
             value = max(0, value - size * KWH)
         case "jump":
@@ -158,7 +165,7 @@ class Keeper:
         if len(self.rows) < 2:
             return []
         time, value = arrays(self.rows)
-        pair = Allowance(facts_of(self.series)).kinds(time[:-1], time[1:], value[:-1], value[1:])
+        pair = pairs_of(time, value, Allowance(facts_of(self.series)))
         return [(int(time[k]), int(time[k + 1])) for k in np.flatnonzero(pair != SMOOTH)]
 
     def _judge(self, low: int, high: int) -> None:
@@ -172,7 +179,8 @@ class Keeper:
         self.judged += len(part)
         walls = posts(np.array([a for a, _ in self._breaks()], np.int64)).tolist()
         kept = np.isin([time for time, _ in part], [*walls, *self.series.kept])
-        fresh = judge(*arrays(part), facts_of(self.series), kept)
+        pair = pairs_of(*arrays(self.rows), Allowance(facts_of(self.series)))[first : first + len(part) - 1]
+        fresh = judge(*arrays(part), facts_of(self.series), kept, pair)
         fresh = [one for one in fresh if low <= one.breaks[0] and one.breaks[1] <= high]
         known = [one for one in self.regions if not (low <= one.breaks[0] and one.breaks[1] <= high)]
         self.regions = sorted([*known, *fresh], key=lambda one: one.breaks)

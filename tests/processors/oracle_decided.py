@@ -121,6 +121,8 @@ def _event(
         around = [one for one in force if one.verdict in OUT and one.start <= start and end <= one.end]
         who = min(around, key=lambda one: (one.end - one.start, one.start))
         seen = (len(values), min(values), max(values))
+        if (start, end) not in events and kind == "broken":
+            return Event(start, end, who.verdict, True, False, *seen, by=who.by)  # a slip
         if kind in ("smooth", "wrap", "unsure"):  # unsure: as seldom over its end as can be
             return Event(start, end, who.verdict, True, last < first, *seen, by=who.by)
         rule = events[start, end]

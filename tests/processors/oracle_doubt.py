@@ -31,6 +31,7 @@ class Series:
 
     def __post_init__(self) -> None:
         self._links: dict[tuple[int, int], str] = {}
+        self._pairs: dict[int, str] = {}
         self.posts = _posts(self)
 
     def possible(self, i: int, j: int) -> Fraction:
@@ -78,16 +79,56 @@ class Series:
         most = (possible - rise) // width
         return range(fewest, most + 1) if rise + fewest * width >= 0 else range(0)
 
+    def pair(self, k: int) -> str:
+        """The link from reading k to the next; smooth where it is a slip."""
+        if k not in self._pairs:
+            self._pairs[k] = "smooth" if self._is_slip(k) else self.link(k, k + 1)
+        return self._pairs[k]
+
+    def _resolution(self, k: int) -> Fraction:
+        """How far readings may be apart for how exactly they are read."""
+        return max(Fraction(2 * self.step), Fraction(self.readings[k][1], 2**23))
+
+    def _is_small(self, k: int) -> bool:
+        """Whether from reading k to the next is a small fall."""
+        (_, first), (_, last) = self.readings[k], self.readings[k + 1]
+        if self.limit is None or self.link(k, k + 1) != "broken" or last >= first:
+            return False
+        return first - last <= self._resolution(k) and first - last <= Fraction(last, 100)
+
+    def _is_slip(self, k: int) -> bool:
+        """Whether a small fall is all that the register falls before and behind it."""
+        if not self._is_small(k):
+            return False
+        (start, first), (end, last) = self.readings[k], self.readings[k + 1]
+        before, behind = [first], [last]
+        i = k - 1
+        while i >= 0 and self._leads_on(i) and self.readings[i][0] >= end - DAY // 2:
+            if self.readings[i][1] <= last:
+                break
+            before.append(self.readings[i][1])
+            i -= 1
+        j = k + 2
+        while j < len(self.readings) and self._leads_on(j - 1) and self.readings[j][0] <= start + DAY // 2:
+            if self.readings[j][1] >= first:
+                break
+            behind.append(self.readings[j][1])
+            j += 1
+        return max(before) - min(behind) <= self._resolution(k)
+
+    def _leads_on(self, k: int) -> bool:
+        return self.link(k, k + 1) == "smooth" or self._is_small(k)
+
     def breaks(self, i: int, j: int) -> list[str]:
         """The links of consecutive readings from i to j that are not smooth."""
-        links = [self.link(k, k + 1) for k in range(i, j)]
+        links = [self.pair(k) for k in range(i, j)]
         return [link for link in links if link != "smooth"]
 
     def pieces(self, low: int, high: int) -> list[list[int]]:
         """Values of the readings low..high, cut at breaks."""
         out = [[self.readings[low][1]]]
         for k in range(low + 1, high + 1):
-            if self.link(k - 1, k) == "smooth":
+            if self.pair(k - 1) == "smooth":
                 out[-1].append(self.readings[k][1])
             else:
                 out.append([self.readings[k][1]])
@@ -104,7 +145,7 @@ class Series:
             return False
         if self.counts_on(i, j) and not self.told_apart(i, j):
             return False
-        cut_before, cut_behind = self.link(i, i + 1) != "smooth", self.link(j - 1, j) != "smooth"
+        cut_before, cut_behind = self.pair(i) != "smooth", self.pair(j - 1) != "smooth"
         if cut_before and cut_behind:
             return True
         pieces, before, behind = self.pieces(i + 1, j - 1), self.readings[i][1], self.readings[j][1]
@@ -116,30 +157,39 @@ class Series:
 
     def counts_on(self, i: int, j: int) -> bool:
         """Whether a piece between i and j shows more than five values."""
-        return any(len(set(piece)) > 5 for piece in self.pieces(i + 1, j - 1))
+        return any(_shown(piece) > 5 for piece in self.pieces(i + 1, j - 1))
 
     def told_apart(self, i: int, j: int) -> bool:
         """Smooth, and cut off on both sides by more than the register can have risen from i to j."""
         value = [value for _, value in self.readings]
-        ends = [(i, i + 1), (j - 1, j)]
-        return self.link(i, j) == "smooth" and all(
-            self.link(*end) != "smooth" and abs(value[end[1]] - value[end[0]]) > self.possible(i, j)
-            for end in ends
+        bounded = self.limit is not None  # else any rise is possible
+        return (
+            bounded
+            and self.link(i, j) == "smooth"
+            and all(
+                self.pair(k) != "smooth" and abs(value[k + 1] - value[k]) > self.possible(i, j)
+                for k in (i, j - 1)
+            )
         )
 
     def cost(self, i: int, j: int) -> tuple[int, int, int, int]:
         """What leaving out the readings between i and j costs: events, readings, those not zero, wraps."""
-        shown = [len(set(piece)) for piece in self.pieces(i + 1, j - 1)]
+        shown = [_shown(piece) for piece in self.pieces(i + 1, j - 1)]
         events = sum(2 if values == 1 else 3 if values <= 5 else 5 for values in shown)
         values = [value for _, value in self.readings[i + 1 : j]]
         return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
+
+
+def _shown(piece: list[int]) -> int:
+    """How many values a piece shows, one after the other: one that it slips back to is another."""
+    return 1 + sum(before != after for before, after in pairwise(piece))
 
 
 def _posts(series: Series) -> set[int]:
     """On a day with more than 20 breaks the reading before the first, and before every 200th behind it."""
     days: dict[int, list[int]] = {}
     for k in range(len(series.readings) - 1):
-        if series.link(k, k + 1) != "smooth":
+        if series.pair(k) != "smooth":
             days.setdefault(series.readings[k][0] // DAY, []).append(series.readings[k][0])
     return {time for times in days.values() if len(times) > 20 for time in times[::200]}
 
@@ -152,7 +202,7 @@ def line(series: Series) -> list[int]:
         chains = []
         for j in range(i + 1, n):
             if j == i + 1:
-                link = series.link(i, j)
+                link = series.pair(i)
                 cost: tuple[int, ...] = (3 * (link == "broken"), 0, 0, int(link == "wrap"))
             elif series.may_be_left_out(i, j):
                 cost = series.cost(i, j)
@@ -175,7 +225,7 @@ def found(series: Series) -> tuple[list[Said], set[int]]:
     for i, j in pairwise(chain):
         if j > i + 1:
             said.append(_bridge(series, i, j, _clock_is_off(series, chain, _region_of(regions, i, j))))
-        elif series.link(i, j) != "smooth":
+        elif series.pair(i) != "smooth":
             said.append(_stood_still(series, chain, i) or _pair(series, i))
     lost = {time for one in said for time, _ in series.readings if one[5] and one[0] < time < one[1]}
     return said, lost
@@ -209,7 +259,7 @@ def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
 def _stood_still(series: Series, chain: list[int], i: int) -> Said | None:
     """A rise that cannot be, behind a standstill that explains it, where the register goes on from there."""
     value, (end, last) = series.readings[i][1], series.readings[i + 1]
-    if last <= value or i + 2 >= len(series.readings) or series.link(i + 1, i + 2) != "smooth":
+    if last <= value or i + 2 >= len(series.readings) or series.pair(i + 1) != "smooth":
         return None
     if series.link(i, i + 1) != "broken":
         return None
@@ -248,11 +298,12 @@ def _clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> 
     kept = [k for k in chain if first <= k <= last]
     lost = [k for k in range(first, last) if k not in chain]
     for i, j in pairwise(kept):
-        if series.readings[j][1] < series.readings[i][1]:
+        slips = j == i + 1 and series.pair(i) == "smooth"
+        if series.readings[j][1] < series.readings[i][1] and not slips:
             return False
-    if first > 0 and series.link(first - 1, first) == "smooth":
+    if first > 0 and series.pair(first - 1) == "smooth":
         kept.insert(0, first - 1)
-    if last + 1 < len(series.readings) and series.link(last, last + 1) == "smooth":
+    if last + 1 < len(series.readings) and series.pair(last) == "smooth":
         kept.append(last + 1)
     for k in lost:
         time, value = series.readings[k]

@@ -53,7 +53,7 @@ def _parts(point: Point, plant: Plant, gap: Flow, flows: Sequence[Flow]) -> list
             return None
         for number, *used in zip(mine, *found, strict=True):
             low, high = pieces[number]
-            weights[number] = Fraction(sum(used), len(used)) * (high - low)
+            weights[number] = Fraction(sum(max(0, one) for one in used), len(used)) * (high - low)
     return _shared_out(point, gap, pieces, weights)
 
 
