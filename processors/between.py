@@ -71,7 +71,7 @@ class Between:
         by_point = sorted(changes, key=lambda one: (self._index.point[one[1]], one[0]))
         rows: list[tuple[int, int, int, int, int]] = []
         for point, mine in groupby(by_point, key=lambda one: self._index.point[one[1]]):
-            rows += self._followed(point, list(mine))
+            rows += self._followed(int(point), list(mine))
         return [_flows(rows)] if rows else []
 
     def _followed(self, point: int, changes: list[_Change]) -> Iterator[tuple[int, int, int, int, int]]:
