@@ -69,7 +69,7 @@ def _tried(what: str, call: Callable[[], object]) -> Finding:
 
 
 def _bucket(settings: InfluxSettings) -> Iterator[Finding]:
-    """Its retention: rows that are older than it keeps are refused, and those of ``ledger`` always are."""
+    """How long it keeps rows, and in shards of how many days (docs/operations.md says why)."""
     with _client(settings) as client:
         try:
             bucket: Any = client.buckets_api().find_bucket_by_name(settings.bucket)
@@ -81,16 +81,38 @@ def _bucket(settings: InfluxSettings) -> Iterator[Finding]:
         hint = "Look with `influx bucket list` whether it keeps rows for ever (retention infinite)."
         yield Finding(_OF, "bucket", "warning", f"{settings.bucket}: {why}", hint)
         return
-    kept_s = max((int(rule.every_seconds or 0) for rule in bucket.retention_rules or ()), default=0)
+    rules = bucket.retention_rules or ()
+    yield _retention(settings.bucket, bucket.id, max((int(r.every_seconds or 0) for r in rules), default=0))
+    yield _shards(settings.bucket, max((int(r.shard_group_duration_seconds or 0) for r in rules), default=0))
+
+
+def _retention(name: str, bucket_id: str, kept_s: int) -> Finding:
+    """Rows that are older than it keeps are refused, and those of ``ledger`` always are."""
     if kept_s == 0:
-        yield Finding(_OF, "bucket", detail=f"{settings.bucket} keeps rows for ever")
-        return
+        return Finding(_OF, "bucket", detail=f"{name} keeps rows for ever")
     standing = " and ".join(name for name in TABLES if measurement(name).time is None)
     hint = (
-        f"Set it to infinite (`influx bucket update --id {bucket.id} --retention 0`): older rows are "
+        f"Set it to infinite (`influx bucket update --id {bucket_id} --retention 0`): older rows are "
         f"refused, and so are {standing}, which stand at 1970."
     )
-    yield Finding(_OF, "bucket", "bad", f"{settings.bucket} keeps rows for {kept_s / _DAY_S:g} days", hint)
+    return Finding(_OF, "bucket", "bad", f"{name} keeps rows for {kept_s / _DAY_S:g} days", hint)
+
+
+def _shards(name: str, shard_s: int) -> Finding:
+    """0: it does not say."""
+    if 0 < shard_s <= _DAY_S:
+        return Finding(_OF, "shards", detail=f"of {shard_s / 3600:g} hours")
+    hint = (
+        "InfluxDB 2.7 can mix up old and new values of rows that were revised several times in one shard. "
+        "Give influxdb.bucket and kafka.results new names, and make that bucket with `influx bucket create "
+        "--name NAME --retention 0 --shard-group-duration 1d`: everything is worked out and stored anew."
+    )
+    long = (
+        f"{name} has shards of {shard_s / _DAY_S:g} days"
+        if shard_s
+        else f"{name} does not say how long its are"
+    )
+    return Finding(_OF, "shards", "warning", long, hint)
 
 
 def _client(settings: InfluxSettings) -> InfluxDBClient:

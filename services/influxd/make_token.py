@@ -1,4 +1,5 @@
-"""Run once by docker-compose.yml: makes a token of InfluxDB that may do no more than one role needs.
+"""Run once by docker-compose.yml: makes a token of InfluxDB that may do no more than one role needs, and has
+the bucket keep its rows in shards of one day (docs/operations.md, "InfluxDB", says why).
 
 ``make_token.py read|write FILE``: the token goes into FILE; one that is there and still works is kept. A
 ``write`` token may read as well, for the sink looks at what is stored. InfluxDB's place is in the variables
@@ -18,18 +19,20 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_S, PAUSE_S = 60.0, 1.0
+SHARD_S = 86_400
 
 
 def setting(name: str) -> str:
     return os.environ[f"METERFLOW_INFLUXDB_{name}"]
 
 
-def call(token: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """One call of InfluxDB's API."""
+def call(token: str, path: str, body: dict[str, Any] | None = None, method: str | None = None) -> Any:
+    """One call of InfluxDB's API: GET without a body, POST with one, unless it is said."""
     request = urllib.request.Request(  # noqa: S310 the administrator's own address
         setting("URL") + path,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Authorization": f"Token {token}", "Content-Type": "application/json"},
+        method=method,
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
         return json.load(answer)
@@ -55,6 +58,9 @@ def make(kind: str, file: Path) -> None:
     bucket = bucket_as(administrator)
     if bucket is None:
         sys.exit(f"InfluxDB has no bucket {setting('BUCKET')}, or refuses its administrator's token")
+    if kind == "write":  # before the first row: a shard that is there keeps its length
+        rule = {"type": "expire", "everySeconds": 0, "shardGroupDurationSeconds": SHARD_S}
+        call(administrator, f"/api/v2/buckets/{bucket['id']}", {"retentionRules": [rule]}, "PATCH")
     actions = ("read", "write") if kind == "write" else ("read",)
     resource = {"type": "buckets", "id": bucket["id"], "orgID": bucket["orgID"]}
     rights = [{"action": action, "resource": resource} for action in actions]

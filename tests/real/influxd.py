@@ -60,10 +60,11 @@ class Influx:
         """The organisation's id."""
         return str(self.call("GET", f"/api/v2/orgs?org={self.org}")["orgs"][0]["id"])
 
-    def bucket(self, name: str = "", retention_s: int = 0) -> str:
-        """A new bucket's name, one of its own unless it is given; 0 keeps rows for ever."""
+    def bucket(self, name: str = "", retention_s: int = 0, shard_s: int = 0) -> str:
+        """A new bucket's name, one of its own unless it is given; 0 is for ever, and shards of a week."""
         name = name or f"test-{uuid.uuid4().hex[:12]}"
-        rules = [{"type": "expire", "everySeconds": retention_s}] if retention_s else []
+        rule = {"type": "expire", "everySeconds": retention_s, "shardGroupDurationSeconds": shard_s}
+        rules = [rule] if retention_s or shard_s else []
         self.call("POST", "/api/v2/buckets", {"orgID": self.org_id(), "name": name, "retentionRules": rules})
         return name
 

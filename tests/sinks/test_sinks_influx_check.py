@@ -17,12 +17,12 @@ def found(influxdb: Influx, bucket: str, token: str) -> dict[str, Finding]:
 
 
 def test_all_is_well_where_it_is(influxdb: Influx) -> None:
-    """A token for this bucket alone, a bucket that keeps rows for ever, an InfluxDB 2."""
-    bucket = influxdb.bucket()
+    """A token for this bucket alone, a bucket that keeps rows for ever in shards of a day, an InfluxDB 2."""
+    bucket = influxdb.bucket(shard_s=86_400)
     findings = found(influxdb, bucket, influxdb.token_for(bucket, "read", "write"))
     assert {finding.verdict for finding in findings.values()} == {"good"}
     assert "2.7" in findings["server"].detail
-    assert set(findings) == {"server", "right to write", "right to read", "bucket"}
+    assert set(findings) == {"server", "right to write", "right to read", "bucket", "shards"}
 
 
 @pytest.mark.parametrize(("given", "missing"), [("read", "right to write"), ("write", "right to read")])
@@ -40,6 +40,13 @@ def test_a_bucket_that_forgets_is_found(influxdb: Influx) -> None:
     finding = found(influxdb, influxdb.bucket(retention_s=86_400), influxdb.token)["bucket"]
     assert (finding.verdict, finding.detail.split()[-2:]) == ("bad", ["1", "days"])
     assert "influx bucket update" in finding.hint
+
+
+def test_long_shards_are_found(influxdb: Influx) -> None:
+    """InfluxDB's default is a week: a warning, with how to make a better bucket."""
+    finding = found(influxdb, influxdb.bucket(), influxdb.token)["shards"]
+    assert (finding.verdict, finding.detail.split()[-2:]) == ("warning", ["7", "days"])
+    assert "--shard-group-duration 1d" in finding.hint
 
 
 def test_a_bucket_that_is_not_there_is_found(influxdb: Influx) -> None:
