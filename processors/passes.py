@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.civil import QUARTER_MS
 from processors.allowance import SMOOTH
 from processors.batch import Batch, SeriesIndex
 from processors.books import Books
@@ -83,7 +82,7 @@ class Passes:
         self._unsettled = Unsettled(index, books)
         points = index.roster.points
         self._base_ms = np.array([max(p.base_ms, 1) for p in points], np.int64)
-        self._base_ms[index.interval] = QUARTER_MS
+        self._base_ms[index.interval] = 1  # rolling windows that end in a read may be final before its row is
         self._several = index.register & ~index.single
         self._any_several = bool(self._several.any())
 
