@@ -90,7 +90,10 @@ def endings() -> list[list[str]]:
     """A register that falls to, or leaps to, what it then shows again and again; and how it goes on."""
     begin = ["160", "160.1", "160.2"]
     shown = {"0": ["160.9", "0.3", "0", "80"], "99.5": ["160.9", "99.6", "3"], "250": ["161", "250.1", "170"]}
-    return [[*begin, *8 * [still], then, then] for still, ends in shown.items() for then in ends]
+    caught_up = [*5 * ["160"], *8 * ["168"], "168.5", "169"]
+    return [caught_up] + [
+        [*begin, *8 * [still], then, then] for still, ends in shown.items() for then in ends
+    ]
 
 
 @pytest.mark.parametrize("values", endings(), ids=lambda values: f"{values[3]}_then_{values[-1]}")
