@@ -142,7 +142,7 @@ int64_t meterflow_chain(int64_t n, const int64_t *key, const int64_t *value, con
 /* Rows (by key) that lie behind all of their series of earlier records (`seen`: the newest time in these) and may not
    count on from the reading before them as of their record, or lie within `watched`, the greatest key in reach of
    a doubt of their series; ascending. Returns how many. A row is also named where more than steps_max rows of
-   later records lie before it. */
+   later records lie before it, and where the reading before it came twice: which of the two counts is not told here. */
 int64_t meterflow_breaks(int64_t n, const int64_t *key, const int64_t *value, const int64_t *record, const int64_t *seen,
                          const int64_t *newest, const int64_t *newest_value, const int64_t *watched,
                          const int64_t *allowance, const int64_t *width, const uint8_t *simple, const uint8_t *limited,
@@ -161,8 +161,9 @@ int64_t meterflow_breaks(int64_t n, const int64_t *key, const int64_t *value, co
         if (p >= 0 && key[p] >> TIME_BITS == s && key[p] > newest[s]) from = (Reading){key[p], value[p], 0};
         const Reading to = {key[i], value[i], 0};
         const int plain = from.key == NONE || (from.key != to.key && simple[s] && is_plain(&facts, s, from, to));
+        const int again = p >= 0 && (key[p] == newest[s] || (p > 0 && key[p] == key[p - 1]) || key[p] == key[p + 1]);
         rows[count] = i;
-        count += !plain || steps == steps_max || key[i] <= watched[s];
+        count += !plain || again || steps == steps_max || key[i] <= watched[s];
     }
     return count;
 }

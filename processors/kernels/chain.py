@@ -130,6 +130,6 @@ breaks = chosen(_BREAKS, _breaks_by_loop, breaks_twin)
 
 ``columns``: key, value, record, and the newest time of the series in earlier records, by key. ``newest`` and
 its ``value``, ``watched`` (the greatest key in reach of a doubt) by series. Left out are rows that are behind
-all of their series and surely count on from the row before them, as of their record, none further than
-``steps`` rows of later records away.
+all of their series and surely count on from the row before them, as of their record, which came once and
+lies no further than ``steps`` rows of later records away.
 """
