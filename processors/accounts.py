@@ -16,25 +16,10 @@ from metering.civil import QUARTER_MS, Zone, zone
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Group, Point, Roster
 from metering.units import CANONICAL
 from processors.kernels.shares import Owners
+from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 MINUTE_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """``members``: point indices, ``signs`` their parts. ``unit``: the canonical one."""
-
-    index: int
-    scope: str
-    measures: str
-    product: str
-    unit: str
-    zone: int
-    grid: str
-    energies: tuple[str, ...]
-    members: tuple[int, ...]
-    signs: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +33,22 @@ class Kind:
     grid: str
     energies: tuple[str, ...]
     mean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """``members``: point indices, ``signs`` their parts."""
+
+    index: int
+    scope: str
+    kind: Kind
+    members: tuple[int, ...]
+    signs: tuple[int, ...]
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """Whose it is, and of what."""
+        return self.scope, self.kind.measures, self.kind.product
 
 
 class Accounts:
@@ -79,21 +80,9 @@ class Accounts:
         return len(self.kind)
 
     def __getitem__(self, index: int) -> Account:
-        kind = self.kinds[self.kind[index]]
         some = slice(int(self._member_first[index]), int(self._member_first[index] + self.size[index]))
         members, signs = (tuple(column[some].tolist()) for column in (self.member_points, self._member_sign))
-        return Account(
-            index,
-            self.scope(index),
-            kind.measures,
-            kind.product,
-            kind.unit,
-            kind.zone,
-            kind.grid,
-            kind.energies,
-            members,
-            signs,
-        )
+        return Account(index, self.scope(index), self.kinds[self.kind[index]], members, signs)
 
     def scope(self, index: int) -> str:
         """The name of whose account it is."""
@@ -197,9 +186,7 @@ class Accounts:
 
     def memberships(self, point: Ints) -> tuple[Ints, Ints, Ints]:
         """For rows of points: (row, account, sign) of every account each belongs to."""
-        counts = self._pair_first[point + 1] - self._pair_first[point]
-        row = np.repeat(np.arange(len(point)), counts)
-        ordinal = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row, ordinal = spread(self._pair_first[point + 1] - self._pair_first[point])
         at = self._pair_first[point][row] + ordinal
         return row, self._pair_account[at], self._pair_sign[at]
 
@@ -219,9 +206,7 @@ class Accounts:
 
     def pairs_of(self, account: Ints) -> tuple[Ints, Ints]:
         """For rows of accounts: (row, member point) of every member."""
-        counts = self.size[account]
-        row = np.repeat(np.arange(len(account)), counts)
-        ordinal = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        row, ordinal = spread(self.size[account])
         return row, self.member_points[self._member_first[account][row] + ordinal]
 
     def expected_ms(self, account: Ints, start: Ints, end: Ints) -> Ints:

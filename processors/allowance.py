@@ -99,16 +99,16 @@ class Allowance:
     def _whole(self, allowed: Sequence[int]) -> Ints:
         return np.array([min(value + 2 * self.facts.step, _UNBOUNDED) for value in allowed], np.int64)
 
-    def resolution(self, value: int) -> int:
+    def resolution(self, value: Ints) -> Ints:
         """How far readings may be apart for no other reason than how exactly they are read."""
-        return max(2 * self.facts.step, value >> _FLOAT_BITS)
+        return np.asarray(np.maximum(2 * self.facts.step, value >> _FLOAT_BITS))
 
     def small(self, first: Ints, last: Ints) -> NDArray[np.bool_]:
         """Which falls the register's resolution may explain; none without a limit."""
         if self.facts.limit_per_hour is None:
             return np.zeros(len(first), bool)
-        fall, steps = first - last, 2 * self.facts.step
-        near = (fall > 0) & (fall <= np.maximum(steps, first >> _FLOAT_BITS))
+        fall = first - last
+        near = (fall > 0) & (fall <= self.resolution(first))
         return np.asarray(near & (fall <= last // _SMALL_PARTS))
 
     def kinds(self, start: Ints, end: Ints, first: Ints, last: Ints) -> Kinds:

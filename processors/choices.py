@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.decisions import Placed, highest_revision, may_count
-from processors.memory import EDITED, ESTIMATED, ROUNDED, key_of
+from processors.decisions import Placed, highest_revision, may_count, rows_about
+from processors.memory import EDITED, ESTIMATED, ROUNDED
 
 Ints = NDArray[np.int64]
 Variant = tuple[int, int, int]
@@ -49,7 +49,7 @@ class Choices:
 
     def take(self, one: Placed) -> int | None:
         """Takes in what was said; the key, where something else counts now."""
-        key = int(key_of(np.array([one.series]), np.array([one.said.to_ms]))[0])
+        key = one.key
         said = Choice(one.said.revision, one.value, one.rounded, one.said.by)
         before = self.of(key)
         self.every[key] = may_count(self.every.get(key, set()), said)
@@ -66,6 +66,4 @@ class Choices:
 
     def rows(self, key: Ints) -> Ints:
         """Which of some keys something was said of."""
-        if not self.every:
-            return np.empty(0, np.int64)
-        return np.flatnonzero(np.isin(key, np.fromiter(self.every, np.int64)))
+        return rows_about(key, self.every)

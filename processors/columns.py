@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from bus.frames import schema
 from metering.readings import TIME_FIRST_MS
 from metering.tables import POSITION, Table
 from processors.admission import CAUSES
+from processors.kernels.rows import states, wide
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -26,8 +26,7 @@ STATES = ("open", "final", "revised")
 _FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile", "replaced")
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
-_INT64_MAX = 2**63 - 1
-_TIME = pa.timestamp("ms", tz="UTC")
+_TIME, _AMOUNT = pa.timestamp("ms", tz="UTC"), pa.decimal128(38, _NANO_DIGITS)
 
 
 class Waiting:
@@ -100,19 +99,18 @@ def times(values: Ints, missing: Bools | None = None) -> Any:
     return pa.array(values, _TIME, mask=missing)
 
 
-def amounts(millionths: Ints, unknown: Bools | None = None, exponent: int = 0) -> Any:
-    """Exact decimals: millionths of the canonical unit in a unit of 10**exponent of it."""
-    digits = _MICRO_DIGITS + exponent
-    factor = 10 ** (_NANO_DIGITS - digits)
-    low, high = int(millionths.min(initial=0)), int(millionths.max(initial=0))
-    if low * factor >= -_INT64_MAX and high * factor <= _INT64_MAX:  # nearly always, and far quicker
-        millionths, digits = millionths * factor, _NANO_DIGITS
-    pair = np.empty((len(millionths), 2), np.int64)
-    pair[:, 0], pair[:, 1] = millionths, millionths >> 63
-    mask = None if unknown is None else pa.py_buffer(np.packbits(~unknown, bitorder="little"))
-    nulls = 0 if unknown is None else int(unknown.sum())
-    raw = pa.Array.from_buffers(pa.decimal128(38, digits), len(pair), [mask, pa.py_buffer(pair)], nulls)
-    return raw if digits == _NANO_DIGITS else raw.cast(pa.decimal128(38, _NANO_DIGITS))
+def amounts(millionths: Ints, unknown: Bools | None = None, exponent: Ints | int = 0) -> Any:
+    """Exact decimals: millionths of the canonical unit in units of 10**exponent of it."""
+    pairs = wide(millionths, 10 ** (_NANO_DIGITS - _MICRO_DIGITS - exponent))
+    return decimals(pairs, None if unknown is None else ~unknown)
+
+
+def decimals(pairs: Ints, there: Bools | None = None) -> Any:
+    """128 bits a row, low half first, as exact decimals with nine places."""
+    missing, mask = 0, None
+    if there is not None and not there.all():
+        missing, mask = int((~there).sum()), pa.py_buffer(np.packbits(there, bitorder="little"))
+    return pa.Array.from_buffers(_AMOUNT, len(pairs), [mask, pa.py_buffer(pairs)], missing)
 
 
 def means(total: Ints, rest: Ints, known: Ints, exponent: Ints | int) -> Ints:
@@ -149,7 +147,7 @@ def table(of: Table, columns: Columns, position: int | Ints, gone: Bools | None 
 
 def story(final: Bools, revision: Ints, cause: Ints, reported: Ints) -> Columns:
     return {
-        "state": words(STATE_WORDS, np.where(final, np.where(revision > 0, 2, 1), 0)),
+        "state": words(STATE_WORDS, states(final, revision)),
         "revision": pa.array(revision.astype(np.int64)),
         "cause": words(CAUSE_WORDS, cause.astype(np.int64)),
         "reported": times(np.maximum(reported, TIME_FIRST_MS)),
@@ -163,10 +161,6 @@ def plain(of: Table, rows: list[dict[str, object]], position: int | Ints, gone: 
         f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in wanted if f.name != POSITION
     }
     return table(of, columns, position, gone)
-
-
-def chosen(mask: Bools, one: Any, other: Any) -> Any:
-    return pc.if_else(pa.array(mask), one, other)
 
 
 def decimal(value: int, point: Any) -> str:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metering.decisions import CONFLICT, PLAIN, WORDS, Decision
 from metering.readings import TIME_FIRST_MS
 from metering.roster import GAUGE, INTERVAL, REGISTER, Point
 from metering.units import MICRO
-from processors.memory import TIME_MASK
+from processors.memory import TIME_MASK, key_of
 
 if TYPE_CHECKING:
     from processors.batch import SeriesIndex
+
+Ints = NDArray[np.int64]
 
 REVISION_MAX = 2**31 - 1
 _WORDS = {
@@ -52,6 +57,13 @@ def highest_revision(said: Iterable[_Revised]) -> int | None:
     return max((one.revision for one in said), default=None)
 
 
+def rows_about(key: Ints, said: Mapping[int, object]) -> Ints:
+    """Which of some keys something was said of, by what was said of keys."""
+    if not said:
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.isin(key, np.fromiter(said, np.int64)))
+
+
 @dataclass(frozen=True, slots=True)
 class Placed:
     """A decision on a series. ``value``: of a conflict, millionths before the multiplier; 0 else."""
@@ -61,6 +73,11 @@ class Placed:
     said: Decision
     value: int = 0
     rounded: bool = False
+
+    @property
+    def key(self) -> int:
+        """Of the reading at its end: the one that it is about where it is about one."""
+        return int(key_of(np.array([self.series]), np.array([self.said.to_ms]))[0])
 
 
 @dataclass(frozen=True, slots=True)

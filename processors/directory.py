@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.kernels.blocks import recent
+from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 
@@ -86,8 +87,7 @@ class Directory:
         for part in self._parts:
             first = np.searchsorted(part.keys, _key(series, low))
             counts = np.maximum(np.searchsorted(part.keys, _key(series, high), "right") - first, 0)
-            owner = np.repeat(np.arange(len(series)), counts)
-            ordinal = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+            owner, ordinal = spread(counts)
             owners.append(owner)
             keys.append(part.keys[first[owner] + ordinal])
         owner, key = np.concatenate(owners), np.concatenate(keys)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.memory import BY_PERSON, EDITED, ROUNDED
+from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 
@@ -113,8 +114,7 @@ def cut(flows: Flows, first: Ints, last: Ints, edge_of: EdgeOf) -> Pieces:
     if (first == last).all():
         return Pieces(np.arange(len(flows)), first, flows.start, flows.end, flows.amount)
     counts = last - first + 1
-    flow = np.repeat(np.arange(len(flows)), counts)
-    ordinal = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
+    flow, ordinal = spread(counts)
     span = first[flow] + ordinal
     start, end, amount = flows.start[flow], flows.end[flow], flows.amount[flow]
     several = np.flatnonzero(counts[flow] > 1)  # most flows lie in one span

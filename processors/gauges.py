@@ -10,7 +10,7 @@ either direction, until a person says whether it counts (processors.rulings).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from processors.memory import (
     ESTIMATED,
     IMPOSSIBLE,
     NONE,
-    TIME_BITS,
     Memory,
     Run,
     series_of,
@@ -36,6 +35,8 @@ from processors.memory import (
     written_off,
 )
 from processors.rulings import Rulings
+from processors.scaling import spread
+from processors.told import Said, Say, Told
 from processors.verdicts import NO_LIMIT, Ratings
 
 Ints = NDArray[np.int64]
@@ -44,10 +45,6 @@ Bools = NDArray[np.bool_]
 HOUR_MS = 3_600_000
 ANYTHING = 2**62
 """What a gauge without a limit can show."""
-Say = Callable[[tuple[int, int, int], Link | None, int], None]
-"""Notes a verdict, or that there is none any more: (series, from, to), what it is, number of the record."""
-_Said = tuple[Link, int | None]
-"""A verdict, and the highest revision of the decisions on it."""
 
 
 class Gauges:
@@ -57,7 +54,8 @@ class Gauges:
         self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings, choices: Choices
     ) -> None:
         self.memory = Memory(len(index))
-        self._ratings, self._say, self._rulings, self._choices = ratings, say, rulings, choices
+        self._ratings, self._rulings, self._choices = ratings, rulings, choices
+        self.told = Told(say)
         self._points = index.point
         points = [index.roster.points[p] for p in index.point.tolist()]
         self._integrated = np.array([p.integrated for p in points], bool)
@@ -66,17 +64,11 @@ class Gauges:
         self._most = np.full(len(index), ANYTHING)
         for s in np.flatnonzero(self._limited).tolist():
             self._most[s] = self._most_of(s, int(ratings.numerator[s]), int(ratings.denominator[s]))
-        self.doubted: dict[int, _Said] = {}
-        """Key -> the verdict on a reading."""
 
     def resume(self) -> None:
         """Goes on from readings that are there: their verdicts."""
         for keys in self.memory.flagged(IMPOSSIBLE | BY_PERSON):
-            self.doubted |= self._verdicts(keys)
-
-    def links(self) -> list[tuple[Link, int]]:
-        """The verdicts on readings, each with its series."""
-        return [(link, key >> TIME_BITS) for key, (link, _) in self.doubted.items()]
+            self.told.every |= self._verdicts(keys)
 
     def insert(self, run: Run, record: Ints) -> Flows:
         """New readings, sorted by key, none of them known: the flows that change."""
@@ -162,17 +154,9 @@ class Gauges:
         if len(keys):
             now = self._verdicts(keys)
             for key, number in zip(keys.tolist(), record.tolist(), strict=True):
-                self._note(key, now.get(key), number)
+                self.told.note(key, now.get(key), number)
 
-    def _note(self, key: int, said: _Said | None, record: int) -> None:
-        old = self.doubted.pop(key, None)
-        if said is not None:
-            self.doubted[key] = said
-        if said != old:
-            at = int(time_of(np.array([key]))[0])
-            self._say((key >> TIME_BITS, at, at), None if said is None else said[0], record)
-
-    def _verdicts(self, keys: Ints) -> dict[int, _Said]:
+    def _verdicts(self, keys: Ints) -> dict[int, Said]:
         where, out = self.memory.find(keys), {}
         flags = self.memory.get("flags", where)
         for i in np.flatnonzero((flags & (IMPOSSIBLE | BY_PERSON) > 0) & (flags & CONFLICT == 0)).tolist():
@@ -216,14 +200,12 @@ class Gauges:
 def _by_quarters(flows: Flows) -> Flows:
     """Values as value x milliseconds, cut at quarters of an hour: so they fit 64 bits, and base spans."""
     first, last = flows.start // QUARTER_MS, (flows.end - 1) // QUARTER_MS
-    counts = last - first + 1
-    row = np.repeat(np.arange(len(flows)), counts)
-    quarter = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, ordinal = spread(last - first + 1)
+    quarter = first[row] + ordinal
     out = flows.take(row)
     start = np.maximum(out.start, quarter * QUARTER_MS)
     end = np.minimum(out.end, (quarter + 1) * QUARTER_MS)
-    columns = {name: getattr(out, name) for name in Flows.__dataclass_fields__}
-    return Flows(**columns | {"start": start, "end": end, "amount": out.amount * (end - start)})
+    return replace(out, start=start, end=end, amount=out.amount * (end - start))
 
 
 def _integrated(flows: Flows) -> Flows:
@@ -233,8 +215,7 @@ def _integrated(flows: Flows) -> Flows:
     """
     start = flows.start % HOUR_MS
     amount = _passed(flows.amount, start + flows.end - flows.start) - _passed(flows.amount, start)
-    columns = {name: getattr(flows, name) for name in Flows.__dataclass_fields__}
-    return Flows(**columns | {"amount": amount})
+    return replace(flows, amount=amount)
 
 
 def _passed(per_hour: Ints, length_ms: Ints) -> Ints:

@@ -60,7 +60,7 @@ class Groups:
         self.cells = Cells(_FIELDS)
         """Series: (partition * accounts + account) * CLASSES + class."""
         self.frontier = np.full((self.partitions, self._count), FOR_EVER_MS, np.int64)
-        self._index = {(a.scope, a.measures, a.product): a.index for a in self.accounts.of_several()}
+        self._index = {a.name: a.index for a in self.accounts.of_several()}
         for account in self.accounts.of_several():
             if account.scope.startswith(GROUP):
                 plants = {roster.points[p].plant for p in account.members}

@@ -84,7 +84,7 @@ class Portioner:
         self._group[[account.index for account in several if account.scope.startswith(GROUP)]] = True
         self._first = accounts.points
         """The first account that has a name in portions: those of single points have none."""
-        self._names = tuple((a.scope, a.measures, a.product) for a in several)
+        self._names = tuple(a.name for a in several)
         self._told = np.full(len(accounts), NEVER, np.int64)
         self._parts: list[dict[str, Ints]] = []
         self._steps = 0

@@ -57,14 +57,15 @@ def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
 
 
 def _terms(spec: Intensity, roster: Roster, accounts: Accounts) -> tuple[Term, ...]:
-    measured = [a for a in accounts.of_scope(spec.scope) if not a.product or a.measures != "output"]
+    every = accounts.of_scope(spec.scope)
+    measured = [a for a in every if not a.kind.product or a.kind.measures != "output"]
     wanted = ENERGIES if spec.of == "energy" else (spec.of,)
     terms = []
-    for account in (a for a in measured if a.measures in wanted):
+    for account in (a for a in measured if a.kind.measures in wanted):
         if spec.unit == "kgce":
-            terms.append(Term(account, roster.policy.kgce.get(account.measures, ())))
+            terms.append(Term(account, roster.policy.kgce.get(account.kind.measures, ())))
         elif spec.unit == "kgCO2e":
-            terms.append(Term(account, emission_factors(roster, account)))
+            terms.append(Term(account, emission_factors(roster, account.kind)))
         else:
             terms.append(Term(account, None))
     return tuple(terms)
@@ -77,16 +78,15 @@ def covers(energies: tuple[str, ...], measures: tuple[str, ...]) -> str:
 
 
 def _covers(spec: Intensity, terms: tuple[Term, ...]) -> str:
-    measures = tuple(t.account.measures for t in terms if t.account.measures in ENERGIES)
-    return (
-        covers(terms[0].account.energies, measures) if spec.unit in ("kgce", "kgCO2e") else "+".join(measures)
-    )
+    kinds = [term.account.kind for term in terms]
+    measures = tuple(kind.measures for kind in kinds if kind.measures in ENERGIES)
+    return covers(kinds[0].energies, measures) if spec.unit in ("kgce", "kgCO2e") else "+".join(measures)
 
 
-def emission_factors(roster: Roster, account: Account | Kind) -> tuple[Factor, ...]:
-    """kgCO2e coefficients of an account: its grid region's, or those of a measure without region."""
+def emission_factors(roster: Roster, kind: Kind) -> tuple[Factor, ...]:
+    """kgCO2e coefficients of accounts: their grid region's, or those of a measure without region."""
     factors = roster.policy.kgco2e
-    return factors.get((account.measures, account.grid)) or factors.get((account.measures, ""), ())
+    return factors.get((kind.measures, kind.grid)) or factors.get((kind.measures, ""), ())
 
 
 def divide(upper: Ints, lower: Ints, per_micro: int) -> NDArray[np.float64]:

@@ -9,7 +9,6 @@ anything was said of a read, or of one that shares time with it, people have the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +38,7 @@ from processors.memory import (
 )
 from processors.rulings import Claims, Rulings, Standing, settled
 from processors.sharing import Sharing, shared
+from processors.told import Said, Say, Told
 from processors.verdicts import Ratings
 
 Ints = NDArray[np.int64]
@@ -46,13 +46,6 @@ Ints = NDArray[np.int64]
 
 AMOUNT_REVISED, QUALITY_REVISED = 1, 2
 """What of a row that was final changed."""
-Say = Callable[[tuple[int, int, int], Link | None, int], None]
-"""Notes a verdict, or that there is none any more: (series, from, to), what it is, number of the record."""
-
-
-_Said = tuple[Link, int | None]
-"""A verdict, and the highest revision of the decisions on it."""
-_NOTHING = (None, None)
 _NO_KEYS = np.empty(0, np.int64)
 _DOUBTED = OVERLAP | IMPOSSIBLE | BY_PERSON
 _BIT = {Verdict.PLAIN: 0, Verdict.SPIKE: IMPOSSIBLE, Verdict.OVERLAP: OVERLAP}
@@ -94,11 +87,9 @@ class Reads:
         self.checked = np.array([p.reads == INTERVAL and p.measures == "electricity" for p in points], bool)
         self.signed = np.array([p.measures == VALUE_ADDED for p in points], bool)
         """Series whose amounts may be negative: of a month with losses."""
-        self.doubted: dict[int, _Said] = {}
-        """Key -> the verdict on a read."""
         self.standing: dict[int, Standing] = {}
         """Key -> what people make of a read, where anything was said of it or of one beside it."""
-        self._say = say
+        self.told = Told(say)
 
     def resume(self) -> None:
         """Goes on from reads that are there: what people make of them, their verdicts."""
@@ -107,11 +98,7 @@ class Reads:
         for key in ruled.tolist():
             self._ruled(self._state(self.sharing.beside(key >> TIME_BITS, np.array([key]))))
         for keys in self.memory.flagged(_DOUBTED):
-            self.doubted |= self._verdicts(self._state(keys))
-
-    def links(self) -> list[tuple[Link, int]]:
-        """The verdicts on reads, each with its series."""
-        return [(link, key >> TIME_BITS) for key, (link, _) in self.doubted.items()]
+            self.told.every |= self._verdicts(self._state(keys))
 
     def revision(self, key: int) -> int | None:
         """What a decision on a read has to be above; None: nobody said anything of it."""
@@ -150,7 +137,7 @@ class Reads:
         back, where = self.toggle(key, record, sign=-1), self.memory.find(one)
         before = int(self.memory.get("start", where)[0])
         if before != fresh["start"]:
-            self._unsay(key, record)
+            self.told.note(key, None, record)
         columns = {name: np.array([content]) for name, content in fresh.items()}
         columns |= {"key": one, "flags": columns["flags"].astype(np.uint8)}
         columns["flags"] = self._marked(columns)
@@ -182,21 +169,13 @@ class Reads:
         """Notes what became of the verdicts on these reads."""
         state = self._state(keys)
         now = self._verdicts(state)
-        if now or self.doubted:
+        if now or self.told.every:
             for key, number in zip(keys.tolist(), record.tolist(), strict=True):
-                if now.get(key) != self.doubted.get(key):
-                    self._unsay(key, number)
-                    if key in now:
-                        self.doubted[key] = now[key]
-                        link, _ = now[key]
-                        self._say((key >> TIME_BITS, link.start, link.end), link, number)
+                if now.get(key) != self.told.every.get(key):  # what was said is taken back first
+                    self.told.note(key, None, number)
+                    self.told.note(key, now.get(key), number)
 
-    def _unsay(self, key: int, record: int) -> None:
-        link, _ = self.doubted.pop(key, _NOTHING)
-        if link is not None:
-            self._say((key >> TIME_BITS, link.start, link.end), None, record)
-
-    def _verdicts(self, state: _State) -> dict[int, _Said]:
+    def _verdicts(self, state: _State) -> dict[int, Said]:
         """The verdicts on reads; of those in conflict whoever knows their values tells."""
         at = np.flatnonzero((state.flags & _DOUBTED > 0) & (state.flags & CONFLICT == 0))
         key, start, end, value = state.key[at], state.start[at], time_of(state.key[at]), state.value[at]

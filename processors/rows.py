@@ -26,7 +26,6 @@ from processors.columns import (
     Vocabulary,
     Waiting,
     amounts,
-    chosen,
     means,
     numbers,
     per,
@@ -195,28 +194,13 @@ class Rows:
         return wide(means(amount >> REST_BITS, low, known, self._exponents[point]), 1)
 
     def _point_columns(self, point: Ints, amount: Ints, unknown: Bools) -> Columns:
-        together = self._amounts(self._exponents[point], amount, unknown)
         return {
             "plant": words(self._vocabularies["plant"], self._point_plant[point]),
             "point": words(self._vocabularies["point"], point),
             "measures": words(self._vocabularies["point_measures"], point),
-            "amount": together,
+            "amount": amounts(amount, unknown, self._exponents[point]),
             "unit": words(self._vocabularies["point_unit"], point),
         }
-
-    def _amounts(self, exponent: Ints, amount: Ints, unknown: Bools) -> Any:
-        """Amounts in the units of their points."""
-        different = np.flatnonzero(np.bincount(exponent - EXPONENT_MIN)) + EXPONENT_MIN
-        if len(different) <= 1:
-            return amounts(amount, unknown, int(different[0]) if len(different) else 0)
-        highest = int(np.abs(amount).max(initial=0))
-        if highest * 10 ** int(EXPONENT_MAX - different[0]) < 2**63:
-            return amounts(amount * 10 ** (different[-1] - exponent), unknown, int(different[-1]))
-        decimals = [amounts(np.where(exponent == e, amount, 0), unknown, int(e)) for e in different]
-        together = decimals[0]
-        for e, column in zip(different[1:], decimals[1:], strict=True):
-            together = chosen(exponent == e, column, together)
-        return together
 
     def _reads(self, step: Step) -> pa.Table | None:
         reads = self.engine.reads

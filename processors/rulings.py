@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.decisions import Placed, highest_revision, may_count
+from processors.decisions import Placed, highest_revision, may_count, rows_about
 from processors.doubt import Verdict
-from processors.memory import TIME_BITS, key_of
+from processors.memory import TIME_BITS
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -54,7 +54,7 @@ class Rulings:
 
     def take(self, one: Placed) -> int:
         """Takes in what was said; the key that it is about."""
-        key = int(key_of(np.array([one.series]), np.array([one.said.to_ms]))[0])
+        key = one.key
         self.put(key, one.said.from_ms, [_ruling(one)])
         return key
 
@@ -76,9 +76,7 @@ class Rulings:
 
     def rows(self, key: Ints) -> Ints:
         """Which of some keys something was said of."""
-        if not self.every:
-            return np.empty(0, np.int64)
-        return np.flatnonzero(np.isin(key, np.fromiter(self.every, np.int64)))
+        return rows_about(key, self.every)
 
     def of_series(self, series: int) -> bool:
         """Whether anything was said of any of its readings."""

@@ -28,6 +28,12 @@ def grouped(numbers: Ints, size: int) -> Ints:
     return np.argsort(numbers.astype(np.uint16) if size <= 1 << 16 else numbers, kind="stable")
 
 
+def spread(counts: Ints) -> tuple[Ints, Ints]:
+    """So many rows of each: which one a row is of, and its number among those, from 0."""
+    row = np.repeat(np.arange(len(counts)), counts)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
 def ratio_of(of_point: Unit, word: str | None, exponent: int) -> tuple[int, int] | None:
     """What a mantissa is multiplied by to be millionths of the canonical unit; None: no such unit."""
     unit = of_point if word is None else UNITS.get(word)

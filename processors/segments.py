@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -109,8 +109,6 @@ class Spreading:
             values = np.array([first + at[0], first + at[1]])
             scaled, _, _ = scale(values, multiplier[-1].numerator, multiplier[-1].denominator, 2**62)
             amount = int(scaled[1] - scaled[0]) if flow.booked[0] == COUNTED else 0
-            columns = {name: getattr(flow, name) for name in flow.__dataclass_fields__}
-            columns |= {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
-            columns["measured"] = flow.measured * known
-            out.append(Flows(**columns))
+            columns = {"start": np.array([low]), "end": np.array([high]), "amount": np.array([amount])}
+            out.append(replace(flow, **columns, measured=flow.measured * known))
         return out

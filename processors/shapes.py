@@ -15,6 +15,7 @@ from metering.roster import INTERVAL, Roster
 from processors.flows import Flows
 from processors.memory import CONFLICT, HELD_READ, key_of, time_of, written_off
 from processors.reads import Reads
+from processors.scaling import spread
 from processors.spans import GRID_READ_MAX_MS
 
 Ints = NDArray[np.int64]
@@ -86,8 +87,7 @@ def standing(reads: Reads, point: Ints, start: Ints, end: Ints) -> NDArray[np.bo
     """
     order = np.argsort(reads.points, kind="stable")
     low, high = (np.searchsorted(reads.points[order], point, side) for side in ("left", "right"))
-    row = np.repeat(np.arange(len(point)), high - low)
-    ordinal = np.arange(len(row)) - np.repeat(np.cumsum(high - low) - (high - low), high - low)
+    row, ordinal = spread(high - low)
     key = key_of(order[low[row] + ordinal], end[row])
     runs, places = reads.memory.find(key)
     row, found = row[runs >= 0], (runs[runs >= 0], places[runs >= 0])

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from bus.frames import schema
 from metering.tables import POSITION, Table
 from processors.changes import Touched
-from processors.columns import Vocabulary
+from processors.columns import Vocabulary, decimals
 from processors.kernels.rows import Sheet, renumber
 
 _NUMBERS = ("start", "end", "revision", "reported", POSITION)
 _SHARE = "measured_share"
 _FEW_MAX, _KNOWN_MAX = 8, 1024
-_AMOUNT = pa.decimal128(38, 9)
 
 
 class Layout:
@@ -49,7 +48,7 @@ class Layout:
             kind = self._wanted.field(name).type
             columns[name] = whole if kind == whole.type else whole.view(kind)
         for name, pairs, there in zip(self._amounts, sheet.amounts, sheet.there, strict=True):
-            columns[name] = _decimals(pairs[:size], there[:size])
+            columns[name] = decimals(pairs[:size], there[:size])
         arrays = [columns[f.name] if f.name in columns else pa.nulls(size, f.type) for f in self._wanted]
         return pa.table(arrays, names=self._wanted.names)
 
@@ -63,13 +62,6 @@ class Layout:
                 self._known.clear()
             self._known[key] = words.take(pa.array(some))
         return self._known[key]
-
-
-def _decimals(pairs: NDArray[np.int64], there: NDArray[np.bool_]) -> Any:
-    """128 bits a row as exact decimals with nine places."""
-    missing = len(there) - int(np.count_nonzero(there))
-    mask = pa.py_buffer(np.packbits(there, bitorder="little")) if missing else None
-    return pa.Array.from_buffers(_AMOUNT, len(there), [mask, pa.py_buffer(pairs)], missing)
 
 
 class Pad:

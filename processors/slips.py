@@ -53,7 +53,7 @@ def _is_slip(low: int, time: Ints, value: Ints, hard: Bools, allowance: Allowanc
         if value[k] >= first:
             break
         lowest = min(lowest, int(value[k]))
-    return highest - lowest <= allowance.resolution(first)
+    return bool(highest - lowest <= allowance.resolution(value[low : low + 1])[0])
 
 
 def _beside(at: int, step: int, time: Ints, hard: Bools, until_ms: int) -> Iterator[int]:

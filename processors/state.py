@@ -187,7 +187,7 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
     engine.admission.choices.every.update({k: {Choice(*one) for one in v} for k, v in head["choices"]})
     engine.gauges.resume()
     engine.admission.resume()
-    for link, series in (*engine.reads.links(), *engine.gauges.links(), *engine.admission.links()):
+    for link, series in (*engine.reads.told.links(), *engine.gauges.told.links(), *engine.admission.links()):
         engine.books.verdicts[series, link.start, link.end] = link
     engine.stated.resume(engine.books.memory)
     engine.books.verdict_revisions = {(a, b, c): d for a, b, c, d in head["verdict_revisions"]}

@@ -13,6 +13,7 @@ from processors.changes import Touches
 from processors.flows import BETWEEN, COUNTED, HELD, OFF, ONE_BETWEEN, ONE_OFF, Flows, cut, spans_of
 from processors.kernels.library import INT64, OUT_BYTE, OUT_INT32, OUT_INT64, SIZE, chosen, compiled
 from processors.kernels.shares import CELL_NUMBERS, close, ints
+from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -196,9 +197,7 @@ def _touch_rows(touches: Touches, clock: Clock) -> dict[str, Ints]:
 
 
 def _wanted_rows(wanted: Stretches) -> dict[str, Ints]:
-    counts = np.maximum(wanted.last - wanted.first + 1, 0)
-    row = np.repeat(np.arange(len(counts)), counts)
-    ordinal = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, ordinal = spread(np.maximum(wanted.last - wanted.first + 1, 0))
     return _rows_of(wanted.point[row], wanted.first[row] + ordinal, wanted=np.ones(len(row), np.int64))
 
 

@@ -191,9 +191,13 @@ def _tell(
     sheet.numbers[REVISION, at] = of["revision"]
     sheet.numbers[REPORTED, at] = np.maximum(of["reported"], TIME_FIRST_MS)
     sheet.numbers[POSITION, at] = np.where(gone, -position - 1, position)
-    reported = gone | (edges[1] <= frontier)
-    sheet.codes[-2, at] = np.where(reported, np.where(of["revision"] > 0, REVISED, FINAL), OPEN)
+    sheet.codes[-2, at] = states(gone | (edges[1] <= frontier), of["revision"])
     sheet.codes[-1, at] = of["cause"]
+
+
+def states(reported: Bools, revision: Ints) -> Ints:
+    """Codes of states."""
+    return np.where(reported, np.where(revision > 0, REVISED, FINAL), OPEN)
 
 
 def wide(values: Ints, factor: Ints | int) -> Ints:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from processors.cells import Grouping
 from processors.flows import spans_of
 from processors.kernels.library import INT64, OUT_INT64, SIZE, chosen, compiled
+from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 
@@ -121,9 +122,8 @@ def deal_twin(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) ->
 
 
 def _dealt(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> dict[str, Ints]:
-    counts = owners.first[point + 1] - owners.first[point]
-    row = np.repeat(np.arange(len(point)), counts)
-    pair = owners.first[point][row] + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, ordinal = spread(owners.first[point + 1] - owners.first[point])
+    pair = owners.first[point][row] + ordinal
     owner = owners.owner[pair]
     groups = Grouping(owner, spans_of(time[row], owners.step_ms[owner]))
     out = dict(zip(SHARE_COLUMNS, groups.keys, strict=False))
