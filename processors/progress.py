@@ -19,23 +19,12 @@ from metering.readings import TIME_FIRST_MS
 from metering.roster import GAUGE, Roster
 from processors.batch import Batch
 from processors.kernels import survey as loops
+from processors.kernels.patience import Waits, Ways, patience
 from processors.memory import TIME_BITS, key_of
 
 Ints = NDArray[np.int64]
 
 NEVER = loops.NEVER
-SECOND_MS = 1000
-"""A plant's horizon is looked up as of the last full second of log time, so that one step per
-second is all that must be kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Horizon:
-    """A plant through a batch: ``horizon``, its newest time, at log ``times``; per record, when it spoke."""
-
-    times: Ints
-    horizon: Ints
-    spoke: Ints
 
 
 @dataclass
@@ -43,11 +32,12 @@ class Survey:
     """Time record by record through a batch.
 
     ``log_time``: highest stamp up to each record. ``patience``: row per waiting group of points, column
-    per record, and one before the first: up to where patience is used up before it.
+    per record, and one before the first: up to where patience is used up before it. ``ways``: of plants,
+    behind all of it.
     """
 
     log_time: Ints
-    horizons: list[Horizon]
+    ways: Ways
     _patience: Ints
     _group: Ints
     _keys: Ints
@@ -105,16 +95,14 @@ class Progress:
     def __init__(self, roster: Roster) -> None:
         self.log_time = NEVER
         self.seen = np.full(len(roster.points), NEVER, np.int64)
-        self.waits = sorted({(p.plant, p.patience_ms) for p in roster.points})
-        self.group = np.array([self.waits.index((p.plant, p.patience_ms)) for p in roster.points], np.int64)
-        self.waited = np.full(len(self.waits), NEVER, np.int64)
-        self._wait_plant = np.array([plant for plant, _ in self.waits], np.int64)
+        waits = sorted({(p.plant, p.patience_ms) for p in roster.points})
+        number = {wait: group for group, wait in enumerate(waits)}
+        self.group = np.array([number[p.plant, p.patience_ms] for p in roster.points], np.int64)
+        self.waited = np.full(len(waits), NEVER, np.int64)
+        self._wait_plant, self._wait_ms = np.array(waits, np.int64).reshape(-1, 2).T.copy()
         self.plant = np.array([p.plant for p in roster.points], np.int64)
         self.counted = np.array([p.reads != GAUGE for p in roster.points], bool)
-        self.spoke = np.full(len(roster.plants), NEVER, np.int64)
-        self.history: list[tuple[Ints, Ints]] = [
-            (np.empty(0, np.int64), np.empty(0, np.int64)) for _ in roster.plants
-        ]
+        self.ways = Ways.none(len(roster.plants))
 
     @property
     def frontier(self) -> Ints:
@@ -124,39 +112,13 @@ class Progress:
     def survey(self, batch: Batch) -> Survey:
         """Time through a batch, by record; changes nothing."""
         log_time = np.maximum.accumulate(np.maximum(batch.stamp, self.log_time))
-        patience = np.empty((len(self.waits), len(log_time) + 1), np.int64)
-        patience[:, 0] = self.waited
-        keys, records, highest = loops.survey(
-            batch.point, batch.time, batch.record, self.plant, len(self.history), len(log_time)
+        plants = len(self.ways.spoke)
+        keys, records, newest = loops.survey(
+            batch.point, batch.time, batch.record, self.plant, plants, len(log_time)
         )
-        horizons = [self._horizon(plant, newest, log_time) for plant, newest in enumerate(highest)]
-        for row, (plant, wait_ms) in enumerate(self.waits):
-            patience[row, 1:] = self._used_up(wait_ms, log_time, horizons[plant])
-        np.maximum.accumulate(patience, axis=1, out=patience)
-        return Survey(log_time, horizons, patience, self.group, keys, records)
-
-    def _horizon(self, plant: int, newest: Ints, log_time: Ints) -> Horizon:
-        """Its history and the batch together; ``newest``: of each record its newest time, or NEVER."""
-        times, horizon = self.history[plant]
-        spoke = np.full(len(log_time), self.spoke[plant], np.int64)
-        record = np.flatnonzero(newest != NEVER)
-        if len(record):
-            times = np.concatenate([times, log_time[record]])
-            horizon = np.maximum.accumulate(np.concatenate([horizon, newest[record]]))
-            at = np.searchsorted(record, np.arange(len(log_time)), "right") - 1
-            spoke = np.where(at >= 0, log_time[record[np.maximum(at, 0)]], spoke)
-        return Horizon(times, horizon, spoke)
-
-    def _used_up(self, wait_ms: int, log_time: Ints, plant: Horizon) -> Ints:
-        times, horizon, spoke = plant.times, plant.horizon, plant.spoke
-        limit = log_time - wait_ms
-        at = np.searchsorted(times // SECOND_MS, limit // SECOND_MS) - 1
-        then = (
-            np.where(at >= 0, horizon[np.maximum(at, 0)], NEVER) if len(times) else np.full(len(limit), NEVER)
-        )
-        started = spoke != NEVER
-        silent = started & (spoke <= limit)
-        return np.where(silent, limit, np.where(started, np.minimum(limit, then), NEVER))
+        waits = Waits(self._wait_plant, self._wait_ms, self.waited)
+        used_up, ways = patience(self.ways, waits, newest, log_time)
+        return Survey(log_time, ways, used_up, self.group, keys, records)
 
     def advance(self, survey: Survey, last: Ints, point: Ints, time: Ints) -> None:
         """Takes the records up to ``last`` of each plant as past, of which these are the readings."""
@@ -166,16 +128,4 @@ class Progress:
 
     def finish(self, survey: Survey) -> None:
         """Keeps what patience may look back to, when all passes of a batch are done."""
-        for plant, one in enumerate(survey.horizons):
-            self.spoke[plant] = one.spoke[-1]
-            if len(one.times):
-                self.history[plant] = self._thin(one.times, one.horizon, plant)
-
-    def _thin(self, times: Ints, horizon: Ints, plant: int) -> tuple[Ints, Ints]:
-        """Keeps what patience can still look back to: one step per second of log time."""
-        longest = max(wait for owner, wait in self.waits if owner == plant)
-        seconds = times // SECOND_MS
-        keep = np.flatnonzero(np.append(seconds[1:] != seconds[:-1], True))
-        old = np.searchsorted(seconds[keep], (self.log_time - longest) // SECOND_MS) - 1
-        keep = keep[max(int(old), 0) :]
-        return times[keep], horizon[keep]
+        self.ways = survey.ways

@@ -19,11 +19,12 @@ from processors.choices import Choice
 from processors.decided import Decision
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
+from processors.kernels.patience import Ways
 from processors.memory import Memory
 from processors.rulings import Ruling
 from processors.settling import Decided
 
-FORMAT = 14
+FORMAT = 15
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:
@@ -84,7 +85,6 @@ def _arrays(engine: Engine) -> dict[str, Any]:
         "longest_ms": reads.longest_ms,
         "seen": progress.seen,
         "waited": progress.waited,
-        "spoke": progress.spoke,
         "received": hop.received,
         "accepted": hop.accepted,
         "duplicate": hop.duplicate,
@@ -122,11 +122,9 @@ def _small(engine: Engine) -> bytes:
             for h in engine.alerts
         ],
     }
-    history = {
-        f"history_{i}_{j}": part for i, pair in enumerate(progress.history) for j, part in enumerate(pair)
-    }
+    ways = {f"way_{field.name}": getattr(progress.ways, field.name) for field in fields(Ways)}
     out = io.BytesIO()
-    np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **_arrays(engine), **history)  # type: ignore[arg-type]
+    np.savez(out, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **_arrays(engine), **ways)
     return out.getvalue()
 
 
@@ -167,8 +165,7 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
         head = json.loads(bytes(small["head"]))
         for name, array in _arrays(engine).items():
             array[:] = small[name]
-        count = len(engine.progress.history)
-        engine.progress.history = [(small[f"history_{i}_0"], small[f"history_{i}_1"]) for i in range(count)]
+        engine.progress.ways = Ways(*(small[f"way_{field.name}"] for field in fields(Ways)))
     engine.progress.log_time = head["log_time"]
     engine.unknown_refused = head["unknown_refused"]
     engine.reads.sharing.overlapping = set(head["overlapping"])

@@ -1,0 +1,51 @@
+"""Patience through a batch: the compiled loop gives exactly what its numpy twin gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from processors.kernels import library
+from processors.kernels.patience import Waits, Ways, patience, patience_twin
+from processors.progress import NEVER
+
+Ints = NDArray[np.int64]
+WAITS = Waits(*np.array([[0, 0, 2], [0, 2_500, 7_000], [NEVER, 3_000, 900]]))
+TIMES = st.integers(0, 9_000)
+
+
+def ascending(data: st.DataObject, size: int) -> Ints:
+    """So many instants, some of the same second."""
+    return np.array(sorted(data.draw(st.lists(TIMES, min_size=size, max_size=size))), np.int64)
+
+
+def ways(data: st.DataObject, plants: int) -> Ways:
+    """What may be known of plants before 10 s."""
+    sizes = [data.draw(st.integers(0, 4)) for _ in range(plants)]
+    times = [ascending(data, size) for size in sizes]
+    horizons = [ascending(data, size) for size in sizes]
+    spoke = np.array([every[-1] if len(every) else NEVER for every in times], np.int64)
+    return Ways(np.cumsum([0, *sizes]), np.concatenate(times), np.concatenate(horizons), spoke)
+
+
+def same(one: tuple[Ints, Ways], other: tuple[Ints, Ways]) -> bool:
+    """Whether both say the same."""
+    columns: list[tuple[Any, Any]] = [(one[0], other[0])]
+    columns += [(getattr(one[1], name), getattr(other[1], name)) for name in Ways.__dataclass_fields__]
+    return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in columns)
+
+
+@pytest.mark.skipif(not library.COMPILED, reason="the loops are not built: make setup")
+@given(st.data())
+def test_patience_is_used_up_as_numpy_finds_it(data: st.DataObject) -> None:
+    """Two groups in a plant, a plant without points, times that never came; batch behind batch."""
+    known, records = ways(data, 3), data.draw(st.integers(1, 5))
+    log_time = 9_000 + ascending(data, records)
+    each = st.lists(TIMES | st.just(NEVER), min_size=records, max_size=records)
+    newest = np.array(data.draw(st.lists(each, min_size=3, max_size=3)), np.int64)
+    assert same(patience(known, WAITS, newest, log_time), patience_twin(known, WAITS, newest, log_time))
