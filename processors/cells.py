@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from processors.directory import Directory
+from processors.kernels.blocks import Make
 
 BLOCK_SPANS = 16
 _GROWTH = 4
@@ -61,7 +62,7 @@ class Cells:
         """Flat indices of cells, made where they were not; marks them existing and changed."""
         if len(series) == 0:
             return np.empty(0, np.int64)
-        index = self._index(series, span, make=True)
+        index = self._index(series, span, True)
         self.columns["exists"][index] = 1
         self.dirty[index // CHUNK_CELLS] = True
         return index
@@ -70,28 +71,16 @@ class Cells:
         """Flat indices of cells, -1 for those that do not exist; room for those to ``make``, which whoever
         fills them marks existing and changed.
         """
-        if len(series) == 0:
-            return np.empty(0, np.int64)
-        index = self._index(series, span, make=False)
-        lacking = np.flatnonzero((index < 0) & make)
-        if len(lacking):
-            index[lacking] = self._index(series[lacking], span[lacking], make=True)
-        others = np.flatnonzero(~make)
-        if len(others):
-            index[others[self.columns["exists"][index[others]] == 0]] = -1
-        return index
+        return self._index(series, span, make)
 
     def find(self, series: Ints, span: Ints) -> Ints:
         """Flat indices of cells, -1 for those that do not exist."""
-        if len(series) == 0:
-            return np.empty(0, np.int64)
-        index = self._index(series, span, make=False)
-        return np.where((index >= 0) & (self.columns["exists"][index] > 0), index, -1)
+        return self._index(series, span, False)
 
     def run(self, series: int, first: int, last: int) -> Ints:
         """Flat indices of the spans first..last (inclusive) of one series, -1 where there is none."""
         blocks = np.arange(first >> self._shift, (last >> self._shift) + 1)
-        numbers = self._blocks.look_up(np.full(len(blocks), series), blocks, make=False)
+        numbers = self._blocks.look_up(np.full(len(blocks), series), blocks)
         index = (numbers[:, None] * self._block + np.arange(self._block)).ravel()
         index[np.repeat(numbers < 0, self._block)] = -1
         index[self.columns["exists"][index] == 0] = -1
@@ -121,14 +110,13 @@ class Cells:
         first, last = self._blocks.extents(series)
         return first * self._block, last * self._block + self._block - 1
 
-    def _index(self, series: Ints, span: Ints, *, make: bool) -> Ints:
-        index, others = self._blocks.recent(series, span, self._shift)
-        if len(others):
-            series, span = series[others], span[others]
-            numbers = self._blocks.look_up(series, span >> self._shift, make=make)
+    def _index(self, series: Ints, span: Ints, make: Make) -> Ints:
+        index, lacking = self._blocks.cells(series, span, self._shift, make, self.columns["exists"])
+        if len(lacking):
+            self._blocks.add(np.unique(lacking))
             while len(self._blocks) > len(self.dirty) * self._chunk_blocks:
                 self._grow()
-            index[others] = np.where(numbers >= 0, numbers * self._block + (span & (self._block - 1)), -1)
+            index, _ = self._blocks.cells(series, span, self._shift, make, self.columns["exists"])
         return index
 
     def _grow(self) -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.kernels.blocks import recent
+from processors.kernels.blocks import BIAS, SERIES_SHIFT, Make, Part, cells, key_of, numbers_of
 from processors.scaling import spread
 
 Ints = NDArray[np.int64]
 
-_SERIES_SHIFT = 40
-_BIAS = 1 << 38
-"""Keeps block numbers of spans before 1970 positive."""
 _FAR = (1 << 31) - 1
 _NEW_SHARE, _NEW_MIN = 4, 1 << 12
 """New keys lie in an array of their own until they are a fourth of all."""
@@ -28,7 +25,7 @@ class Directory:
         self.keys = np.zeros(1, np.int64)
         """By number; ``len`` of them count."""
         self._size = 0
-        self._parts = [_Part.of(self.keys[:0], 0), _Part.of(self.keys[:0], 0)]
+        self._parts = Part.of(self.keys[:0], 0), Part.of(self.keys[:0], 0)
         """What is old, and what is new."""
         self._first = np.full(1, _FAR, np.int32)
         self._last = np.full(1, -_FAR, np.int32)
@@ -38,39 +35,26 @@ class Directory:
     def __len__(self) -> int:
         return self._size
 
-    def recent(self, series: Ints, span: Ints, shift: int) -> tuple[Ints, Ints]:
-        """Of spans the cells, blocks of 2**shift lying one after the other; -1 where a block is not the one
-        that its series was asked for last. And the rows of these.
+    def cells(
+        self, series: Ints, span: Ints, shift: int, make: Make, exists: NDArray[np.uint8]
+    ) -> tuple[Ints, Ints]:
+        """Of spans the cells, blocks of 2**shift lying one after the other; and the keys of blocks that are
+        to be made and are not there (processors.kernels.blocks).
         """
-        self._make_room(int(series.max(initial=0)))
-        return recent(series, span, self._recent, shift)
+        return cells(series, span, shift, make, self._parts, exists, self._recent)
 
-    def look_up(self, series: Ints, block: Ints, *, make: bool) -> Ints:
-        """Numbers of blocks, made where they were not, or -1."""
-        if len(series) == 0:
-            return series
-        starts = np.flatnonzero(np.append(True, (series[1:] != series[:-1]) | (block[1:] != block[:-1])))
-        owner, wanted = series[starts], block[starts]
-        self._make_room(int(owner.max()))
-        keys = _key(owner, wanted)
-        found = self._search(keys)
-        lacking = np.flatnonzero(found < 0)
-        if make and len(lacking):
-            fresh, which = np.unique(keys[lacking], return_inverse=True)
-            found[lacking] = which + self._size
-            self.add(fresh)
-        there = found >= 0
-        self._recent[0, owner[there]], self._recent[1, owner[there]] = wanted[there], found[there]
-        return np.repeat(found, np.diff(np.append(starts, len(series))))
+    def look_up(self, series: Ints, block: Ints) -> Ints:
+        """Numbers of blocks, or -1."""
+        return numbers_of(key_of(series, block), self._parts)
 
     def add(self, keys: Ints) -> None:
         """Makes blocks of new keys, each once."""
         self._append(keys)
         old, new = self._parts
-        new = new.joined(_Part.of(keys, self._size - len(keys)))
+        new = new.joined(Part.of(keys, self._size - len(keys)))
         if len(new.keys) > max(len(old.keys) // _NEW_SHARE, _NEW_MIN):
-            old, new = old.joined(new), _Part.of(keys[:0], 0)
-        self._parts = [old, new]
+            old, new = old.joined(new), Part.of(keys[:0], 0)
+        self._parts = old, new
         series, block = _parted(keys)
         self._make_room(int(series.max(initial=0)))
         np.minimum.at(self._first, series, block.astype(np.int32))
@@ -85,23 +69,14 @@ class Directory:
         """The blocks in low..high (inclusive) of each series: number into ``series``, block, in order."""
         owners, keys = [], []
         for part in self._parts:
-            first = np.searchsorted(part.keys, _key(series, low))
-            counts = np.maximum(np.searchsorted(part.keys, _key(series, high), "right") - first, 0)
+            first = np.searchsorted(part.keys, key_of(series, low))
+            counts = np.maximum(np.searchsorted(part.keys, key_of(series, high), "right") - first, 0)
             owner, ordinal = spread(counts)
             owners.append(owner)
             keys.append(part.keys[first[owner] + ordinal])
         owner, key = np.concatenate(owners), np.concatenate(keys)
         order = np.lexsort((key, owner))
         return owner[order], _parted(key[order])[1]
-
-    def _search(self, keys: Ints) -> Ints:
-        out = np.full(len(keys), -1, np.int64)
-        for part in self._parts:
-            if len(part.keys):
-                at = np.minimum(np.searchsorted(part.keys, keys), len(part.keys) - 1)
-                hit = part.keys[at] == keys
-                out[hit] = part.numbers[at[hit]]
-        return out
 
     def _append(self, keys: Ints) -> None:
         until = self._size + len(keys)
@@ -121,28 +96,5 @@ class Directory:
             self._recent = np.append(self._recent, np.full((2, more), -_FAR, np.int32), axis=1)
 
 
-class _Part:
-    """Ascending keys with their numbers."""
-
-    def __init__(self, keys: Ints, numbers: NDArray[np.int32]) -> None:
-        self.keys, self.numbers = keys, numbers
-
-    @classmethod
-    def of(cls, keys: Ints, first: int) -> _Part:
-        """Keys that are numbered one after the other."""
-        order = np.argsort(keys, kind="stable")
-        return cls(keys[order], (order + first).astype(np.int32))
-
-    def joined(self, other: _Part) -> _Part:
-        keys, numbers = np.append(self.keys, other.keys), np.append(self.numbers, other.numbers)
-        order = np.argsort(keys, kind="stable")
-        return _Part(keys[order], numbers[order])
-
-
-def _key(series: Ints, block: Ints) -> Ints:
-    """One number for both, that sorts as they do."""
-    return np.asarray((series << _SERIES_SHIFT) + _BIAS + block)
-
-
 def _parted(keys: Ints) -> tuple[Ints, Ints]:
-    return keys >> _SERIES_SHIFT, (keys & ((1 << _SERIES_SHIFT) - 1)) - _BIAS
+    return keys >> SERIES_SHIFT, (keys & ((1 << SERIES_SHIFT) - 1)) - BIAS

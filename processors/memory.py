@@ -222,15 +222,19 @@ class Memory:
         if len(old):
             wanted, found = keys[old], np.full(len(old), NONE, np.int64)
             lowest = int((wanted & TIME_MASK).min())
+            highest = TIME_MASK
             for held in self._runs:
-                if held.last > lowest:
+                if held.last > lowest and held.first < highest:
                     neighbours(wanted, held.run["key"], held.run["flags"], skip, 1, found)
+                    highest = int((found & TIME_MASK).max())  # of NONE that is TIME_MASK
             best[old] = found
         return best
 
     def edges(self, series: Ints, skip: int = OFF_LINE) -> tuple[Ints, Ints]:
         """The first and the last key of each series without any of the ``skip`` flags, or NONE."""
-        return self.after(series << TIME_BITS, skip), self.before((series << TIME_BITS) | TIME_MASK, skip)
+        last, off = self.newest[series], np.flatnonzero(self.newest_flags[series] & skip)
+        last[off] = self.before((series[off] << TIME_BITS) | TIME_MASK, skip)
+        return self.after(series << TIME_BITS, skip), last
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
         """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""

@@ -1,5 +1,5 @@
 /* Runs of readings, sorted by key. */
-#include <stdint.h>
+#include "search.h"
 #include <string.h>
 
 typedef struct {
@@ -46,25 +46,14 @@ int64_t meterflow_doubtful(int64_t n, int64_t series_bits, const int64_t *key, c
     return count;
 }
 
-/* How many keys are below `wanted`, or, with `equal`, not above it. */
-static int64_t below(int64_t n, const int64_t *key, int64_t wanted, int equal) {
-    int64_t low = 0, high = n;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (key[middle] < wanted || (equal && key[middle] == wanted))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* Betters `best`: of each of m keys, the nearest key of its series in a run, before (step -1) or behind it (1), that
    has none of the flags `skip`. */
 int64_t meterflow_neighbours(int64_t m, int64_t series_bits, const int64_t *wanted, int64_t n, const int64_t *key,
                              const uint8_t *flags, int64_t skip, int64_t step, int64_t *best) {
+    int64_t near = 0;
     for (int64_t i = 0; i < m; i++) {
-        int64_t at = below(n, key, wanted[i], step > 0) - (step < 0);
+        near = lower_bound(n, key, near, wanted[i] + (step > 0));
+        int64_t at = near - (step < 0);
         while (at >= 0 && at < n && flags[at] & skip) at += step;
         if (at < 0 || at >= n || key[at] >> series_bits != wanted[i] >> series_bits) continue;
         if (best[i] == -1 || (step < 0 ? key[at] > best[i] : key[at] < best[i])) best[i] = key[at];

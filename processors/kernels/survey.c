@@ -1,5 +1,5 @@
 /* Time through a batch: how far each point and plant comes, and which readings reach behind that. */
-#include <stdint.h>
+#include "search.h"
 
 #define TIME_BITS 43
 #define TIME_FIRST_MS INT64_C(946684800000)
@@ -73,22 +73,6 @@ int64_t meterflow_nearest(int64_t n, int64_t m, const int64_t *series, const int
     return m;
 }
 
-/* The first of n ascending numbers that is not below `wanted`, looked for from `from` on. */
-static int64_t lower_bound(int64_t n, const int64_t *values, int64_t from, int64_t wanted) {
-    int64_t low = from, step = 1;
-    while (low + step <= n && values[low + step - 1] < wanted) {
-        low += step;
-        step *= 2;
-    }
-    int64_t high = low + step < n ? low + step : n;
-    while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        if (values[middle] < wanted) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-
 /* Raises `reported` of cells that became final to the log time of the record through which they did. Rows are point,
    end and cell; rows that were final before, or are not yet, are left alone. before, after: every point's frontier;
    keys, records: as survey makes them, `size` of them. patience: as in behind, in ascending rows of `width`. first,
@@ -98,13 +82,12 @@ int64_t meterflow_stamp(int64_t n, const int64_t *point, const int64_t *end, con
                         const int64_t *records, int64_t width, const int64_t *patience, const int64_t *group,
                         const int64_t *lane, const int64_t *first, const int64_t *last, const int64_t *log_time,
                         int64_t *reported) {
-    int64_t at = 0, before_key = -1;
+    int64_t at = 0;
     for (int64_t i = 0; i < n; i++) {
         const int64_t p = point[i];
         if (end[i] <= before[p] || end[i] > after[p]) continue;
         const int64_t key = (p << TIME_BITS) | (end[i] - TIME_FIRST_MS + 1);
-        at = lower_bound(size, keys, key >= before_key ? at : 0, key);
-        before_key = key;
+        at = lower_bound(size, keys, at, key);
         int64_t record = at < size && keys[at] >> TIME_BITS == p ? records[at] : last[lane[p]];
         const int64_t waited = lower_bound(width, patience + group[p] * width, 0, end[i]) - 1;
         if (waited < record) record = waited;

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from processors import directory
 from processors.directory import Directory
-from processors.kernels.blocks import recent, recent_twin
+from processors.kernels.blocks import Part, cells, cells_twin, key_of
 
 Ints = NDArray[np.int64]
 
@@ -24,18 +24,23 @@ def columns(rows: list[tuple[int, int]]) -> tuple[Ints, Ints]:
     return both[:, 0].copy(), both[:, 1].copy()
 
 
-@given(spans, spans)
-def test_what_was_asked_for_last_is_found_by_the_loop_as_by_numpy(
-    asked: list[tuple[int, int]], rows: list[tuple[int, int]]
-) -> None:
-    """Cells and the rows of which another block is wanted."""
-    known = np.full((2, 6), -(2**31 - 1), np.int32)
-    for number, (series, span) in enumerate(asked):
-        known[:, series] = span >> SHIFT, number
-    by_series, by_span = columns(rows)
-    one = recent(by_series, by_span, known, SHIFT)
-    other = recent_twin(by_series, by_span, known, SHIFT)
-    assert (one[0].tolist(), one[1].tolist()) == (other[0].tolist(), other[1].tolist())
+@given(spans, st.data())
+def test_cells_are_found_by_the_loop_as_by_numpy(known: list[tuple[int, int]], data: st.DataObject) -> None:
+    """Existing or not, to be made or not, after what was asked before."""
+    keys = np.unique(key_of(*columns(known)))
+    cut = data.draw(st.integers(0, len(keys)))
+    parts = Part.of(keys[:cut], 0), Part.of(keys[cut:], cut)
+    exists = (np.arange(len(keys) << SHIFT) % 3 > 0).astype(np.uint8)
+    last = np.full((2, 4), -(2**31 - 1), np.int32)
+    for _ in range(2):
+        rows = data.draw(spans)
+        some = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))), bool)
+        for make in (False, True, some):
+            args = (*columns(rows), SHIFT, make, parts, exists)
+            room = np.pad(last, ((0, 0), (0, 2)), constant_values=-(2**31 - 1))
+            one, other = cells(*args, room), cells_twin(*args, room)
+            assert [part.tolist() for part in one] == [part.tolist() for part in other]
+            last = room[:, :4].copy()
 
 
 @given(st.lists(st.tuples(spans, st.booleans()), max_size=6), st.integers(0, 3))
@@ -46,14 +51,13 @@ def test_a_directory_is_a_dictionary(steps: list[tuple[list[tuple[int, int]], bo
         patch.setattr(directory, "_NEW_MIN", few)
         for rows, make in steps:
             series, block = columns(rows)
-            found = made.look_up(series, block, make=make).tolist()
+            exists = np.ones(len(made) << SHIFT, np.uint8)
+            _, lacking = made.cells(series, block << SHIFT, SHIFT, make, exists)
+            made.add(np.unique(lacking))
+            found = made.look_up(series, block).tolist()
             if make:
                 known |= dict(zip(rows, found, strict=True))
             assert found == [known.get(row, -1) for row in rows]
-            cells, others = made.recent(series, block << SHIFT, SHIFT)
-            said = zip(cells.tolist(), rows, strict=True)
-            assert all(cell in (-1, known.get(row, -1) << SHIFT) for cell, row in said)
-            assert len(others) == cells.tolist().count(-1)
     assert sorted(known.values()) == list(range(len(made)))
     assert_stretches(made, known)
 
