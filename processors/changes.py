@@ -43,6 +43,8 @@ class Touched:
     index: Ints
 
     def take(self, mask: NDArray[np.bool_]) -> Touched:
+        if mask.all():
+            return self
         return Touched(self.series[mask], self.span[mask], self.index[mask])
 
     def cut(self, first: int, until: int) -> Touched:
@@ -101,6 +103,8 @@ class Pass:
 
 def concatenated(parts: list[Deltas]) -> Deltas:
     """Changes of different cells, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
     return Deltas(
         np.concatenate([part.series for part in parts]),
         np.concatenate([part.span for part in parts]),
@@ -113,6 +117,8 @@ def joined(parts: list[Touched]) -> Touched:
     """One after the other."""
     if not parts:
         return Touched(*(np.empty(0, np.int64) for _ in range(3)))
+    if len(parts) == 1:
+        return parts[0]
     return Touched(
         *(np.concatenate([getattr(p, name) for p in parts]) for name in ("series", "span", "index"))
     )

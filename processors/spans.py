@@ -19,6 +19,7 @@ from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.changes import Changes, Deltas, Pass, Touched, Touches, concatenated, joined
 from processors.flows import COUNTED, Flows, cut
+from processors.kernels.calendar import Calendar, edges
 from processors.kernels.shares import Owners, deal
 from processors.spans_base import BaseDeltas, BaseSpans
 
@@ -41,7 +42,6 @@ DERIVED_FIELDS = {
     "reported": np.int64,
 }
 DERIVED_BLOCK_SPANS = 2
-_FAR = 1 << 60
 """Most classes of spans are long ones: of years and months few come to be."""
 
 
@@ -67,10 +67,11 @@ class Spans:
         base_rows, base = self._base.apply(flows, touched, step)
         reads = flows.take(self.base_ms[flows.point] == 0)
         derived = [self._add(part, step) for part in self._derived_deltas(base, reads, step)]
-        rows = [part.take(part.series % CLASSES != GRID) for part in derived]
-        grids = [part.take(part.series % CLASSES == GRID) for part in derived]
-        derived_rows = self._said(rows, step)
-        return Changes(base_rows, derived_rows, joined(grids), reads)
+        grids: list[Touched] = []
+        if self._any_grid:
+            grids = [part.take(part.series % CLASSES == GRID) for part in derived]
+            derived = [part.take(part.series % CLASSES != GRID) for part in derived]
+        return Changes(base_rows, self._said(derived, step), joined(grids), reads)
 
     def _said(self, parts: list[Touched], step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""
@@ -102,7 +103,8 @@ class Spans:
         if len(base):
             out.append(concatenated(self._derive(base)))
         if len(reads):
-            out += [self._read_deltas(reads, cls, step) for cls in range(CLASSES)]
+            classes = range(GRID if self._any_grid else QUARTER, CLASSES)
+            out += [self._read_deltas(reads, cls, step) for cls in classes]
         return out
 
     def _derive(self, base: BaseDeltas) -> list[Deltas]:
@@ -112,7 +114,9 @@ class Spans:
         dealt out.
         """
         start, accounts = base.start[None], len(self.accounts)
-        out = [_dealt(deal(base.point, start, base.sums, self._grids), GRID, accounts)]
+        out = []
+        if self._any_grid:
+            out.append(_dealt(deal(base.point, start, base.sums, self._grids), GRID, accounts))
         few = deal(base.point, start, base.sums, self._quarters)
         point, quarter = few["owner"], few["span"]
         if len(self.accounts.zones) == 1:
@@ -141,6 +145,10 @@ class Spans:
         return [
             self._to_accounts(base.point, base.start, sums, reported, cls) for cls in range(QUARTER, CLASSES)
         ]
+
+    @cached_property
+    def _any_grid(self) -> bool:
+        return bool(self.gridded.any())
 
     @cached_property
     def _members(self) -> Owners:
@@ -240,7 +248,7 @@ class Spans:
             return span * grid
         if cls == QUARTER:
             return span * QUARTER_MS
-        return self._by_zone(zones, span, lambda zone, mine: _starts(zone, mine, cls))
+        return self._by_zone(zones, span, lambda zone, mine: zone.start_of(NAMES[cls], mine))  # type: ignore[arg-type]
 
     def _by_zone(self, zones: Ints, values: Ints, convert: Callable[[Zone, Ints], Ints]) -> Ints:
         if len(self.accounts.zones) == 1:
@@ -253,15 +261,17 @@ class Spans:
 
     def edges(self, series: Ints, span: Ints) -> tuple[Ints, Ints]:
         """Start and end of derived spans, UTC milliseconds."""
-        start, end = np.empty(len(span), np.int64), np.empty(len(span), np.int64)
-        account = series // CLASSES
-        cls = (series - account * CLASSES).astype(np.int8)
-        for c in np.flatnonzero(np.bincount(cls, minlength=CLASSES)).tolist():
-            mine = np.flatnonzero(cls == c)
-            zones, grid = self.accounts.zone_of[account[mine]], self.grid_ms[account[mine]]
-            start[mine] = self._start(zones, span[mine], c, grid)
-            end[mine] = self._start(zones, span[mine] + 1, c, grid)
-        return start, end
+        return edges(self._calendar, series, span)
+
+    @cached_property
+    def _calendar(self) -> Calendar:
+        zones = self.accounts.zones
+        return Calendar(
+            self.accounts.zone_of,
+            self.grid_ms,
+            CLASSES,
+            lambda zone, cls, spans: zones[zone].start_of(NAMES[cls], spans),  # type: ignore[arg-type]
+        )
 
     # -- adding -----------------------------------------------------------------------------------
 
@@ -317,14 +327,6 @@ def _grids(accounts: Accounts, base_ms: Ints) -> Ints:
     of_points = np.array([grid_ms([base]) for base in different.tolist()], np.int64)[which]
     bases = (np.unique(base_ms[list(account.members)]).tolist() for account in accounts.of_several())
     return np.concatenate([of_points, np.array([grid_ms(each) for each in bases], np.int64)])
-
-
-def _starts(zone: Zone, span: Ints, cls: int) -> Ints:
-    """Where spans of a zone start; of many that lie close together each is looked up once."""
-    low, high = int(span.min(initial=_FAR)), int(span.max(initial=-_FAR))
-    if high - low < len(span):
-        return np.asarray(zone.start_of(NAMES[cls], np.arange(low, high + 1))[span - low])  # type: ignore[arg-type]
-    return zone.start_of(NAMES[cls], span)  # type: ignore[arg-type]
 
 
 def _dealt(few: dict[str, Ints], cls: int, accounts: int) -> Deltas:
