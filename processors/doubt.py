@@ -84,7 +84,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """``start``, ``end``: instants of its outermost readings, both on the line. ``left_out``: instants.
+    """``start``, ``end``: instants of its outermost readings, both on the line; but a standstill that ends in
+    it may have begun before.
 
     ``breaks``: instants before the first and behind the last of its breaks. ``reach``: a reading that makes
     no break and ends none changes nothing here unless it lies between these two instants, or at one of them.
@@ -98,12 +99,16 @@ class Region:
     breaks: tuple[int, int]
     reach: tuple[int, int]
     links: tuple[Link, ...]
-    left_out: tuple[int, ...]
 
     @property
     def is_calm(self) -> bool:
         """Whether it reaches no further than its break."""
         return self.reach == self.breaks
+
+    def left_out(self, time: Ints) -> Ints:
+        """Those of some instants of readings, in order, that it leaves out."""
+        spans = [np.searchsorted(time, [one.start + 1, one.end]) for one in self.links if one.left]
+        return np.concatenate([time[:0], *(time[low:high] for low, high in spans)])
 
 
 def counted_on(ends: tuple[int, int, int, int], kind: int, allowance: Allowance) -> Link:
@@ -117,7 +122,7 @@ def counted_on(ends: tuple[int, int, int, int], kind: int, allowance: Allowance)
 def calm(link: Link) -> Region:
     """The region of a single break with nothing doubtful around it."""
     span = (link.start, link.end)
-    return Region(*span, span, span, (link,), ())
+    return Region(*span, span, span, (link,))
 
 
 def judge(
@@ -179,19 +184,9 @@ class _Judge:
         links = self._pairs(start, keeps) + [self._bridge(low, high) for low, high in out]
         if self._clock_is_off(start, keeps, links):
             links = [self._off(one) if one.left else one for one in links]
-        links, first = self._stood_still(start, keeps, sorted(links, key=lambda one: one.start))
-        return Region(
-            int(self.readings.time[first]),
-            int(self.readings.time[end]),
-            *self._edges(start, end),
-            tuple(links),
-            tuple(t for one in links if one.left for t in self._between(one)),
-        )
-
-    def _between(self, link: Link) -> list[int]:
-        low, high = np.searchsorted(self.readings.time, [link.start, link.end])
-        out: list[int] = self.readings.time[low + 1 : high].tolist()
-        return out
+        links = [self._stood_still(one) for one in sorted(links, key=lambda one: one.start)]
+        ends = int(self.readings.time[start]), int(self.readings.time[end])
+        return Region(*ends, *self._edges(start, end), tuple(links))
 
     def _pairs(self, start: int, keeps: Bools) -> list[Link]:
         """The breaks that stay."""
@@ -259,39 +254,34 @@ class _Judge:
         high = readings.value[line[np.minimum(highest, len(line) - 1)]]
         return bool(((low <= readings.value[out]) & (readings.value[out] <= high)).all())
 
-    def _stood_still(self, start: int, keeps: Bools, links: list[Link]) -> tuple[list[Link], int]:
-        """Rises that cannot be, behind a standstill that explains them, as links over it; the new start."""
-        first, out = start, []
-        for link in links:
-            jump = link.verdict == Verdict.SPIKE and not link.left
-            still = self._standstill(link, start, keeps) if jump else None
-            if still is None:
-                out.append(link)
-            else:
-                low, high = still
-                stuck = replace(self._link(low, high, Verdict.STUCK), decided=True)
-                out.append(over(stuck, (high - low - 1, link.first, link.first)))
-                first = min(first, low)
-        return out, first
+    def _stood_still(self, link: Link) -> Link:
+        """A rise that cannot be, behind a standstill that explains it: the link over that."""
+        still = self._standstill(link) if link.verdict == Verdict.SPIKE and not link.left else None
+        if still is None:
+            return link
+        low, high = still
+        stuck = replace(self._link(low, high, Verdict.STUCK), decided=True)
+        return over(stuck, (high - low - 1, link.first, link.first))
 
-    def _standstill(self, link: Link, start: int, keeps: Bools) -> tuple[int, int] | None:
-        """From where to where a register stood still and caught up: the line goes on from there."""
+    def _standstill(self, link: Link) -> tuple[int, int] | None:
+        """From where to where a register stood still and caught up: it counted on to there, and goes on.
+
+        A zero that it begins with may be what a gateway says that has not read any meter.
+        """
         readings = self.readings
         high = int(np.searchsorted(readings.time, link.end))
-        from_ms = link.end - RUN_MAX_MS
-        low = max(
-            int(readings.same_from(np.array([high - 1]))[0]), int(np.searchsorted(readings.time, from_ms))
-        )
-        gone = np.flatnonzero(~keeps[: max(0, high - start)])
-        low = max(low, start + int(gone[-1]) + 1) if len(gone) else low
+        low = readings.began(high - 1)
+        counted = readings.pair[low - 1] == SMOOTH if low else readings.value[low] != 0
         goes_on = high + 1 < len(readings) and readings.pair[high] == SMOOTH
-        if low >= high - 1 or not goes_on or readings.kept[low + 1 : high].any():
+        if low >= high - 1 or not (counted and goes_on) or readings.kept[low + 1 : high].any():
             return None
         smooth = readings.kinds(np.array([low]), np.array([high]))[0] == SMOOTH
         return (low, high) if smooth else None
 
     def _edges(self, start: int, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The outermost breaks; and two readings beyond those that show the same as their ends."""
+        """The outermost breaks; and two readings beyond those that show the same as their ends, or beyond the
+        standstill that ends in the first.
+        """
         readings = self.readings
         inside = readings.breaks[
             np.searchsorted(readings.breaks, start) : np.searchsorted(readings.breaks, end)
@@ -300,12 +290,29 @@ class _Judge:
         oldest = int(np.searchsorted(readings.time, readings.time[low + 1] - RUN_MAX_MS))
         newest = int(np.searchsorted(readings.time, readings.time[high - 1] + RUN_MAX_MS, "right")) - 1
         first = max(int(readings.same_from(np.array([low]))[0]), oldest) - 2
+        if _jumps(readings.value, readings.pair, low):
+            first = min(first, readings.began(low) - 2)
         last = min(int(readings.other_after(np.array([high]))[0]) - 1, newest) + 2
         reach = (
             int(readings.time[first]) if first >= 0 else FROM_EVER,
             int(readings.time[last]) if last < len(readings) else FOR_EVER,
         )
         return (int(readings.time[low]), int(readings.time[high])), reach
+
+
+def _jumps(value: Ints, pair: Kinds, low: int) -> bool:
+    return bool(pair[low] == BROKEN and value[low + 1] > value[low])
+
+
+def judged_from(value: Ints, pair: Kinds, first: int) -> int:
+    """From which reading on to judge those from a position on: from two before a standstill that reaches it
+    and ends in a rise that cannot be. Less than 0: from before all of these.
+    """
+    for low in (np.flatnonzero(pair[first:] != SMOOTH)[:2] + first).tolist():
+        if _jumps(value, pair, low):
+            other = np.flatnonzero((value[:low] != value[low]) | (pair[:low] != SMOOTH))
+            first = min(first, int(other[-1]) - 1 if len(other) else -1)
+    return first
 
 
 def turns(link: Link, allowance: Allowance) -> int:

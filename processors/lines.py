@@ -101,6 +101,12 @@ class Readings:
         """The position since which the register has shown what it shows at each."""
         return np.append(0, self._turns)[np.searchsorted(self._turns, at, "right")]
 
+    def began(self, at: int) -> int:
+        """The position since which the register has shown what it shows at one, with no break between."""
+        turn, cut = int(np.searchsorted(self._turns, at, "right")), int(np.searchsorted(self.breaks, at))
+        same, whole = self._turns[turn - 1] if turn else 0, self.breaks[cut - 1] + 1 if cut else 0
+        return int(max(same, whole))
+
     def turns_until(self, at: Ints) -> Ints:
         """How often the register showed something new up to each position."""
         return np.asarray(np.searchsorted(self._turns, at, "right"))

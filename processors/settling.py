@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from metering.readings import TIME_FIRST_MS
 from processors import verdicts
-from processors.allowance import GAP_MAX_MS, SMOOTH, Allowance
+from processors.allowance import GAP_MAX_MS, SMOOTH, Kinds
 from processors.anew import Break, stretches
-from processors.decided import Decision, Line, in_force, marks, said_of, settled
+from processors.decided import Decision, in_force, marks, said_of, settled
 from processors.decisions import highest_revision, may_count
-from processors.doubt import Link, Region, calm, judge
-from processors.lines import RUN_MAX_MS, posts
+from processors.doubt import Link, Region, calm
+from processors.judging import Readings, is_enough, judged, known_back
+from processors.lines import RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
@@ -31,49 +32,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 _DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """Readings of one series that count, by time: instants, register values, flags."""
-
-    time: Ints
-    value: Ints
-    flags: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    def take(self, mask: NDArray[np.generic]) -> Readings:
-        return Readings(self.time[mask], self.value[mask], self.flags[mask])
-
-    def breaks(self, allowance: Allowance) -> list[Break]:
-        """Instants of the readings on either side of each break."""
-        time, value = self.time, self.value
-        low = np.flatnonzero(pairs_of(time, value, allowance) != SMOOTH)
-        return list(zip(time[low].tolist(), time[low + 1].tolist(), strict=True))
-
-    def without(self, decisions: list[Decision]) -> Readings:
-        """Those that nobody left out."""
-        return self.take(~marks(self.time, decisions)[0]) if decisions else self
-
-    def line(self, decisions: list[Decision]) -> Line:
-        """Those on the line, and those that people left out."""
-        on, lost = self.take(self.flags & LEFT_OUT == 0), self.take(marks(self.time, decisions)[0])
-        return Line(on.time, on.value, lost.time, lost.value)
-
-    def marked(self, times: Ints, mark: int) -> Readings:
-        """The same, some of them marked as left out or not."""
-        flags = np.where(np.isin(self.time, times), (self.flags & ~np.uint8(LEFT_OUT)) | mark, self.flags)
-        return Readings(self.time, self.value, flags.astype(np.uint8))
-
-    def changed(self, fresh: Readings, gone: Ints) -> Readings:
-        """Without some and with others."""
-        stay = self.take(~np.isin(self.time, gone))
-        time = np.concatenate([stay.time, fresh.time])
-        order = np.argsort(time)
-        value = np.concatenate([stay.value, fresh.value])[order]
-        return Readings(time[order], value, np.concatenate([stay.flags, fresh.flags])[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +189,18 @@ class Doubts:
         breaks = (old.without(known.force).breaks(allowance), new.without(force).breaks(allowance))
         spans = stretches(times.tolist(), regions, *breaks, touched)
         found: list[Region] = []
-        if spans:
-            old = self._around(series, min(spans[0][0], low), max(spans[-1][1], high))
-            new = old.changed(fresh, gone)
-            found = _judged(new.without(force), spans, allowance, force)
         lost = [one for span in spans for one in regions.within(*span)]
+        if spans:
+            low, high = min(spans[0][0], low), max(spans[-1][1], high)
+            found = judged(
+                *self._reaching_back(series, (known_back(lost, low), high), (fresh, gone), spans, force),
+                spans,
+                allowance,
+                force,
+            )
+            turned = _turned(_links(lost), _links(found))
+            old = self._around(series, min([low, *(span[0] for span in turned)]), high)
+            new = old.changed(fresh, gone)
         is_, was = _left(found, new, force), _left(lost, old, known.force)
         marked = new.marked(np.setdiff1d(was, is_), 0).marked(is_, LEFT_OUT)
         was_links = _links(_along(regions, old))
@@ -250,6 +215,32 @@ class Doubts:
             known.said = {s: one for s, one in known.said.items() if s not in before} | after
         turned = _turned(_links(lost) | before, _links(found) | after)
         return Turned(*_differing(back, come), *_newly(new, marked), turned)
+
+    def _reaching_back(
+        self,
+        series: int,
+        ends: Break,
+        change: tuple[Readings, Ints],
+        spans: list[Break],
+        force: list[Decision],
+    ) -> tuple[Readings, Kinds]:
+        """Readings between two instants and around them once they changed, and what each is to the one before
+        it; from before any standstill that ends in one of some stretches in a rise that cannot be.
+        """
+        (low, high), back_ms = ends, RUN_MAX_MS
+        while True:
+            every = self._around(series, low, high)
+            readings = every.changed(*change).without(force)
+            pair = pairs_of(readings.time, readings.value, self._ratings.allowance(series))
+            if is_enough(readings, pair, spans, low) or self._begins_with(series, every):
+                return readings, pair
+            low, back_ms = low - back_ms, back_ms * 4
+
+    def _begins_with(self, series: int, readings: Readings) -> bool:
+        """Whether there are no readings of a series before some."""
+        first = readings.time[:1]
+        before = self._memory.before(key_of(np.full(len(first), series), first), skip=CONFLICT)
+        return bool((before == NONE).all())
 
     def _hull(self, series: int, times: Ints, touched: list[Break]) -> Break:
         """From when to when something may change, with the readings next to it."""
@@ -283,32 +274,10 @@ class Doubts:
         return Readings(time_of(run["key"][counts]), run["value"][counts], run["flags"][counts])
 
 
-def _judged(
-    readings: Readings, spans: list[Break], allowance: Allowance, decisions: list[Decision]
-) -> list[Region]:
-    """The regions whose breaks lie within one of some spans."""
-    pair = pairs_of(readings.time, readings.value, allowance)
-    walls = posts(readings.time[:-1][pair != SMOOTH])
-    out = []
-    for low, high in spans:
-        first = max(0, int(np.searchsorted(readings.time, low - RUN_MAX_MS)) - 2)
-        last = int(np.searchsorted(readings.time, high + RUN_MAX_MS, "right")) + 2
-        last = min(last, len(readings))
-        part = readings.take(np.arange(first, last))
-        kept = np.isin(part.time, walls) | marks(part.time, decisions)[1]
-        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1])
-        out += [one for one in regions if _within(one, [(low, high)])]
-    return out
-
-
-def _within(region: Region, spans: list[Break]) -> bool:
-    return any(low <= region.breaks[0] and region.breaks[1] <= high for low, high in spans)
-
-
 def _left(regions: list[Region], readings: Readings, decisions: list[Decision]) -> Ints:
     """Instants of what is left out, by rule or by people."""
-    by_rule = np.array([time for one in regions for time in one.left_out], np.int64)
-    return np.concatenate([by_rule, readings.time[marks(readings.time, decisions)[0]]])
+    by_rule = [one.left_out(readings.time) for one in regions]
+    return np.concatenate([*by_rule, readings.time[marks(readings.time, decisions)[0]]])
 
 
 def _newly(before: Readings, after: Readings) -> tuple[Ints, Ints]:

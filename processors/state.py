@@ -146,13 +146,13 @@ def _as_decided(dumped: dict[str, Any]) -> Decided:
 
 def _region(region: Region) -> list[Any]:
     links = [list(astuple(link)) for link in region.links]
-    return [region.start, region.end, region.breaks, region.reach, links, region.left_out]
+    return [region.start, region.end, region.breaks, region.reach, links]
 
 
 def _as_region(dumped: list[Any]) -> Region:
-    start, end, breaks, reach, links, left_out = dumped
+    start, end, breaks, reach, links = dumped
     every = tuple(map(_as_link, links))
-    return Region(start, end, (breaks[0], breaks[1]), (reach[0], reach[1]), every, tuple(left_out))
+    return Region(start, end, (breaks[0], breaks[1]), (reach[0], reach[1]), every)
 
 
 def _as_link(dumped: list[Any]) -> Link:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from metering.roster import Multiplier
 from processors.allowance import SMOOTH, Allowance, Facts
 from processors.anew import Break, stretches
-from processors.doubt import Region, judge
+from processors.doubt import Region, judge, judged_from
 from processors.lines import RUN_MAX_MS, posts
 from processors.regions import Regions
 from processors.slips import pairs_of
@@ -50,14 +50,19 @@ def regions_of(series: Series) -> list[Region]:
     return judge(time, value, facts, held)
 
 
-def said(regions: Iterable[Region]) -> tuple[list[tuple[object, ...]], set[int]]:
+def lost(regions: Iterable[Region], time: np.ndarray) -> set[int]:
+    """The instants of what was left out."""
+    return {at for region in regions for at in region.left_out(time).tolist()}
+
+
+def said(regions: Iterable[Region], time: np.ndarray) -> tuple[list[tuple[object, ...]], set[int]]:
     """Links as the oracle writes them, and what was left out."""
     links = [link for region in regions for link in region.links]
     rows: list[tuple[object, ...]] = [
         (k.start, k.end, k.verdict.name.lower(), k.decided, k.wrapped, k.left, k.lowest, k.highest)
         for k in links
     ]
-    return rows, {time for region in regions for time in region.left_out}
+    return rows, lost(regions, time)
 
 
 # -- random series ----------------------------------------------------------------------------------
@@ -83,13 +88,44 @@ def random_series(chance: Random, size_max: int) -> Series:
         gap = chance.choice(pace)
         time += gap
         value += min(gap, HOUR) * chance.choice([0, 20, 60, 140]) * KWH // HOUR
-        value, shown = _event(chance.choice(_EVENTS), value, shown, chance.randint(1, 40))
+        event = chance.choice(_EVENTS)
+        if event == "stands":
+            time, value = _standing(chance, rows, value)
+        value, shown = _event(event, value, shown, chance.randint(1, 40))
         rows.append((time, shown))
+        if event == "stands" and chance.random() < 0.7:
+            time, value = time + gap, value + 1
+            rows.append((time, shown + 1))
     multipliers = chance.choice([[(0, Fraction(1))]] * 4 + [_DATED])
     limit = chance.choice([LIMIT] * 5 + [None, 10 * LIMIT])
     width, step = chance.choice([WIDTH, WIDTH, None]), chance.choice([1, KWH // 10])
     kept = {chance.choice(rows)[0]} if chance.random() < 0.25 else set()
     return Series(rows, limit, width, step, multipliers, kept)
+
+
+def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
+    """A standstill of hours or days behind what was shown last, with what may disturb it; the time and the
+    value of the reading behind it, which mostly catches up with more than one reading can rise.
+    """
+    time, shown = rows[-1]
+    start, gap = time, chance.choice([5 * MINUTE, HOUR, 8 * HOUR, 20 * HOUR])
+    for _ in range(chance.randint(2, 6)):
+        time += gap
+        rows.append((time, 0 if chance.random() < 0.05 else shown))
+    share = chance.choice([0, 1, 20, 60, 60, 100, 120, 140])
+    return time + chance.choice([MINUTE, gap]), value + (time - start) * share * KWH // HOUR
+
+
+def standing(chance: Random) -> Series:
+    """A register that stands still for days, again and again, and mostly catches up."""
+    rows, value = [(0, 500 * KWH)], 500 * KWH
+    for _ in range(chance.randint(1, 3)):
+        time, value = rows[-1][0] + HOUR, value + chance.choice([0, 20, 500]) * KWH
+        rows.append((time, value))
+        time, value = _standing(chance, rows, value)
+        rows += [(time, value), (time + HOUR, value + chance.choice([KWH, KWH, -KWH]))]
+        value = rows[-1][1]
+    return Series(rows, LIMIT, None, 1)
 
 
 _DATED = [(0, Fraction(1)), (3 * MINUTE, Fraction(3, 2)), (DAY, Fraction(40))]
@@ -99,6 +135,8 @@ _EVENTS = ["on"] * 5 + [
     "spike",
     "same",
     "same",
+    "stands",
+    "stands",
     "low",
     "fall",
     "reset",
@@ -172,6 +210,8 @@ class Keeper:
         times = [time for time, _ in self.rows]
         first = max(0, bisect_left(times, low - RUN_MAX_MS) - 2)
         last = bisect_left(times, high + RUN_MAX_MS + 1) + 2
+        pair = pairs_of(*arrays(self.rows), Allowance(facts_of(self.series)))
+        first = max(0, judged_from(arrays(self.rows)[1], pair, first)) if len(pair) else first
         part = self.rows[first:last]
         if not part:
             self.regions = []
@@ -179,8 +219,7 @@ class Keeper:
         self.judged += len(part)
         walls = posts(np.array([a for a, _ in self._breaks()], np.int64)).tolist()
         kept = np.isin([time for time, _ in part], [*walls, *self.series.kept])
-        pair = pairs_of(*arrays(self.rows), Allowance(facts_of(self.series)))[first : first + len(part) - 1]
-        fresh = judge(*arrays(part), facts_of(self.series), kept, pair)
+        fresh = judge(*arrays(part), facts_of(self.series), kept, pair[first : first + len(part) - 1])
         fresh = [one for one in fresh if low <= one.breaks[0] and one.breaks[1] <= high]
         known = [one for one in self.regions if not (low <= one.breaks[0] and one.breaks[1] <= high)]
         self.regions = sorted([*known, *fresh], key=lambda one: one.breaks)

@@ -226,7 +226,7 @@ def found(series: Series) -> tuple[list[Said], set[int]]:
         if j > i + 1:
             said.append(_bridge(series, i, j, _clock_is_off(series, chain, _region_of(regions, i, j))))
         elif series.pair(i) != "smooth":
-            said.append(_stood_still(series, chain, i) or _pair(series, i))
+            said.append(_stood_still(series, i) or _pair(series, i))
     lost = {time for one in said for time, _ in series.readings if one[5] and one[0] < time < one[1]}
     return said, lost
 
@@ -256,20 +256,22 @@ def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
     return *times, finding, decided, decided and wrapped, len(values), min(values), max(values)
 
 
-def _stood_still(series: Series, chain: list[int], i: int) -> Said | None:
-    """A rise that cannot be, behind a standstill that explains it, where the register goes on from there."""
+def _stood_still(series: Series, i: int) -> Said | None:
+    """A rise that cannot be, behind a standstill that explains it: the register counted on to there, and goes
+    on from behind it.
+    """
     value, (end, last) = series.readings[i][1], series.readings[i + 1]
     if last <= value or i + 2 >= len(series.readings) or series.pair(i + 1) != "smooth":
         return None
     if series.link(i, i + 1) != "broken":
         return None
     first = i
-    while (
-        first - 1 in chain
-        and series.readings[first - 1][1] == value
-        and end - series.readings[first - 1][0] <= DAY
-    ):
+    while first > 0 and series.pair(first - 1) == "smooth" and series.readings[first - 1][1] == value:
         first -= 1
+    if first > 0 and series.pair(first - 1) != "smooth":
+        return None
+    if first == 0 and value == 0:
+        return None
     told = [when for when, _ in series.readings[first + 1 : i + 1]]
     if not told or set(told) & (series.kept | series.posts) or series.link(first, i + 1) != "smooth":
         return None

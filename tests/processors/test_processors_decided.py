@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from processors.allowance import Allowance
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
 from processors.doubt import Link, Verdict, judge
-from tests.processors import oracle_decided
+from tests.processors import doubt_series, oracle_decided
 from tests.processors.doubt_series import arrays, facts_of, minutes, posts_of, series
 from tests.processors.histories import examples
 from tests.processors.oracle_doubt import MINUTE, Series
@@ -29,7 +29,7 @@ def links_of(one: Series, decisions: Sequence[Decision]) -> tuple[list[Link], se
     kept = right[rest] | np.isin(time[rest], posts_of(time[rest], value[rest], facts))
     regions = judge(time[rest], value[rest], facts, kept)
     rule = {(link.start, link.end): link for region in regions for link in region.links}
-    lost = {t for region in regions for t in region.left_out}
+    lost = doubt_series.lost(regions, time[rest])
     on = rest & ~np.isin(time, list(lost))
     line = Line(time[on], value[on], time[out], value[out])
     every = rule | said_of(line, force, rule, Allowance(facts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import pairwise
 from math import floor
+from random import Random
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from processors import lines
 from processors.allowance import Allowance
-from processors.doubt import FOR_EVER
+from processors.doubt import FOR_EVER, Verdict
+from tests.processors import doubt_series
 from tests.processors.doubt_series import (
     KWH,
     LIMIT,
@@ -34,7 +36,7 @@ from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series, found
 @examples(4)
 def test_the_line_is_that_of_the_oracle(one: Series) -> None:
     """Links, findings and what is left out are what trying every run in exact fractions gives."""
-    assert said(regions_of(one)) == found(one)
+    assert said(regions_of(one), arrays(one.readings)[0]) == found(one)
 
 
 @given(series(24))
@@ -42,8 +44,8 @@ def test_the_line_is_that_of_the_oracle(one: Series) -> None:
 def test_nothing_is_lost_on_the_way_along_the_line(one: Series) -> None:
     """Booked, held and written off add up to last less first, and the ends are always on the line."""
     links = [link for region in regions_of(one) for link in region.links]
-    lost = {time for region in regions_of(one) for time in region.left_out}
-    line = [row for row in one.readings if row[0] not in lost]
+    gone = doubt_series.lost(regions_of(one), arrays(one.readings)[0])
+    line = [row for row in one.readings if row[0] not in gone]
     assert (line[0], line[-1]) == (one.readings[0], one.readings[-1])
     booked = held = written_off = 0
     by_ends = {(link.start, link.end): link for link in links}
@@ -69,7 +71,9 @@ def test_regions_share_no_more_than_an_end(one: Series) -> None:
     for region in regions:
         assert region.reach[0] <= region.start < region.end <= region.reach[1]
         assert region.start <= region.breaks[0] < region.breaks[1] <= region.end
-        assert all(region.start <= link.start < link.end <= region.end for link in region.links)
+        begins = [link.start for link in region.links if link.verdict != Verdict.STUCK]
+        assert all(region.start <= start for start in begins)
+        assert all(link.start < link.end <= region.end for link in region.links)
 
 
 @given(st.data())
@@ -91,6 +95,20 @@ def test_judging_as_readings_come_in_any_order_gives_the_same(data: st.DataObjec
         keeper.change([*part, *again], gone)
         whole = Series(keeper.rows, one.limit, one.width, one.step, one.multipliers, one.kept)
         assert keeper.regions == regions_of(whole)
+
+
+@given(st.randoms(use_true_random=False))
+@examples(3)
+def test_a_standstill_is_looked_back_over_to_its_beginning(chance: Random) -> None:
+    """Of days, in any order, with readings that come again: as the oracle has it, and as judged whole."""
+    one = doubt_series.standing(chance)
+    keeper = Keeper(one)
+    for row in chance.sample(one.readings, len(one.readings)):
+        gone = [chance.choice(keeper.rows)] if keeper.rows and chance.random() < 0.1 else []
+        keeper.change([row, *gone], [time for time, _ in gone])
+        so_far = Series(keeper.rows, one.limit, one.width, one.step)
+        assert keeper.regions == regions_of(so_far)
+    assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
 
 
 def unruly(seed: int, every_ms: int, size: int) -> Series:
@@ -141,7 +159,7 @@ def test_posts_are_those_of_the_oracle(seed: int) -> None:
 def test_the_line_of_an_unruly_day_is_that_of_the_oracle(seed: int, every_ms: int) -> None:
     """Also where there are posts in it."""
     one = unruly(seed, every_ms, 48)
-    assert said(regions_of(one)) == found(one)
+    assert said(regions_of(one), arrays(one.readings)[0]) == found(one)
 
 
 @given(

@@ -19,7 +19,7 @@ def some(chance: Random) -> list[Region]:
     for start, end in zip(edges[::2], edges[1::2], strict=True):
         link = Link(start, end, 0, 0, Verdict.RESET, decided=False)
         reach = (start - chance.randint(1, 30), end + chance.randint(1, 30))
-        wide = Region(start - chance.randint(0, 5), end, (start, end), reach, (link,), ())
+        wide = Region(start - chance.randint(0, 5), end, (start, end), reach, (link,))
         out.append(chance.choice([calm(link), wide]))
     return out
 
