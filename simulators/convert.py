@@ -9,20 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import msgspec
 
-from simulators.convert_map import ColumnReading, FileForm, Mapping, TimeForm, load_mapping
+from metering.errors import UsageError
+from simulators.convert_map import ColumnReading, FileForm, Mapping, load_mapping
+from simulators.convert_stamps import EPOCH, MILLISECOND, Midnights, Stamps
 from simulators.convert_table import Cell, Progress, read_table
 from simulators.recording import Message, write_recording
 
 UNREADABLE_SHOWN_MAX = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-_DAY = timedelta(days=1)
+NO_NUMBER = (
+    "is not a decimal number: where it means no value, add it to file.empty; for other marks set file.decimal"
+    " and file.thousands"
+)
 _JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NUMBER = re.compile(r"([+-]?)([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _encode_text: Callable[[str], bytes] = msgspec.json.Encoder().encode
@@ -77,49 +78,84 @@ def convert(source: Path, map_path: Path, out: Path, progress: Progress | None =
 def converted(
     source: Path, mapping: Mapping, summary: Summary, progress: Progress | None = None
 ) -> Iterator[Message]:
-    """The messages of an export, in the order of its rows; ``summary`` is kept as they come."""
-    stamps = Stamps(mapping.time)
+    """The messages of an export, in the order of its rows; ``summary`` is kept as they come.
+
+    Raises UsageError at the end where the rows of 00:00 are another day's than the mapping file says.
+    """
+    stamps, values_of = Stamps(mapping.time), _Values(mapping, summary)
     builder = _MessageBuilder(mapping)
     width = len(mapping.time.column)
-    columns = [*mapping.time.column, *(reading.column for reading in mapping.readings)]
-    for line, cells in read_table(source, mapping.file, columns, progress):
+    for line, cells in read_table(source, mapping.file, _columns(mapping), progress):
         summary.rows += 1
         stamp = cells[0] if width == 1 else " ".join(map(str, cells[:width]))
         try:
-            start_ms, end_ms = stamps.span(stamp)
+            start_ms, end_ms = stamps.span(stamp, line)
         except (ValueError, OverflowError) as error:
             summary.rows_unreadable += 1
-            summary.note(line, " ".join(mapping.time.column), stamp, str(error))
+            reason = "is the header again" if stamp == " ".join(mapping.time.column) else str(error)
+            summary.note(line, " ".join(mapping.time.column), stamp, reason)
             continue
-        values = _values(line, cells[width:], mapping, summary)
+        values = values_of.row(line, cells[width:])
         if any(values):
             summary.span(end_ms)
             summary.messages += 1
             yield builder.message(start_ms, end_ms, values)
         else:
             summary.rows_empty += 1
+    _midnights_are_as_said(source, stamps.midnights)
 
 
-def _values(line: int, cells: Sequence[Cell], mapping: Mapping, summary: Summary) -> list[str]:
-    """A row's values as JSON numbers, empty texts for what is empty or cannot be read."""
-    values = []
-    for cell, reading in zip(cells, mapping.readings, strict=True):
-        value = ""
-        text = str(cell).strip()
-        if text in mapping.file.empty:
+def _midnights_are_as_said(source: Path, midnights: Midnights) -> None:
+    line, count, rule = midnights.otherwise()
+    if line:
+        raise UsageError(
+            f"{count} rows of 00:00, the first one here, carry the date of the day that"
+            f" {'ends' if rule == 'old_day' else 'begins'} there: read otherwise, each jumps a day",
+            where=f"{source}:{line}",
+            hint=f"write 'midnight: {rule}' under 'time' in the mapping file",
+        )
+
+
+def _columns(mapping: Mapping) -> list[str]:
+    """Those of the stamp, those of the values, those that say which rows are a reading's."""
+    readings = mapping.readings
+    named = [column for reading in readings for column in reading.where]
+    return [*mapping.time.column, *(reading.column for reading in readings), *named]
+
+
+class _Values:
+    """A row's values as JSON numbers; empty texts for what is empty, unreadable or another row's."""
+
+    def __init__(self, mapping: Mapping, summary: Summary) -> None:
+        self._mapping, self._summary = mapping, summary
+        self._empty = frozenset(text.casefold() for text in mapping.file.empty)
+        self._where = [list(reading.where.values()) for reading in mapping.readings]
+
+    def row(self, line: int, cells: Sequence[Cell]) -> list[str]:
+        readings = self._mapping.readings
+        named = iter(cells[len(readings) :])
+        values = []
+        for cell, reading, where in zip(cells, readings, self._where, strict=False):
+            ours = [str(next(named)).strip() for _ in where] == where
+            values.append(self._value(line, cell, reading) if ours else "")
+        return values
+
+    def _value(self, line: int, cell: Cell, reading: ColumnReading) -> str:
+        text, summary = str(cell).strip(), self._summary
+        if text.casefold() in self._empty:
             summary.cells_empty += 1
-        else:
-            value = json_number(text, mapping.file)
-            if not value:
-                summary.cells_unreadable += 1
-                summary.note(line, reading.column, cell, "is not a decimal number")
+            return ""
+        value = json_number(text, self._mapping.file)
+        if not value:
+            summary.cells_unreadable += 1
+            summary.note(line, reading.column, cell, NO_NUMBER)
         summary.readings += bool(value)
-        values.append(value)
-    return values
+        return value
 
 
 def json_number(text: str, form: FileForm) -> str:
     """The same digits as a JSON number; empty when the text is no decimal number."""
+    text = text.replace("\u2212", "-")
     if form.thousands and form.thousands in text:
         mark = re.escape(form.thousands)
         whole, point, rest = text.partition(form.decimal)
@@ -146,69 +182,11 @@ def _normal_number(text: str) -> str:
     return f"{sign.rstrip('+')}{whole}{'.' if fraction else ''}{fraction}{exponent or ''}"
 
 
-class Stamps:
-    """Reads the stamps of a file, row after row.
-
-    Where the clocks go back, a local time is shown twice: the second time is told from the first
-    by the order of the rows.
-    """
-
-    def __init__(self, form: TimeForm) -> None:
-        self.form = form
-        self.zone = ZoneInfo(form.zone)
-        self._interval_ms = form.interval or 0
-        self._previous_ms: int | None = None
-
-    def span(self, stamp: Cell) -> tuple[int, int]:
-        """Start and end of the row's interval, equal without one; raises ValueError with the reason."""
-        stamp_ms = self._instant_ms(stamp)
-        self._previous_ms = stamp_ms
-        if self.form.stamp == "start":
-            return stamp_ms, stamp_ms + self._interval_ms
-        return stamp_ms - self._interval_ms, stamp_ms
-
-    def _instant_ms(self, stamp: Cell) -> int:
-        if not isinstance(stamp, datetime):
-            text = stamp.strip()
-            if self.form.format in ("epoch_s", "epoch_ms"):
-                return _epoch_ms(text, 1_000 if self.form.format == "epoch_s" else 1)
-            stamp = self._parsed(text)
-        if self.form.midnight == "old_day" and not (stamp.hour or stamp.minute or stamp.second):
-            stamp += _DAY
-        if stamp.tzinfo is not None:
-            return (stamp - _EPOCH) // _MILLISECOND
-        return self._local_ms(stamp)
-
-    def _parsed(self, text: str) -> datetime:
-        if not text:
-            raise ValueError("there is no stamp")
-        try:
-            if self.form.format == "iso":
-                return datetime.fromisoformat(text)
-            return datetime.strptime(text, self.form.format)  # noqa: DTZ007  the zone comes after
-        except ValueError as error:
-            raise ValueError(f"does not have the form {self.form.format}") from error
-
-    def _local_ms(self, shown: datetime) -> int:
-        instant = shown.replace(tzinfo=self.zone, fold=0)
-        first = (instant - _EPOCH) // _MILLISECOND
-        second = (instant.replace(fold=1) - _EPOCH) // _MILLISECOND
-        if first == second:
-            return first
-        if second < first:
-            raise ValueError(f"the clocks of {self.form.zone} went forward over this time")
-        previous = self._previous_ms
-        return second if previous is not None and first <= previous < second else first
-
-
-def _epoch_ms(text: str, factor: int) -> int:
-    if not re.fullmatch(r"-?[0-9]+(\.0*)?", text):
-        raise ValueError("is not a whole number of the epoch")
-    return int(text.partition(".")[0]) * factor
-
-
 class _MessageBuilder:
-    """Builds messages in the shortest of interface.md's forms that says all there is."""
+    """Builds messages in the shortest of interface.md's forms that says all there is.
+
+    What a gauge shows holds from its instant on, so the mean of an interval is of the interval's start.
+    """
 
     def __init__(self, mapping: Mapping) -> None:
         self._readings = mapping.readings
@@ -216,7 +194,6 @@ class _MessageBuilder:
         self._names = [_encode_text(reading.point).decode() for reading in mapping.readings]
         self._tails = [_tail(reading) for reading in mapping.readings]
         kinds = {reading.reads for reading in mapping.readings}
-        self._interval_only = kinds == {"interval"}
         self._plain = len(kinds) == 1 and all(reading.plain for reading in mapping.readings)
         self._single = len(mapping.readings) == 1
         self._topic = f"meterflow/v1/{mapping.plant}"
@@ -225,25 +202,28 @@ class _MessageBuilder:
 
     def message(self, start_ms: int, end_ms: int, values: list[str]) -> Message:
         """One message; empty values are left out."""
-        time = f'"time":"{_rfc3339(end_ms)}"'
-        start = f',"start":"{_rfc3339(start_ms)}"'
+        begin, end = _rfc3339(start_ms), _rfc3339(end_ms)
+        times = {
+            "register": f'"time":"{end}"',
+            "interval": f'"time":"{end}","start":"{begin}"',
+            "gauge": f'"time":"{begin}"',
+        }
         if self._single:
-            payload = "{" + self._element(0, time, start, values[0]) + "}"
+            payload = "{" + self._element(0, times, values[0]) + "}"
         elif self._plain:
             pairs = (f"{name}:{value}" for name, value in zip(self._names, values, strict=True) if value)
-            payload = f'{{{time}{start if self._interval_only else ""},"values":{{{",".join(pairs)}}}}}'
+            payload = f'{{{times[self._readings[0].reads]},"values":{{{",".join(pairs)}}}}}'
         else:
             elements = (
-                f'{{"point":{self._names[i]},{self._element(i, time, start, value)}}}'
+                f'{{"point":{self._names[i]},{self._element(i, times, value)}}}'
                 for i, value in enumerate(values)
                 if value
             )
             payload = f"[{','.join(elements)}]"
         return Message(end_ms + self._delay_ms, self._topic, 1, payload.encode())
 
-    def _element(self, i: int, time: str, start: str, value: str) -> str:
-        start = start if self._readings[i].reads == "interval" else ""
-        return f'{time}{start},"value":{value}{self._tails[i]}'
+    def _element(self, i: int, times: dict[str, str], value: str) -> str:
+        return f'{times[self._readings[i].reads]},"value":{value}{self._tails[i]}'
 
 
 def _tail(reading: ColumnReading) -> str:
@@ -253,4 +233,4 @@ def _tail(reading: ColumnReading) -> str:
 
 def _rfc3339(time_ms: int) -> str:
     precision = "milliseconds" if time_ms % 1_000 else "seconds"
-    return (_EPOCH + time_ms * _MILLISECOND).isoformat(timespec=precision)[:-6] + "Z"
+    return (EPOCH + time_ms * MILLISECOND).isoformat(timespec=precision)[:-6] + "Z"

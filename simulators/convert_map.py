@@ -18,7 +18,8 @@ from metering.site_types import DelayMs, DurationMs, Id, Text, UnitName, Word, l
 from metering.yaml_marks import read_document
 
 FORMAT = 1
-EMPTY_TEXTS = ["", "NaN", "nan", "NA", "N/A", "#N/A", "null", "NULL", "None", "-"]
+EMPTY_TEXTS = ["", "nan", "na", "n/a", "n.a.", "null", "nil", "none", "nat", "<na>", "-", "--", "---", "?"]
+EMPTY_TEXTS += ["#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!"]
 
 
 def _format(value: Any) -> int:
@@ -54,7 +55,7 @@ ThousandsMark = Annotated[str, Word("thousands mark", ("", ",", ".", " ", "'", "
 Delimiter = Annotated[str, Word("delimiter", (",", ";", "\t", "|", " "), {"tab": "\t"})]
 Stamp = Annotated[str, Word("stamp", ("start", "end", "reading"))]
 Midnight = Annotated[str, Word("rule for midnight", ("new_day", "old_day"))]
-Reads = Annotated[str, Word("way of reading", ("register", "interval"))]
+Reads = Annotated[str, Word("way of reading", ("register", "interval", "gauge"))]
 Columns = Annotated[list[str], BeforeValidator(_one_or_more), Field(min_length=1)]
 
 
@@ -63,7 +64,10 @@ class _Part(BaseModel):
 
 
 class FileForm(_Part):
-    """How the file is written. ``header_line`` is the line with the columns' names, from 1."""
+    """How the file is written. ``header_line`` is the line with the columns' names, from 1.
+
+    ``empty``: texts that mean no value, in whatever case.
+    """
 
     encoding: Encoding = "utf-8-sig"
     delimiter: Delimiter = ","
@@ -84,9 +88,9 @@ class TimeForm(_Part):
     """Where the stamp stands and what it means.
 
     ``column``: one name, or several whose texts are joined by a space. ``format``: ``iso``,
-    ``epoch_s``, ``epoch_ms`` or strptime's. ``zone`` holds for stamps that name none themselves.
-    ``stamp``: of the ``start`` or the ``end`` of an interval, or of the ``reading``. ``midnight``:
-    ``old_day`` when the row of 00:00 carries the date of the day that ends there.
+    ``epoch_s``, ``epoch_ms``, ``epoch_us`` or strptime's. ``zone`` holds for stamps that name none
+    themselves. ``stamp``: of the ``start`` or the ``end`` of an interval, or of the ``reading``.
+    ``midnight``: ``old_day`` when the row of 00:00 carries the date of the day that ends there.
     """
 
     column: Columns
@@ -107,13 +111,17 @@ class TimeForm(_Part):
 
 
 class ColumnReading(_Part):
-    """One column's readings. ``unit``: when the file's is not the point's own of the site file."""
+    """One column's readings. ``unit``: when the file's is not the point's own of the site file.
+
+    ``where``: only rows with these texts in these columns, such as the number of one meter of many.
+    """
 
     point: Id
     column: str
     reads: Reads
     unit: UnitName | None = None
     product: Id | None = None
+    where: dict[str, str] = Field(default_factory=dict)
 
     @property
     def plain(self) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openpyxl
@@ -20,35 +19,12 @@ from hypothesis import strategies as st
 from metering.errors import UsageError
 from metering.faults import FileFaults
 from metering.site import compile_roster, load_site
-from simulators.convert import Summary, convert, json_number
+from simulators.convert import convert, json_number
 from simulators.convert_map import FileForm, load_mapping
 from simulators.recording import Message, read_recording
+from tests.simulators.convert_helper import ENDS, MAP, converted, decoded, instants
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-MAP = """\
-map: 1
-plant: p
-time: {column: at, zone: %s}
-readings:
-  - {point: main, column: kWh, reads: register}
-"""
-ENDS = "Asia/Seoul, stamp: end, interval: 15m"
-
-
-def _converted(folder: Path, table: str, mapping: str) -> tuple[list[Message], Summary]:
-    source, map_path, out = folder / "t.csv", folder / "map.yaml", folder / "r.ndjson"
-    source.write_text(table)
-    map_path.write_text(mapping)
-    summary = convert(source, map_path, out)
-    return list(read_recording(out)), summary
-
-
-def _decoded(messages: list[Message]) -> list[Any]:
-    return [json.loads(message.payload, parse_float=Decimal, parse_int=Decimal) for message in messages]
-
-
-def _instants(messages: list[Message]) -> list[str]:
-    return [str(decoded["time"]) for decoded in _decoded(messages)]
 
 
 def test_the_steel_year_is_converted_to_the_last_digit(
@@ -58,7 +34,7 @@ def test_the_steel_year_is_converted_to_the_last_digit(
     out = tmp_path / "steel.ndjson.zst"
     summary = convert(data_file("uci_steel_2018.csv"), EXAMPLES / "steel/map.yaml", out)
     messages = list(read_recording(out))
-    rows = _decoded(messages)
+    rows = decoded(messages)
     assert (summary.rows, summary.messages, summary.readings) == (35_040, 35_040, 105_120)
     assert {message.topic for message in messages} == {"meterflow/v1/steel-kr"}
     sums = {point: str(sum(row["values"][point] for row in rows)) for point in ("main", "lagging", "leading")}
@@ -79,7 +55,7 @@ def test_the_water_register_is_converted_to_the_last_digit(
     texts = [line.split(",")[1] for line in source.read_text().splitlines()[1:]]
     assert (summary.readings, summary.cells_unreadable) == (17_520, 0)
     assert [m.payload.decode().partition('"value":')[2] for m in messages] == [f"{t}}}" for t in texts]
-    assert _instants(messages)[0] == "2012-04-01T07:00:00Z"
+    assert instants(messages)[0] == "2012-04-01T07:00:00Z"
     assert np.unique(np.diff([m.received_ms for m in messages])).tolist() == [3_600_000]
 
 
@@ -98,7 +74,7 @@ def test_several_quantities_of_a_row_are_one_message(tmp_path: Path) -> None:
     """In the form of gateways, with the interval they all belong to."""
     mapping = MAP % ENDS + "  - {point: back, column: out, reads: interval}\n"
     mapping = mapping.replace("reads: register", "reads: interval")
-    messages, _ = _converted(tmp_path, "at,kWh,out\n2018-01-01 00:15,1.50,2\n", mapping)
+    messages, _ = converted(tmp_path, "at,kWh,out\n2018-01-01 00:15,1.50,2\n", mapping)
     assert messages == [
         Message(
             1_514_733_300_000,
@@ -112,9 +88,9 @@ def test_several_quantities_of_a_row_are_one_message(tmp_path: Path) -> None:
 def test_what_needs_words_of_its_own_is_an_array(tmp_path: Path) -> None:
     """Units, products and a start for some only: every reading names its point."""
     mapping = MAP % ENDS + "  - {point: made, column: out, reads: interval, unit: kg, product: billet}\n"
-    messages, _ = _converted(tmp_path, "at,kWh,out\n2018-01-01 00:15,1,2\n", mapping)
+    messages, _ = converted(tmp_path, "at,kWh,out\n2018-01-01 00:15,1,2\n", mapping)
     assert messages[0].topic == "meterflow/v1/p"
-    assert _decoded(messages)[0] == [
+    assert decoded(messages)[0] == [
         {"point": "main", "time": "2017-12-31T15:15:00Z", "value": 1},
         {
             "point": "made",
@@ -130,40 +106,17 @@ def test_what_needs_words_of_its_own_is_an_array(tmp_path: Path) -> None:
 def test_one_quantity_goes_to_its_points_topic_and_may_come_later(tmp_path: Path) -> None:
     """The message is received ``delay`` after the reading."""
     mapping = MAP % "UTC" + "delay: 90s\n"
-    messages, _ = _converted(tmp_path, "at,kWh\n2018-01-01 00:15:00.250,1\n", mapping)
+    messages, _ = converted(tmp_path, "at,kWh\n2018-01-01 00:15:00.250,1\n", mapping)
     payload = b'{"time":"2018-01-01T00:15:00.250Z","value":1}'
     assert messages == [Message(1_514_765_790_250, "meterflow/v1/p/main", 1, payload)]
-
-
-def test_the_midnight_row_may_carry_the_old_days_date(tmp_path: Path) -> None:
-    """00:00 of the old day is the end of that day, not its beginning."""
-    mapping = MAP % f"{ENDS}, midnight: old_day"
-    table = "at,kWh\n2018-02-28 23:45,1\n2018-02-28 00:00,1\n2018-03-01 00:15,1\n"
-    messages, _ = _converted(tmp_path, table, mapping)
-    assert [t[5:16] for t in _instants(messages)] == ["02-28T14:45", "02-28T15:00", "02-28T15:15"]
-
-
-def test_an_hour_that_is_shown_twice_is_told_apart_by_the_order_of_rows(tmp_path: Path) -> None:
-    """Clocks go back on 2018-10-28 in Berlin: 02:00 to 02:45 comes twice."""
-    shown = ["01:45", "02:00", "02:15", "02:30", "02:45", "02:00", "02:15", "02:30", "02:45", "03:00"]
-    table = "at,kWh\n" + "".join(f"2018-10-28 {clock},1\n" for clock in shown)
-    messages, _ = _converted(tmp_path, table, MAP % "Europe/Berlin")
-    assert np.unique(np.diff([m.received_ms for m in messages])).tolist() == [900_000]
-
-
-def test_a_time_that_clocks_never_showed_is_reported(tmp_path: Path) -> None:
-    """Clocks go forward on 2018-03-25 in Berlin: 02:30 is a mistake of the file."""
-    messages, summary = _converted(tmp_path, "at,kWh\n2018-03-25 02:30,1\n", MAP % "Europe/Berlin")
-    assert (messages, summary.rows_unreadable) == ([], 1)
-    assert "went forward" in summary.unreadable[0].reason
 
 
 def test_what_cannot_be_read_is_counted_with_its_line_and_the_rest_goes_on(tmp_path: Path) -> None:
     """A wrong stamp costs the row, a wrong value the cell, an empty one nothing."""
     mapping = MAP % "UTC" + "  - {point: back, column: out, reads: register}\n"
     table = "at,kWh,out\nnever,1,2\n2018-01-01,x,2\n2018-01-02,,3\n2018-01-03,NaN,\n2018-01-04,5\n\n"
-    messages, summary = _converted(tmp_path, table, mapping)
-    assert [decoded["values"] for decoded in _decoded(messages)] == [{"back": 2}, {"back": 3}, {"main": 5}]
+    messages, summary = converted(tmp_path, table, mapping)
+    assert [row["values"] for row in decoded(messages)] == [{"back": 2}, {"back": 3}, {"main": 5}]
     assert [(u.line, u.column, u.text) for u in summary.unreadable] == [(2, "at", "never"), (3, "kWh", "x")]
     assert summary.rows == summary.messages + summary.rows_empty + summary.rows_unreadable == 5
     assert (summary.readings, summary.cells_empty, summary.cells_unreadable) == (3, 4, 1)
@@ -189,6 +142,7 @@ def test_what_cannot_be_read_is_counted_with_its_line_and_the_rest_goes_on(tmp_p
         ("1,5", ""),
         ("Infinity", ""),
         ("٣", ""),
+        ("\u22123.5", "-3.5"),
     ],
 )
 def test_a_number_keeps_its_digits(text: str, number: str) -> None:
@@ -247,11 +201,11 @@ def test_excel_and_parquet_give_the_shortest_digits_of_their_floats(
     (tmp_path / "map.yaml").write_text(MAP % "Asia/Seoul" + f"file: {{{form}}}\n")
     summary = convert(tmp_path / name, tmp_path / "map.yaml", tmp_path / "r.ndjson")
     messages = list(read_recording(tmp_path / "r.ndjson"))
-    assert [str(row["value"]) for row in _decoded(messages)] in (
+    assert [str(row["value"]) for row in decoded(messages)] in (
         ["0.1", "3", "45294.78058333333"],
         ["0.1", "3.0", "45294.78058333333"],
     )
-    assert _instants(messages)[-1] == "2017-12-31T16:00:00Z"
+    assert instants(messages)[-1] == "2017-12-31T16:00:00Z"
     assert (summary.rows, summary.cells_empty, summary.rows_empty) == (4, 1, 1)
 
 
@@ -284,12 +238,44 @@ def test_a_table_of_another_country_is_read(tmp_path: Path) -> None:
     assert payload == b'{"time":"2018-02-01T00:30:00Z","value":1234.50}'
 
 
-@pytest.mark.parametrize(("form", "stamp"), [("epoch_s", "1514733300"), ("epoch_ms", "1514733300000")])
-def test_stamps_may_count_from_the_epoch(tmp_path: Path, form: str, stamp: str) -> None:
-    """In seconds or milliseconds."""
-    mapping = MAP.replace("zone", f"format: {form}, zone") % "Asia/Seoul"
-    messages, _ = _converted(tmp_path, f"at,kWh\n{stamp},1\n", mapping)
-    assert [m.received_ms for m in messages] == [1_514_733_300_000]
+def test_a_header_that_comes_again_is_called_so(tmp_path: Path) -> None:
+    """As where exports were joined."""
+    _, summary = converted(tmp_path, "at,kWh\n2018-01-01,1\nat,kWh\n2018-01-02,2\n", MAP % "UTC")
+    assert [(bad.line, bad.reason) for bad in summary.unreadable] == [(3, "is the header again")]
+
+
+def test_what_programs_print_for_no_value_is_empty(tmp_path: Path) -> None:
+    """In whatever case; a word that may mean something is not."""
+    words = ["Null", "NAN", "---", "?", "#VALUE!", "n.a.", "NaT"]
+    table = "at,kWh\n" + "".join(f"2018-01-0{i + 1},{word}\n" for i, word in enumerate([*words, "full"]))
+    messages, summary = converted(tmp_path, table, MAP % "UTC")
+    assert (messages, summary.cells_empty) == ([], 7)
+    assert [bad.text for bad in summary.unreadable] == ["full"]
+
+
+def test_several_meters_below_each_other_are_told_apart_by_a_column(tmp_path: Path) -> None:
+    """Each row is of the points whose texts it has; rows of other meters are empty ones."""
+    (tmp_path / "map.yaml").write_text(
+        "map: 1\nplant: p\ntime: {column: at, zone: UTC}\nreadings:\n"
+        "  - {point: a, column: kWh, reads: register, where: {id: '07'}}\n"
+        "  - {point: b, column: kWh, reads: register, where: {id: '8', unit: kWh}}\n"
+    )
+    table = (
+        "id,at,unit,kWh\n07,2018-01-01,kWh,1\n8,2018-01-01,kWh,2\n8,2018-01-01,V,230\n9,2018-01-01,kWh,3\n"
+    )
+    messages, summary = converted(tmp_path, table, (tmp_path / "map.yaml").read_text())
+    assert [row["values"] for row in decoded(messages)] == [{"a": 1}, {"b": 2}]
+    assert (summary.rows_empty, summary.cells_empty) == (2, 0)
+
+
+def test_a_mean_is_of_the_beginning_of_its_interval(tmp_path: Path) -> None:
+    """A gauge's value holds from its instant on: kW beside the kWh of the same quarter of an hour."""
+    mapping = MAP.replace("register", "interval") % ENDS + "  - {point: power, column: kW, reads: gauge}\n"
+    messages, _ = converted(tmp_path, "at,kWh,kW\n2018-01-01 00:15,1,4\n", mapping)
+    assert decoded(messages)[0] == [
+        {"point": "main", "time": "2017-12-31T15:15:00Z", "start": "2017-12-31T15:00:00Z", "value": 1},
+        {"point": "power", "time": "2017-12-31T15:00:00Z", "value": 4},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +287,7 @@ def test_stamps_may_count_from_the_epoch(tmp_path: Path, form: str, stamp: str) 
         ("zone: UTC", "zone: UTC, interval: 15m", 3, "interval belongs to"),
         ("zone: UTC", "zone: UTC, stemp: end", 3, "Did you mean 'stamp'"),
         ("column: kWh, ", "", 5, "'column' is missing"),
-        ("reads: register", "reads: gauge", 5, "not a known way of reading"),
+        ("reads: register", "reads: meter", 5, "not a known way of reading"),
         ("reads: register", "reads: interval", 1, "needs to know the interval"),
         ("reads: register", "reads: register, unit: kwh", 5, "Did you mean 'kWh'"),
         ("readings:", "readings: [", 5, ""),
@@ -322,7 +308,7 @@ def test_a_fault_of_a_mapping_file_is_shown_with_its_line(
 def test_all_faults_of_a_mapping_file_are_shown_at_once(tmp_path: Path) -> None:
     """Not just the first."""
     path = tmp_path / "map.yaml"
-    path.write_text((MAP % "Nowhere").replace("register", "gauge").replace("plant: p", "plant: a/b"))
+    path.write_text((MAP % "Nowhere").replace("register", "meter").replace("plant: p", "plant: a/b"))
     with pytest.raises(FileFaults) as caught:
         load_mapping(path)
     assert len(caught.value.faults) == 3
