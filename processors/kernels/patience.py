@@ -77,7 +77,9 @@ def patience_twin(ways: Ways, waits: Waits, newest: Ints, log_time: Ints) -> tup
         spoke[plant] = spoken[-1]
     np.maximum.accumulate(patience, axis=1, out=patience)
     first = np.cumsum([0, *(len(times) for times, _ in kept)])
-    times, horizon = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    none = np.empty(0, np.int64)
+    times = np.concatenate([none, *(times for times, _ in kept)])
+    horizon = np.concatenate([none, *(horizon for _, horizon in kept)])
     return patience, Ways(first, times, horizon, spoke)
 
 

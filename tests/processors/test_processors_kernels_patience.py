@@ -49,3 +49,16 @@ def test_patience_is_used_up_as_numpy_finds_it(data: st.DataObject) -> None:
     each = st.lists(TIMES | st.just(NEVER), min_size=records, max_size=records)
     newest = np.array(data.draw(st.lists(each, min_size=3, max_size=3)), np.int64)
     assert same(patience(known, WAITS, newest, log_time), patience_twin(known, WAITS, newest, log_time))
+
+
+def test_a_partition_without_plants_has_nobody_to_wait_for() -> None:
+    """Its records are ticks: neither way fails of them."""
+    none = np.zeros(0, np.int64)
+    known, waits = Ways(np.zeros(1, np.int64), none, none, none), Waits(none, none, none)
+    newest, log_time = np.zeros((0, 2), np.int64), np.array([1_000, 2_000])
+    loops = [patience_twin(known, waits, newest, log_time)]
+    if patience is not patience_twin:
+        loops.append(patience(known, waits, newest, log_time))
+    for used_up, left in loops:
+        assert used_up.shape == (0, 3)
+        assert same((used_up, left), (used_up, known))
