@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from struct import Struct
@@ -34,10 +34,10 @@ ROUNDS = 2
 _LENGTH = Struct("<I")
 _APART = """
 import json, sys
-from meterflow.memory import spare
+from meterflow.memory import give_back, spare
 spare()
 from benchmarks.core import Shape, measured
-print(json.dumps(measured(Shape(**json.loads(sys.argv[1])), sys.argv[2])))
+print(json.dumps(measured(Shape(**json.loads(sys.argv[1])), sys.argv[2], give_back)))
 """
 """With memory kept as the service keeps it."""
 CURVE = (1_000, 10_000, 100_000, 1_000_000)
@@ -76,10 +76,11 @@ def _apart(shape: Shape, kind: str = "frames") -> dict[str, Any]:
     return figures
 
 
-def measured(shape: Shape, kind: str) -> dict[str, Any]:
+def measured(shape: Shape, kind: str, rest: Callable[[], object] = gc.collect) -> dict[str, Any]:
     """One load through the operators. ``kind``: of records, ``frames`` or ``stream`` of core_load.
 
-    ``grown_bytes_per_point``: by how much the process grows from before the site is known until all is taken.
+    ``grown_bytes_per_point``: by how much the process grows from before the site is known until all is taken,
+    and ``rest`` was called: what the allocators keep for the next batch is given back when a state was saved.
     """
     load = Load(shape)
     records = load.frames() if kind == "frames" else load.stream()
@@ -91,6 +92,7 @@ def measured(shape: Shape, kind: str) -> dict[str, Any]:
         built_s = time.process_time() - started_s
         spent_s = _worked(operators, records, said)
         gc.collect()
+        rest()
         grown, peak = _memory_bytes("VmRSS") - before, _memory_bytes("VmHWM")
         del operators
         intervals, rollups = _checked(load, said)

@@ -11,7 +11,7 @@ import asyncio
 from bus.log import READINGS, Log
 from bus.partition import partition_of
 from bus.rows_json import JsonRows
-from meterflow import progress
+from meterflow import memory, progress
 from meterflow.given import load_roster
 from meterflow.partitions import Partitions
 from meterflow.role import Role
@@ -90,7 +90,10 @@ class ProcessRole(Role):
         stages: list[Operators] = [plants]
         if partition == 0 and self.log.partitions > 1 and self.roster.groups:
             stages.append(GroupsOfPlants(self.roster, self._place))
-        workers = [Worker(self.log, stage, partition=partition, saving=self._saving) for stage in stages]
+        workers = [
+            Worker(self.log, stage, partition=partition, saving=self._saving, saved=memory.give_back)
+            for stage in stages
+        ]
         for worker in workers:
             if not await worker.start():  # damaged, and forgotten: everything is worked out anew
                 return await self._prepared(partition)

@@ -25,7 +25,7 @@ from ingest.clock import wall_clock_ms
 from ingest.endpoint import Endpoint
 from ingest.ticker import Ticker
 from ingest.users import Users, load_users
-from meterflow import __version__, progress
+from meterflow import __version__, memory, progress
 from meterflow.folder import Folder, Running
 from meterflow.news import News
 from metering.errors import MeterflowError, Unavailable
@@ -190,7 +190,7 @@ class Service:
 
     def _make_worker(self) -> None:
         self.plants = Plants(self.roster)
-        self.worker = Worker(self.log, self.plants)
+        self.worker = Worker(self.log, self.plants, saved=memory.give_back)
 
     async def _opened_store(self) -> tuple[DuckStore, bool]:
         until_s = time.monotonic() + STORE_WAIT_S

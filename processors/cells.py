@@ -31,16 +31,16 @@ class Cells:
     """Growing columns, addressed by flat index. ``fields`` maps a column's name to its type.
 
     ``exists`` (u1) is always there: 1 in every cell that somebody touched. ``block``: how many
-    neighbouring spans are made room for at once, a power of two.
+    neighbouring spans are made room for at once, a power of two. ``series``: how many there will be.
     """
 
-    def __init__(self, fields: Mapping[str, DTypeLike], block: int = BLOCK_SPANS) -> None:
+    def __init__(self, fields: Mapping[str, DTypeLike], block: int = BLOCK_SPANS, *, series: int = 1) -> None:
         self._block, self._shift, self._chunk_blocks = block, block.bit_length() - 1, CHUNK_CELLS // block
         self._types = {
             "exists": np.dtype(np.uint8),
             **{name: np.dtype(kind) for name, kind in fields.items()},
         }
-        self._blocks = Directory()
+        self._blocks = Directory(series)
         self.columns: dict[str, NDArray[Any]] = {
             name: np.zeros(CHUNK_CELLS, kind) for name, kind in self._types.items()
         }
@@ -128,16 +128,19 @@ class Cells:
 
     def dump(self) -> dict[str, bytes]:
         """The chunks that changed since the last dump, by name."""
-        chunks = {str(number): self._dump_chunk(number) for number in np.flatnonzero(self.dirty).tolist()}
+        keys = self._blocks.keys()
+        chunks = {
+            str(number): self._dump_chunk(number, keys) for number in np.flatnonzero(self.dirty).tolist()
+        }
         self.dirty[:] = False
         return chunks
 
-    def _dump_chunk(self, number: int) -> bytes:
+    def _dump_chunk(self, number: int, keys: Ints) -> bytes:
         blocks = slice(number * self._chunk_blocks, min((number + 1) * self._chunk_blocks, len(self._blocks)))
         cells = slice(blocks.start * self._block, blocks.stop * self._block)
         out = io.BytesIO()
         columns = {name: column[cells] for name, column in self.columns.items() if column[cells].any()}
-        np.savez(out, _keys=self._blocks.keys[blocks], **columns)  # type: ignore[arg-type]
+        np.savez(out, _keys=keys[blocks], **columns)  # type: ignore[arg-type]
         return out.getvalue()
 
     def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:

@@ -21,19 +21,25 @@ _NEW_SHARE, _NEW_MIN = 4, 1 << 12
 class Directory:
     """Blocks are numbered from 0 in the order in which they are made."""
 
-    def __init__(self) -> None:
-        self.keys = np.zeros(1, np.int64)
-        """By number; ``len`` of them count."""
+    def __init__(self, series: int = 1) -> None:
+        """With room for so many series, and for more when they come."""
         self._size = 0
-        self._parts = Part.of(self.keys[:0], 0), Part.of(self.keys[:0], 0)
+        self._parts = Part.of(np.empty(0, np.int64), 0), Part.of(np.empty(0, np.int64), 0)
         """What is old, and what is new."""
-        self._first = np.full(1, _FAR, np.int32)
-        self._last = np.full(1, -_FAR, np.int32)
-        self._recent = np.full((2, 1), -_FAR, np.int32)
+        self._first = np.full(series, _FAR, np.int32)
+        self._last = np.full(series, -_FAR, np.int32)
+        self._recent = np.full((2, series), -_FAR, np.int32)
         """Of every series the block that was looked up last, and its number: mostly the one wanted next."""
 
     def __len__(self) -> int:
         return self._size
+
+    def keys(self) -> Ints:
+        """By number."""
+        out = np.empty(self._size, np.int64)
+        for part in self._parts:
+            out[part.numbers] = part.keys
+        return out
 
     def cells(
         self, series: Ints, span: Ints, shift: int, make: Make, exists: NDArray[np.uint8]
@@ -49,9 +55,9 @@ class Directory:
 
     def add(self, keys: Ints) -> None:
         """Makes blocks of new keys, each once."""
-        self._append(keys)
         old, new = self._parts
-        new = new.joined(Part.of(keys, self._size - len(keys)))
+        new = new.joined(Part.of(keys, self._size))
+        self._size += len(keys)
         if len(new.keys) > max(len(old.keys) // _NEW_SHARE, _NEW_MIN):
             old, new = old.joined(new), Part.of(keys[:0], 0)
         self._parts = old, new
@@ -77,15 +83,6 @@ class Directory:
         owner, key = np.concatenate(owners), np.concatenate(keys)
         order = np.lexsort((key, owner))
         return owner[order], _parted(key[order])[1]
-
-    def _append(self, keys: Ints) -> None:
-        until = self._size + len(keys)
-        if until > len(self.keys):
-            more = np.zeros(max(until, 2 * len(self.keys)), np.int64)
-            more[: self._size] = self.keys[: self._size]
-            self.keys = more
-        self.keys[self._size : until] = keys
-        self._size = until
 
     def _make_room(self, series: int) -> None:
         lacking = series + 1 - len(self._first)

@@ -6,7 +6,7 @@ size are merged up to a size, which costs each reading a few copies in its life.
 when to when its readings are, and is searched only where that can matter: mostly it is the newest.
 
 A run has a column only if something in it differs from the column's default. A register's reading is
-17 bytes: key, value and flags.
+16 bytes, key and value: flags that are all zero take no room either.
 """
 
 from __future__ import annotations
@@ -57,6 +57,9 @@ FIELDS: dict[str, tuple[np.dtype, int]] = {
 }
 """Type and default of each column."""
 ALWAYS = ("key", "value", "flags")
+_NO_FLAGS = np.zeros(RUN_MAX, np.uint8)
+_NO_FLAGS.flags.writeable = False
+"""Those of all runs without any."""
 
 
 def key_of(series: Ints, time_ms: Ints) -> Ints:
@@ -122,6 +125,9 @@ class Memory:
         self.newest_value = np.zeros(series, np.int64)
         self.newest_flags = np.zeros(series, np.uint8)
         """Value and flags of that reading."""
+        self._oldest = np.zeros(series, np.int64)
+        self._oldest_value = np.zeros(series, np.int64)
+        """Key and value of the first reading on the line of every series; 0: to be looked for."""
 
     def __len__(self) -> int:
         return sum(map(len, self._runs))
@@ -143,7 +149,7 @@ class Memory:
         return len(before) < 2 * len(last) and len(before) + len(last) <= RUN_MAX
 
     def _append(self, run: Run, first: int, last: int) -> None:
-        held = _Held(run, self._next_name, first, last)
+        held = _Held(_lean(run), self._next_name, first, last)
         held.changed.update(range(held.pieces))
         self._runs.append(held)
         self._next_name += 1
@@ -153,6 +159,12 @@ class Memory:
         ends = np.flatnonzero(np.append(series[1:] != series[:-1], True))
         ends = ends[run["key"][ends] > self.newest[series[ends]]]
         self._remember(run, ends)
+        self._forget(run["key"][np.flatnonzero(np.append(True, series[1:] != series[:-1]))])
+
+    def _forget(self, keys: Ints) -> None:
+        """Something of these came or changed: the first reading of their series may be another one."""
+        series = series_of(keys)
+        self._oldest[series[keys <= self._oldest[series]]] = 0
 
     def _remember(self, run: Run, at: Ints) -> None:
         """Notes the newest readings of series, which are these."""
@@ -198,9 +210,12 @@ class Memory:
                 if not _matters(field, fresh):
                     continue
                 held.run[field] = _blank(field, len(held))
+            if not held.run[field].flags.writeable:
+                held.run[field] = held.run[field].copy()
             held.run[field][at] = fresh
             key = held.run["key"][at]
             self._remember(held.run, at[key == self.newest[series_of(key)]])
+            self._forget(key)
             held.changed.update((at // PIECE).tolist())
 
     def before(self, keys: Ints, skip: int = OFF_LINE) -> Ints:
@@ -235,6 +250,26 @@ class Memory:
         last, off = self.newest[series], np.flatnonzero(self.newest_flags[series] & skip)
         last[off] = self.before((series[off] << TIME_BITS) | TIME_MASK, skip)
         return self.after(series << TIME_BITS, skip), last
+
+    def ends(self, series: Ints) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+        """Key and value of the first and the last reading on the line of each series; NONE and 0 if none."""
+        unknown = series[(self._oldest[series] == 0) & (self.newest[series] != NONE)]
+        if len(unknown):
+            keys, values = self._values(self.after(unknown << TIME_BITS))
+            self._oldest[unknown], self._oldest_value[unknown] = np.maximum(keys, 0), values
+        oldest = self._oldest[series]
+        first = np.where(oldest > 0, oldest, NONE), np.where(oldest > 0, self._oldest_value[series], 0)
+        last = self.newest[series], self.newest_value[series]
+        off = np.flatnonzero(self.newest_flags[series] & OFF_LINE)
+        if len(off):
+            last[0][off], last[1][off] = self._values(self.before((series[off] << TIME_BITS) | TIME_MASK))
+        return first, last
+
+    def _values(self, keys: Ints) -> tuple[Ints, Ints]:
+        """Keys with their values, 0 where a key is NONE."""
+        values, there = np.zeros(len(keys), np.int64), np.flatnonzero(keys != NONE)
+        values[there] = self.get("value", self.find(keys[there]))
+        return keys, values
 
     def between(self, series: int, after_ms: int, until_ms: int) -> Run:
         """Readings of a series with after < time <= until, sorted by time (copies of all columns)."""
@@ -286,13 +321,19 @@ class Memory:
                 runs.setdefault(int(number), {})[int(piece)] = {field: columns[field] for field in columns}
         for held, pieces in sorted(runs.items()):
             run = _joined([pieces[piece] for piece in sorted(pieces)])
-            self._runs.append(_Held(run, held, *_times(run["key"])))
+            self._runs.append(_Held(_lean(run), held, *_times(run["key"])))
             self._note(run)
             self._next_name = max(self._next_name, held + 1)
 
 
 def _matters(name: str, column: NDArray[Any]) -> bool:
     return bool((column != FIELDS[name][1]).any())
+
+
+def _lean(run: Run) -> Run:
+    """The same, its flags those of all runs that have none."""
+    size = len(run["key"])
+    return run if size > RUN_MAX or run["flags"].any() else run | {"flags": _NO_FLAGS[:size]}
 
 
 def _blank(name: str, size: int) -> NDArray[Any]:

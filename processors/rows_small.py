@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from metering.roster import FROM_EVER_MS, REGISTER, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
-from processors.columns import Bools, Columns, Ints, Vocabulary, decimal, plain, table, times, words
+from processors.columns import Columns, Ints, Vocabulary, decimal, plain, table, times, words
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, NONE, key_of, time_of
@@ -136,11 +136,11 @@ class SmallRows:
         index, books, reads = self.engine.index, self.engine.books, self.engine.reads
         point = self._point[series]
         interval = index.interval[point]
-        low, high = (
-            np.where(interval, r, b)
-            for r, b in zip(reads.memory.edges(series, CONFLICT), books.memory.edges(series), strict=True)
-        )
-        first, last = self._ends(series, low, high, interval)
+        (low, first), (high, last) = books.memory.ends(series)
+        mine = np.flatnonzero(interval)
+        low[mine], high[mine] = reads.memory.edges(series[mine], CONFLICT)
+        for i in mine.tolist():  # of interval reads 0 and the sum of what was accepted
+            last[i] = reads.memory.total(int(series[i]))
         sums = {
             "first": first,
             "last": last,
@@ -168,17 +168,6 @@ class SmallRows:
             "installed": times(self._from_ms[series], self._ever[series]),
         }
         return table(LEDGER, columns, position, low == NONE)
-
-    def _ends(self, series: Ints, low: Ints, high: Ints, interval: Bools) -> tuple[Ints, Ints]:
-        """First and last register value; of interval reads 0 and the sum of what was accepted."""
-        first, last = np.zeros(len(series), np.int64), np.zeros(len(series), np.int64)
-        registers = np.flatnonzero(~interval & (low != NONE))
-        memory = self.engine.books.memory
-        first[registers] = memory.get("value", memory.find(low[registers]))
-        last[registers] = memory.get("value", memory.find(high[registers]))
-        for i in np.flatnonzero(interval).tolist():
-            last[i] = self.engine.reads.memory.total(int(series[i]))
-        return first, last
 
     def rejected(self, step: Step) -> pa.Table | None:
         """Readings that were refused."""

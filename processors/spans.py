@@ -54,7 +54,7 @@ class Spans:
         self.base_ms = np.array([max(p.base_ms, 0) for p in points], np.int64)
         self._base = BaseSpans(self.base_ms)
         self.base = self._base.cells
-        self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS)
+        self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS, series=len(accounts) * CLASSES)
         self._mean = np.array([p.mean for p in points], bool)
         self._any_mean = bool(self._mean.any())
         self.grid_ms = _grids(accounts, np.array([p.base_ms for p in points], np.int64))

@@ -54,7 +54,7 @@ class BaseSpans:
 
     def __init__(self, base_ms: Ints) -> None:
         self.base_ms = base_ms
-        self.cells = Cells(BASE_FIELDS)
+        self.cells = Cells(BASE_FIELDS, series=len(base_ms))
         self._open: list[Touched] = []
         """What passes of this batch changed of what was open then."""
 

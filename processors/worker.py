@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 
 import structlog
@@ -45,10 +45,17 @@ class Worker:
     """One partition's processor. ``run`` until ``stop``; plain attributes for metrics.
 
     ``saving``: workers that share it save one after the other, as a state that is saved is in memory twice.
+    ``saved``: called each time the state was saved, when much of what was in memory is not any more.
     """
 
     def __init__(
-        self, log: Log, operators: Operators, *, partition: int = 0, saving: asyncio.Lock | None = None
+        self,
+        log: Log,
+        operators: Operators,
+        *,
+        partition: int = 0,
+        saving: asyncio.Lock | None = None,
+        saved: Callable[[], None] | None = None,
     ) -> None:
         self._log = log
         self._operators = operators
@@ -69,7 +76,7 @@ class Worker:
         self._stopped = asyncio.Event()
         self._stopped.set()
         turn = saving or asyncio.Lock()
-        self.saver = Saver(log, operators, partition, turn=turn, stopping=self._stopping)
+        self.saver = Saver(log, operators, partition, turn=turn, stopping=self._stopping, saved=saved)
 
     async def start(self) -> bool:
         """Takes up the saved state; false when it is damaged or of another site file, and then forgotten.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -30,11 +30,19 @@ class Saver:
     """One partition's saved state, ``offset`` where it stands or will.
 
     ``turn``: those that share it save one after the other, as a state that is saved is in memory twice.
-    ``stopping``: from then on nothing is tried again. ``error``: why nothing can be saved now.
+    ``stopping``: from then on nothing is tried again. ``saved``: called each time the state was saved, in the
+    operators' thread. ``error``: why nothing can be saved now.
     """
 
     def __init__(
-        self, log: Log, operators: Operators, partition: int, *, turn: asyncio.Lock, stopping: asyncio.Event
+        self,
+        log: Log,
+        operators: Operators,
+        partition: int,
+        *,
+        turn: asyncio.Lock,
+        stopping: asyncio.Event,
+        saved: Callable[[], None] | None = None,
     ) -> None:
         self.offset = 0
         self.error = ""
@@ -43,6 +51,7 @@ class Saver:
         self._partition = partition
         self._turn = turn
         self._stopping = stopping
+        self._after = saved
         self._begun_s = time.monotonic()
         self._saving: asyncio.Task[bool] | None = None
 
@@ -99,7 +108,11 @@ class Saver:
                     await asyncio.wait_for(self._stopping.wait(), RETRY_S)
             else:
                 self._note("")
-                return True
+                break
+        del chunks
+        if self._after is not None:
+            await apart(self._after)
+        return True
 
     def _note(self, error: str) -> None:
         if error and not self.error:

@@ -59,6 +59,8 @@ def test_a_directory_is_a_dictionary(steps: list[tuple[list[tuple[int, int]], bo
                 known |= dict(zip(rows, found, strict=True))
             assert found == [known.get(row, -1) for row in rows]
     assert sorted(known.values()) == list(range(len(made)))
+    where = {key: number for number, key in enumerate(made.keys().tolist())}
+    assert [where[key] for key in sorted(where)] == [known[row] for row in sorted(known)]
     assert_stretches(made, known)
 
 

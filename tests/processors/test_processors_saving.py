@@ -302,3 +302,23 @@ def test_no_state_is_dumped_between_two_parts_of_a_batch(
         assert dumps == [2]
 
     run(test())
+
+
+def test_whoever_asked_is_told_of_every_saved_state(roster: Roster) -> None:
+    """After it is saved, and not where it could not be."""
+
+    async def test() -> None:
+        log, told = SlowLog(), list[int]()
+        worker = Worker(log, Plants(roster), saved=lambda: told.append(len(log.saves)))
+        task = asyncio.create_task(worker.run())
+        log.failing = 2
+        await batch(log, worker, 0)
+        await until(lambda: log.saves == [1])
+        assert told == []
+        log.going.set()
+        await until(lambda: told == [3])
+        await worker.stop()
+        await task
+        assert told == [3]
+
+    run(test())
