@@ -83,8 +83,8 @@ def encode_readings(readings: Readings) -> bytes:
 def decode_readings(frame: bytes) -> Readings:
     """The readings of a frame; arrays are read-only. Raises MeterflowError on any other bytes."""
     batch = _read(frame, READINGS_FORMAT)
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
     try:
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         values: dict[str, Any] = {n: _reading_values(columns[n], kind) for n, kind in _READINGS_TYPES}
         return Readings(plant=batch.schema.metadata[_PLANT].decode(), **values)
     except (KeyError, pa.ArrowException, ValueError, AttributeError) as error:
@@ -223,7 +223,7 @@ def _read(frame: bytes, wanted: bytes) -> Any:
             _check_format((reader.schema.metadata or {}).get(_FORMAT, b""), wanted)
             batch = reader.read_next_batch()
         batch.validate(full=True)
-    except (pa.ArrowException, OSError, StopIteration) as error:
+    except (pa.ArrowException, OSError, StopIteration, OverflowError, ValueError) as error:
         raise _damaged("it is no Arrow stream of one batch") from error
     return batch
 

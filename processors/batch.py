@@ -23,6 +23,7 @@ from processors.kernels.columns import EXPONENTS, Facts, Raw, columns
 from processors.kernels.library import COMPILED
 from processors.memory import ESTIMATED, ROUNDED, key_of
 from processors.scaling import distinct, factor_of, ratio_of, scale
+from processors.taken import Parts, Source, Taken
 
 Ints = NDArray[np.int64]
 
@@ -168,15 +169,30 @@ def build_stretches(
     """The batch of readings that come with the number of the record each belongs to; ``decisions``: number
     of the record, plant and what was decided.
     """
+    stretches = [(readings, numbers) for readings, numbers in stretches if len(readings)]
+    record = np.concatenate([np.empty(0, np.int64), *(numbers for _, numbers in stretches)])
+    return build_joined(
+        Parts([readings for readings, _ in stretches]), record, offsets, stamps, index, decisions
+    )
+
+
+def build_joined(
+    source: Source,
+    record: Ints,
+    offsets: Ints,
+    stamps: Ints,
+    index: SeriesIndex,
+    decisions: Sequence[tuple[int, str, Decision]] = (),
+) -> Batch:
+    """The batch of readings that lie one after the other; ``record``: the number of the record of each."""
     every = list(placed(decisions, index))
     refused = [one for one in every if isinstance(one, Refused)]
     beside: dict[str, Any] = {"decisions": [one for one in every if isinstance(one, Placed)]}
     beside["refused"] = refused
-    stretches = [(readings, numbers) for readings, numbers in stretches if len(readings)]
-    if not stretches:
+    if len(record) == 0:
         empty: dict[str, Any] = {name: np.empty(0, np.int64) for name in _PER_READING}
         return Batch(offsets, stamps, **empty | {"flags": np.empty(0, np.uint8)}, **beside)
-    taken = _Taken(stretches, index, refused)
+    taken = Taken(source, record, index, refused)
     columns: dict[str, Any] = _plain(taken) or _columns(taken)
     refused.sort(key=lambda one: one.record)
     batch = Batch(offsets, stamps, **columns, **beside)
@@ -184,7 +200,7 @@ def build_stretches(
     return batch if ordered else batch.take(np.argsort(batch.record, kind="stable"))
 
 
-def _plain(taken: _Taken) -> dict[str, NDArray[Any]] | None:
+def _plain(taken: Taken) -> dict[str, NDArray[Any]] | None:
     """What is taken of all readings, where there is nothing to look at in detail."""
     if not COMPILED or taken.named("serial") or taken.named("product"):
         return None
@@ -225,7 +241,7 @@ def _plain(taken: _Taken) -> dict[str, NDArray[Any]] | None:
     }
 
 
-def _columns(taken: _Taken) -> dict[str, NDArray[Any]]:
+def _columns(taken: Taken) -> dict[str, NDArray[Any]]:
     """What is taken of all readings, as columns; the rest is refused."""
     index = taken.index
     taken.refuse(taken.point < 0, "unknown_point", "the site file has no such point")
@@ -256,7 +272,7 @@ def _columns(taken: _Taken) -> dict[str, NDArray[Any]]:
     return columns if taken.keep.all() else {name: column[taken.keep] for name, column in columns.items()}
 
 
-def _starts(taken: _Taken, series: Ints) -> Ints:
+def _starts(taken: Taken, series: Ints) -> Ints:
     """Starts of interval reads, NO_TIME for registers."""
     reads = taken.index.interval[taken.point]
     if not reads.any():
@@ -275,66 +291,7 @@ def _value_max(point: Point, installation: Installation) -> int:
     return min(most * m.denominator // max(m.numerator, m.denominator) for m in installation.multipliers)
 
 
-class _Taken:
-    """The readings of some stretches that are not refused yet, one after the other. Refused rows stay in
-    place, not kept. Columns are joined once, so that many small records cost little more than a large one.
-    """
-
-    def __init__(
-        self, stretches: Sequence[tuple[Readings, Ints]], index: SeriesIndex, refused: list[Refused]
-    ) -> None:
-        self.index, self._refused = index, refused
-        self._parts = [readings for readings, _ in stretches]
-        self._first = np.cumsum([0, *map(len, self._parts)])
-        self.record = np.concatenate([numbers for _, numbers in stretches]).astype(np.int64, copy=False)
-        self.point = self._points()
-        self.keep = np.ones(len(self.record), bool)
-
-    def of(self, name: str) -> NDArray[Any]:
-        return np.concatenate([getattr(readings, name) for readings in self._parts])
-
-    def _points(self) -> Ints:
-        known: dict[tuple[str, tuple[str, ...]], Ints] = {}
-        out = []
-        for readings in self._parts:
-            plant, words = readings.plant, readings.point.words
-            if (plant, words) not in known:
-                names = self.index.roster.names.get(plant, {})
-                known[plant, words] = np.array([names.get(word, -1) for word in words] or [-1], np.int64)
-            out.append(known[plant, words][readings.point.codes])
-        return np.concatenate(out)
-
-    def named(self, name: str) -> bool:
-        """Whether any reading may have a text in this column."""
-        return any(getattr(readings, name).words for readings in self._parts)
-
-    def text(self, name: str) -> Dictionary:
-        """A text column with the words of all stretches."""
-        known: dict[tuple[str, ...], Ints] = {}
-        words: dict[str, int] = {}
-        out = []
-        for readings in self._parts:
-            text: Dictionary = getattr(readings, name)
-            if text.words not in known:
-                codes = [words.setdefault(word, len(words)) for word in text.words]
-                known[text.words] = np.array([*codes, NO_CODE], np.int64)  # NO_CODE is the last one's place
-            out.append(known[text.words][text.codes])
-        return Dictionary(tuple(words), np.concatenate(out))
-
-    def refuse(self, bad: NDArray[np.bool_], reason: str, detail: str) -> None:
-        if bad.any():
-            for i in np.flatnonzero(bad & self.keep).tolist():
-                self._refused.append(self._refusal(i, reason, detail))
-            self.keep &= ~bad
-
-    def _refusal(self, i: int, reason: str, detail: str) -> Refused:
-        part = int(np.searchsorted(self._first, i, "right")) - 1
-        readings, at = self._parts[part], i - int(self._first[part])
-        point = readings.point.text(at) or ""
-        return Refused(int(self.record[i]), readings.plant, point, int(readings.time[at]), reason, detail)
-
-
-def _product_mismatch(taken: _Taken) -> NDArray[np.bool_]:
+def _product_mismatch(taken: Taken) -> NDArray[np.bool_]:
     product, index = taken.text("product"), taken.index
     if not product.words:
         return np.zeros(len(product.codes), bool)
@@ -344,7 +301,7 @@ def _product_mismatch(taken: _Taken) -> NDArray[np.bool_]:
     return np.asarray(counted & (product.codes != NO_CODE) & (named[product.codes] != mine))
 
 
-def _series(taken: _Taken) -> Ints:
+def _series(taken: Taken) -> Ints:
     """The series of each reading: by serial, else by time; -1 none in force, -2 unknown serial."""
     index, time, serial = taken.index, taken.of("time"), taken.text("serial")
     series = index.first[taken.point]
@@ -367,7 +324,7 @@ def _series_of_point(time: Ints, serial: Dictionary, rows: Ints, index: SeriesIn
     return out
 
 
-def _values(taken: _Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
+def _values(taken: Taken, series: Ints) -> tuple[Ints, NDArray[np.bool_], NDArray[np.bool_]]:
     """Millionths of the canonical unit in whole register steps; rounded?; in range?"""
     index, unit, mantissa = taken.index, taken.text("unit"), taken.of("mantissa")
     exponent, step = taken.of("exponent").astype(np.int64), index.step[series]

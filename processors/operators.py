@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from bus.decision_frames import DECISIONS_FORMAT, decode_decisions
 from bus.frames import OtherFormat, decode_readings, encode_table
 from bus.log import PORTIONS, READINGS, RESULTS, Entry, Record
+from bus.reading_frames import Frames
 from metering.roster import Roster
 from metering.roster_share import share_of
 from processors import state
-from processors.batch import LogRecord
+from processors.batch import Batch, LogRecord, SeriesIndex, build, build_joined
 from processors.engine import Engine
 from processors.groups import Groups, PortionRecord
 from processors.portions import Portioner, decode
@@ -102,8 +105,8 @@ class Plants:
         yield Part({RESULTS: frames.entries(), PORTIONS: entries[-1:]}, last=True)
 
     def _stepped(self, records: Sequence[Record], frames: _Frames) -> Iterator[Part]:
-        for batch, closing in _stretches(records, self._step_readings):
-            for step in self.engine.step(batch, closing=closing):
+        for batch, closing in _batches(records, self._step_readings, self.engine.index):
+            for step in self.engine.take(batch, closing=closing):
                 for name, rows in self.rows.emit(step, rest=step.closing):
                     frames.add(name, rows)
                     if frames.bytes >= PART_BYTES_MAX:
@@ -168,8 +171,47 @@ def together(parts: Iterable[Part]) -> dict[str, list[Entry]]:
     return {topic: entries for topic, entries in out.items() if entries or topic == RESULTS}
 
 
+def _batches(
+    records: Sequence[Record], readings_max: int, index: SeriesIndex
+) -> Iterator[tuple[Batch, bool]]:
+    """Records decoded as they are stepped, so many readings at a time, and whether they are the last ones."""
+    numbers = np.array([n for n, record in enumerate(records) if record.value], np.int64)  # others are ticks
+    frames = Frames.of([record.value for record in records if record.value])
+    if frames is None:
+        yield from ((build(some, index), last) for some, last in _stretches(records, readings_max))
+        return
+    lengths = np.zeros(len(records), np.int64)
+    lengths[numbers] = frames.lengths
+    for first, until in pairwise(_edges(lengths.tolist(), readings_max)):
+        some, mine = records[first:until], np.searchsorted(numbers, [first, until])
+        stack = frames.read(int(mine[0]), int(mine[1]))
+        if stack is None:
+            batch = build([_decoded(record) for record in some], index)
+        else:
+            record = np.repeat(numbers[mine[0] : mine[1]] - first, stack.lengths)
+            offsets, stamps = (np.array(each, np.int64) for each in zip(*map(_place, some), strict=True))
+            batch = build_joined(stack, record, offsets, stamps, index)
+        yield batch, until == len(records)
+
+
+def _place(record: Record) -> tuple[int, int]:
+    """Where and when a record came."""
+    return record.offset, record.stamp_ms
+
+
+def _edges(lengths: list[int], readings_max: int) -> list[int]:
+    """Where records are cut, so that so many readings are together; what is left is behind the last cut."""
+    edges, readings = [0], 0
+    for number, length in enumerate(lengths[:-1], 1):
+        readings += length
+        if readings >= readings_max:
+            edges.append(number)
+            readings = 0
+    return [*edges, len(lengths)]
+
+
 def _stretches(records: Sequence[Record], readings_max: int) -> Iterator[tuple[list[LogRecord], bool]]:
-    """Records decoded as they are stepped, and whether they are the last ones."""
+    """The same by Arrow, record by record."""
     batch: list[LogRecord] = []
     readings = 0
     for record in records:

@@ -21,6 +21,7 @@ from metering.readings import NO_TIME, TIME_FIRST_MS
 from processors.batch import AMOUNT_MAX
 from processors.flows import ONE_EDITED, Flows
 from processors.kernels import chain, columns, library, memory, order, survey
+from processors.kernels.patience import Ways
 from processors.memory import CONFLICT, EDITED, ESTIMATED, NONE, ROUNDED, TIME_BITS, key_of
 from processors.progress import NEVER, Survey
 from processors.verdicts import NO_LIMIT
@@ -132,7 +133,7 @@ def test_cells_are_stamped_as_numpy_stamps_them(rows: list[tuple[int, int, int]]
     track = survey.Track(
         frontiers[0], frontiers[1], keys, records, patience, *way, np.sort(random.integers(0, 99, 4))
     )
-    progress = Survey(track.log_time, [], patience, track.group, keys, records)
+    progress = Survey(track.log_time, Ways.none(0), patience, track.group, keys, records)
     cells = random.integers(0, SERIES, 9), random.integers(TIME_FIRST_MS, TIME_FIRST_MS + 60, 9), np.arange(9)
 
     def reached(which: Ints, end: Ints) -> Ints:
