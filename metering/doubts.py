@@ -25,6 +25,7 @@ _OF_A_READ: Final = ("plain", "spike", "overlap")
 _SEEN: Final = {
     "from_value": "from",
     "to_value": "to",
+    "factor": "in another unit from here on, by a factor of",
     "left_out": "left out",
     "lowest": "lowest",
     "highest": "highest",
@@ -198,7 +199,8 @@ def _effect(word: str, evidence: Mapping[str, Any]) -> str:
         return f"books {way}, estimated" + ("" if once is None else ": the register passed its end once")
     if word in _LEAVE_OUT and word != "spike":
         return "leaves out what lies between, if there is anything"
-    return f"writes {amount} off; what was used between stays unknown"
+    behind = "; what follows counts as it is shown" if "factor" in evidence else ""
+    return f"writes {amount} off; what was used between stays unknown{behind}"
 
 
 def _over_the_end(rise: Decimal | None, evidence: Mapping[str, Any]) -> Decimal | None:

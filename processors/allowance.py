@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 
 import numpy as np
@@ -30,6 +31,10 @@ _UNBOUNDED = 2**62
 """More than any two readings differ by."""
 _FLOAT_BITS = 23
 """A 32-bit float is exact to this many bits behind its first."""
+_POWERS = (1, 2, 3, 6)
+"""Of ten, by which a unit is mistaken for another: a decimal place or two, Wh, kWh, MWh."""
+_SCALE_PARTS = 100
+"""What can have been used meanwhile is at most such a part of what the register shows, in the finer unit."""
 _SMALL_PARTS = 100
 """A small fall is at most such a part of what the register shows then: a counter of a few pieces is not read
 inexactly when it starts again."""
@@ -122,6 +127,36 @@ class Allowance:
             out[(fewest >= 0) & (fewest <= allowed - self.facts.width)] = UNSURE
         out[end - start > GAP_MAX_MS] = GAP
         return out
+
+    def scale(self, start: int, end: int, first: int, last: int) -> int:
+        """The power of ten by which a register shows more or less than before, beyond what chance would do;
+        0 where it does not, or its multiplier changes by as much.
+        """
+        for power in _POWERS if min(first, last) > 0 else ():
+            high, low = max(first, last), min(first, last) * 10**power
+            if abs(high - low) * _SCALE_PARTS <= high and self._is_scaled(start, end, high, low, power, last):
+                signed = power if last > first else -power
+                return 0 if self._is_stated(start, end, signed) else signed
+        return 0
+
+    def _is_scaled(self, start: int, end: int, high: int, low: int, power: int, last: int) -> bool:
+        """Whether what is in the finer unit and what is in the other, brought to it, differ by what can have
+        been used, in either unit, and that is little of both.
+        """
+        possible = int(self.over(np.array([start]), np.array([end]))[0])
+        rise, coarse = (high - low if last == high else low - high), self.facts.step * 10**power
+        used = (possible, possible * 10**power)
+        precise = [one for one in used if (one + 2 * coarse) * _SCALE_PARTS <= high]
+        return any(-coarse <= rise <= one + coarse for one in precise)
+
+    def _is_stated(self, start: int, end: int, power: int) -> bool:
+        """Whether the site file has another multiplier from then on, which makes up for it."""
+        return any(
+            start < after.from_ms <= end
+            and Fraction(after.numerator, after.denominator)
+            == Fraction(before.numerator, before.denominator) / Fraction(10) ** power
+            for before, after in pairwise(self.facts.multipliers)
+        )
 
     def most_turns(self, start: int, end: int, first: int, last: int) -> int:
         """How often a register may have passed its end between two readings; 0 where there is no doubt."""

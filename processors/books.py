@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from processors import settling
+from processors import judging, settling
 from processors.allowance import SMOOTH, UNSURE, WRAP
 from processors.batch import STATED, Batch, SeriesIndex
 from processors.between import Between
@@ -96,6 +96,7 @@ class Books:
 
     def resume(self) -> None:
         """Goes on from readings and regions that are there."""
+        self.doubts.resume()
         for series in self.doubts.regions.keys() | self.doubts.decided.keys():
             links = self.doubts.links(series)
             self.verdicts |= {(series, *span): link for span, link in links.items()}
@@ -186,6 +187,8 @@ class Books:
                 segments = [part.take(~np.isin(part.series, breaks)) for part in segments]
                 run = _some(run, ~broken)
             self._turn_calmly(segments[ENTERING])
+            for part in segments:
+                self.doubts.hold(part)
         self.memory.add(run)
         self.ledger.touched[series_of(run["key"])] = True
         return join([part for part in (flows, self._settle(segments)) if len(part)]), broken
@@ -226,7 +229,7 @@ class Books:
             mine = mine[record[mine] == record[mine].min()]
             rest[mine] = False
             key, number = run["key"][mine], int(record[mine[0]])
-            fresh = settling.Readings(time_of(key), run["value"][mine], run["flags"][mine])
+            fresh = judging.Readings(time_of(key), run["value"][mine], run["flags"][mine])
             turned = self.doubts.change(one, fresh, np.empty(0, np.int64), number)
             self.memory.add(_some(run, mine))
             flows.append(self._turn(one, turned, number))
@@ -243,7 +246,7 @@ class Books:
         series, time = key >> TIME_BITS, time_of(np.array([key]))
         counted = self.memory.get("flags", where) & CONFLICT == 0
         counts = np.full(1, fresh["flags"] & CONFLICT == 0)
-        now = settling.Readings(time, np.array([fresh["value"]]), np.array([fresh["flags"]], np.uint8))
+        now = judging.Readings(time, np.array([fresh["value"]]), np.array([fresh["flags"]], np.uint8))
         silent = not (counted.any() or counts.any())  # a further value of a conflict
         turned = None if silent else self.doubts.change(series, now.take(counts), time[counted], record)
         for name, content in fresh.items():

@@ -57,6 +57,7 @@ class Link:
     decided, empty for the rule. ``wrapped``: the register passed its end in it. ``left``: how many
     readings between were left out, ``lowest`` and ``highest`` of them (0 where there are none).
     ``most_turns``: how often the register may have passed its end in it, 0 where that is not in doubt.
+    ``scale``: the power of ten by which it shows another unit from its end on, 0 where it does not.
     """
 
     start: int
@@ -72,6 +73,7 @@ class Link:
     written_off: bool = False
     by: str = ""
     most_turns: int = 0
+    scale: int = 0
 
     @property
     def status(self) -> str:
@@ -192,7 +194,16 @@ class _Judge:
         """The breaks that stay."""
         pair = self.readings.pair[start : start + len(keeps) - 1]
         stays = np.flatnonzero((pair != SMOOTH) & keeps[:-1] & keeps[1:]) + start
-        return [self._link(low, low + 1, self._hypothesis(low)) for low in stays.tolist()]
+        links = [self._link(low, low + 1, self._hypothesis(low)) for low in stays.tolist()]
+        return [
+            self._scaled(one) if pair[low - start] == BROKEN else one
+            for low, one in zip(stays.tolist(), links, strict=True)
+        ]
+
+    def _scaled(self, link: Link) -> Link:
+        """With the power of ten by which it steps."""
+        scale = self.readings.allowance.scale(link.start, link.end, link.first, link.last)
+        return replace(link, scale=scale) if scale else link
 
     def _hypothesis(self, low: int) -> Verdict:
         readings, kind = self.readings, int(self.readings.pair[low])
@@ -256,7 +267,8 @@ class _Judge:
 
     def _stood_still(self, link: Link) -> Link:
         """A rise that cannot be, behind a standstill that explains it: the link over that."""
-        still = self._standstill(link) if link.verdict == Verdict.SPIKE and not link.left else None
+        jumps = link.verdict == Verdict.SPIKE and not (link.left or link.scale)
+        still = self._standstill(link) if jumps else None
         if still is None:
             return link
         low, high = still

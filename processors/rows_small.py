@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -224,6 +225,8 @@ def _evidence(link: Link, point: Point) -> dict[str, object]:
         "to_value": decimal(link.last, point),
         "unit": point.unit.name,
     }
+    if link.scale and not (link.left or link.by):
+        out["factor"] = f"{Decimal(10) ** link.scale:f}"
     if link.left:
         out["left_out"] = link.left
         out |= {"lowest": decimal(link.lowest, point), "highest": decimal(link.highest, point)}

@@ -50,6 +50,21 @@ class Segments:
         return np.asarray(self.outcome & bit > 0)
 
 
+def differing(one: Segments, other: Segments) -> tuple[Segments, Segments]:
+    """Two lines without the links that both have."""
+    _, mine, yours = np.intersect1d(one.start, other.start, assume_unique=True, return_indices=True)
+    same = np.ones(len(mine), bool)
+    for name in ("end", "first", "last", "flags", "outcome"):
+        same &= getattr(one, name)[mine] == getattr(other, name)[yours]
+    return one.take(_all_but(len(one), mine[same])), other.take(_all_but(len(other), yours[same]))
+
+
+def _all_but(size: int, some: Ints) -> NDArray[np.bool_]:
+    out = np.ones(size, bool)
+    out[some] = False
+    return out
+
+
 class Spreading:
     """Makes flows of links. ``points``: of every series."""
 

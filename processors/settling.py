@@ -7,7 +7,8 @@ anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +25,8 @@ from processors.judging import Readings, is_enough, judged, known_back
 from processors.lines import RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
-from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments
+from processors.scales import in_another_unit, within
+from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments, differing
 from processors.slips import SLIP_MAX_MS, pairs_of
 from processors.verdicts import Ratings
 
@@ -108,15 +110,51 @@ class Doubts:
         self._memory, self._ratings = memory, ratings
         self.regions: dict[int, Regions] = {}
         self.decided: dict[int, Decided] = {}
+        self.other_unit: dict[int, tuple[Break, ...]] = {}
+        """From when to when what a series shows is in another unit, and held."""
+        self._steps: Counter[int] = Counter()
+        """How many links of a series step into another unit."""
+        self._simple = ratings.facts.simple.copy()
         self.watched, self.unruly = (np.full(len(memory.newest), NONE, np.int64) for _ in range(2))
 
     def put(self, series: int, lost: Iterable[Region], found: Iterable[Region]) -> None:
         """Regions of a series that are no more, and others that are."""
+        lost, found = list(lost), list(found)
         regions = self.regions.setdefault(series, Regions())
         regions.replace(lost, found)
+        self._steps[series] += _steps(found) - _steps(lost)
         if not len(regions):
             del self.regions[series]
         self.watch(series)
+
+    def resume(self) -> None:
+        """Goes on from regions and decisions that are there."""
+        for series in self.regions:
+            self._note_units(series, self._units(series, [], [], self.decided.get(series, _NOTHING).force))
+
+    def _units(
+        self, series: int, lost: list[Region], found: list[Region], force: list[Decision]
+    ) -> tuple[Break, ...]:
+        """From when to when a series is in another unit once it has other regions and decisions."""
+        if not self._steps[series] + _steps(found):
+            return ()
+        every = [one for one in self.regions.get(series, ()) if one not in lost] + found
+        links = [link for one in every for link in one.links]
+        return in_another_unit(links, [one.span for one in force], self._ratings.allowance(series))
+
+    def _note_units(self, series: int, spans: tuple[Break, ...]) -> None:
+        """The compiled loop books what is plain; it is not to see a series of which some is held."""
+        if spans or series in self.other_unit:
+            self.other_unit[series] = spans
+            self._ratings.facts.simple[series] = self._simple[series] and not spans
+        if not spans:
+            self.other_unit.pop(series, None)
+
+    def hold(self, part: Segments) -> None:
+        """Holds what is in another unit of links that are as the rule has them."""
+        for series in self.other_unit.keys() & set(part.series.tolist() if self.other_unit else ()):
+            mine = np.flatnonzero(part.series == series)
+            _hold(part, mine[within(part.start[mine], self.other_unit[series])])
 
     def add(self, series: int, link: Link) -> None:
         """A break with nothing doubtful around it, behind all that is known of a series."""
@@ -190,6 +228,7 @@ class Doubts:
         spans = stretches(times.tolist(), regions, *breaks, touched)
         found: list[Region] = []
         lost = [one for span in spans for one in regions.within(*span)]
+        units = self.other_unit.get(series, ())
         if spans:
             low, high = min(spans[0][0], low), max(spans[-1][1], high)
             found = judged(
@@ -199,8 +238,11 @@ class Doubts:
                 force,
             )
             turned = _turned(_links(lost), _links(found))
-            old = self._around(series, min([low, *(span[0] for span in turned)]), high)
+            now = self._units(series, lost, found, force)
+            ends = [at for span in (*turned, *(set(units) ^ set(now))) for at in span]
+            old = self._around(series, min([low, *ends]), max([high, *ends]))
             new = old.changed(fresh, gone)
+            self._note_units(series, now)
         is_, was = _left(found, new, force), _left(lost, old, known.force)
         marked = new.marked(np.setdiff1d(was, is_), 0).marked(is_, LEFT_OUT)
         was_links = _links(_along(regions, old))
@@ -208,13 +250,13 @@ class Doubts:
             self.put(series, lost, found)
         links = _links(_along(self.regions.get(series, Regions()), new))
         before, after = known.said_between(old, new), said_of(marked.line(force), force, links, allowance)
-        back = _line(series, old, was_links | known.said, record, -1)
-        come = _line(series, marked, links | after, record, 1)
+        back = _line(series, old, was_links | known.said, record, -1, units)
+        come = _line(series, marked, links | after, record, 1, self.other_unit.get(series, ()))
         if known is not _NOTHING:
             known.force = force
             known.said = {s: one for s, one in known.said.items() if s not in before} | after
         turned = _turned(_links(lost) | before, _links(found) | after)
-        return Turned(*_differing(back, come), *_newly(new, marked), turned)
+        return Turned(*differing(back, come), *_newly(new, marked), turned)
 
     def _reaching_back(
         self,
@@ -298,6 +340,10 @@ def _key(series: int, time_ms: int) -> int:
     return int(key_of(np.array([series]), np.array([at]))[0])
 
 
+def _steps(regions: list[Region]) -> int:
+    return sum(link.scale != 0 for one in regions for link in one.links)
+
+
 def _links(regions: Iterable[Region]) -> dict[Break, Link]:
     return {(link.start, link.end): link for one in regions for link in one.links}
 
@@ -307,8 +353,12 @@ def _turned(old: dict[Break, Link], new: dict[Break, Link]) -> dict[Break, Link 
     return {span: new.get(span) for span in sorted(old | new) if old.get(span) != new.get(span)}
 
 
-def _line(series: int, readings: Readings, links: dict[Break, Link], record: int, sign: int) -> Segments:
-    """The links along the line of some readings; ``links``: those that are not plain."""
+def _line(
+    series: int, readings: Readings, links: dict[Break, Link], record: int, sign: int, units: Sequence[Break]
+) -> Segments:
+    """The links along the line of some readings; ``links``: those that are not plain; ``units``: from when to
+    when it is in another unit.
+    """
     line = readings.take(np.flatnonzero(readings.flags & LEFT_OUT == 0))
     size = max(len(line) - 1, 0)
     outcome, start, end = np.full(size, BOOKED), line.time[:-1], line.time[1:]
@@ -318,7 +368,15 @@ def _line(series: int, readings: Readings, links: dict[Break, Link], record: int
             outcome[at] = _outcome(link)
     flags = ((line.flags[:-1] | line.flags[1:]) & ~np.uint8(LEFT_OUT)).astype(np.int64)
     numbers, signs, records = (np.full(size, number) for number in (series, sign, record))
-    return Segments(numbers, signs, start, end, line.value[:-1], line.value[1:], flags, records, outcome)
+    part = Segments(numbers, signs, start, end, line.value[:-1], line.value[1:], flags, records, outcome)
+    _hold(part, np.flatnonzero(within(start, units)))
+    return part
+
+
+def _hold(part: Segments, some: Ints) -> None:
+    """Books nothing of some links, but what people decided of."""
+    some = some[~part.has(DECIDED)[some]]
+    part.outcome[some] &= ~(BOOKED | WRAPPED)
 
 
 def _outcome(link: Link) -> int:
@@ -331,18 +389,3 @@ def _outcome(link: Link) -> int:
         DECIDED: link.by != "",
     }
     return sum(bit for bit, is_set in bits.items() if is_set)
-
-
-def _differing(one: Segments, other: Segments) -> tuple[Segments, Segments]:
-    """Two lines without the links that both have."""
-    _, mine, yours = np.intersect1d(one.start, other.start, assume_unique=True, return_indices=True)
-    same = np.ones(len(mine), bool)
-    for name in ("end", "first", "last", "flags", "outcome"):
-        same &= getattr(one, name)[mine] == getattr(other, name)[yours]
-    return one.take(_all_but(len(one), mine[same])), other.take(_all_but(len(other), yours[same]))
-
-
-def _all_but(size: int, some: Ints) -> Bools:
-    out = np.ones(size, bool)
-    out[some] = False
-    return out

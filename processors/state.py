@@ -24,7 +24,7 @@ from processors.memory import Memory
 from processors.rulings import Ruling
 from processors.settling import Decided
 
-FORMAT = 15
+FORMAT = 16
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -103,6 +103,22 @@ def random_series(chance: Random, size_max: int) -> Series:
     return Series(rows, limit, width, step, multipliers, kept)
 
 
+def in_units(chance: Random) -> Series:
+    """A register that goes on in another unit, for good or for days, with what else may happen around."""
+    rows, value, factor = [], chance.choice([60, 300, 900]) * KWH, Fraction(1)
+    time, step = 0, chance.choice([1, KWH // 10])
+    for number in range(chance.randint(4, 14)):
+        time += chance.choice([MINUTE] * 6 + [HOUR, 30 * HOUR])
+        value += chance.choice([0, 1, 1, 2, 2, 500]) * KWH // 2
+        if number > 1 and chance.random() < 0.25:
+            powers = (10, 100, 1000) if factor == 1 else ()
+            factor = Fraction(chance.choice(powers or (1,))) ** chance.choice([1, -1])
+        shown = int(value * factor) // step * step
+        rows.append((time, chance.choice([shown] * 12 + [0, shown * 3, value])))
+    multipliers = chance.choice([[(0, Fraction(1))]] * 3 + [[(0, Fraction(1)), (3 * MINUTE, Fraction(10))]])
+    return Series(rows, LIMIT, None, step, multipliers)
+
+
 def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
     """A standstill of hours or days behind what was shown last, with what may disturb it; the time and the
     value of the reading behind it, which mostly catches up with more than one reading can rise.

@@ -252,7 +252,7 @@ def _register(books: Books, meter: Meter) -> None:
     if not meter.counted:
         return
     every = sorted(meter.counted.items())
-    events, lost = decided(series_of(meter), meter.said)
+    events, lost, units = decided(series_of(meter), meter.said)
     for event in events:
         note(books, meter, event)
     known = {(event.start, event.end): event for event in events}
@@ -260,6 +260,8 @@ def _register(books: Books, meter: Meter) -> None:
     booked = held = written_off = 0
     for (start, one), (end, other) in pairwise(line):
         event = known.get((start, end), Event(start, end, "", True, False, 0, 0, 0))
+        if not event.by and any(low <= start < high for low, high in units):
+            event = replace(event, decided=False, wrapped=False)
         rise, wrap = other.value - one.value, (meter.installation.width or 0) if event.wrapped else 0
         if event.decided:
             booked, written_off = booked + rise + wrap, written_off - wrap

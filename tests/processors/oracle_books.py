@@ -133,6 +133,8 @@ def note(books: Books, meter: Meter, event: Event) -> None:
     values = [text(meter, meter.counted[at].value) for at in (event.start, event.end)]
     evidence: dict[str, object] = dict(zip(("from_value", "to_value"), values, strict=True))
     evidence["unit"] = meter.point.unit.name
+    if event.factor:
+        evidence["factor"] = f"{Decimal(10) ** event.factor:f}"
     revisions = [one.revision for one in meter.said if (one.start, one.end) == (event.start, event.end)]
     bounds = {"lowest": text(meter, event.lowest), "highest": text(meter, event.highest)}
     which = installed(books, meter)

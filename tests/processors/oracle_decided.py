@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tests.processors.oracle_doubt import Series, found
+from tests.processors.oracle_doubt import Said as Found
+from tests.processors.oracle_doubt import Series, found, scale
 
 OUT = ("glitch", "spike", "stuck", "clock_jump")
 MOVED = ("reset", "decrease", "spike")
@@ -45,6 +46,8 @@ class Event:
     by: str = ""
     turns: range = range(0)
     """How often the register may have passed its end, where that is not sure."""
+    factor: int = 0
+    """The power of ten by which it steps into another unit."""
 
     @property
     def status(self) -> str:
@@ -65,8 +68,12 @@ def that_count(statements: Iterable[Said]) -> list[Said]:
     return out
 
 
-def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], set[int]]:
-    """What is not plain, and the instants of all readings that are left out."""
+def decided(
+    series: Series, statements: Iterable[Said]
+) -> tuple[list[Event], set[int], list[tuple[int, float]]]:
+    """What is not plain, and the instants of all readings that are left out; and from when to when what is
+    shown is in another unit.
+    """
     force = [one for one in that_count(statements) if _in_force(series, one)]
     right = {at for one in force for at in (one.start, one.end)}
     for one in force:
@@ -78,7 +85,11 @@ def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], se
     }
     rest = replace(series, readings=[(t, v) for t, v in series.readings if t not in gone], kept=right)
     links, lost = found(rest)
-    events = {link[:2]: Event(*link) for link in links}
+    steps = _steps(rest, links)
+    events = {
+        link[:2]: Event(*link, factor=scale(rest, steps[link[:2]]) if link[:2] in steps else 0)
+        for link in links
+    }
     line = [number for number, (t, _) in enumerate(rest.readings) if t not in lost]
     for i, j in pairwise(line):
         event = _event(rest, (i, j), gone, force, events)
@@ -90,7 +101,30 @@ def decided(series: Series, statements: Iterable[Said]) -> tuple[list[Event], se
     for one in force:
         if one.verdict == "plain" and _between(series, one):
             events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
-    return [events[span] for span in sorted(events)], lost | set(gone)
+    units = _in_another_unit(rest, steps, [(one.start, one.end) for one in force])
+    return [events[span] for span in sorted(events)], lost | set(gone), units
+
+
+def _steps(rest: Series, links: list[Found]) -> dict[tuple[int, int], int]:
+    """Broken pairs that stay on the line, by their instants: the number of the first reading."""
+    times = [t for t, _ in rest.readings]
+    broken = [link for link in links if link[2] in MOVED and not link[5]]
+    return {link[:2]: times.index(link[0]) for link in broken}
+
+
+def _in_another_unit(
+    rest: Series, steps: dict[tuple[int, int], int], said: list[tuple[int, int]]
+) -> list[tuple[int, float]]:
+    """From when to when: from a step that nobody decided about until one that leads back to the line."""
+    out: list[tuple[int, float]] = []
+    since = None
+    for (start, end), i in sorted(steps.items()):
+        if since is not None and rest.link(since, i + 1) == "smooth":
+            out.append((rest.readings[since + 1][0], end))
+            since = None
+        elif since is None and scale(rest, i) and not any(a <= start and end <= b for a, b in said):
+            since = i
+    return out if since is None else [*out, (rest.readings[since + 1][0], float("inf"))]
 
 
 def _between(series: Series, one: Said) -> bool:
@@ -126,7 +160,7 @@ def _event(
         if kind in ("smooth", "wrap", "unsure"):  # unsure: as seldom over its end as can be
             return Event(start, end, who.verdict, True, last < first, *seen, by=who.by)
         rule = events[start, end]
-        return replace(rule, left=seen[0], lowest=seen[1], highest=seen[2])
+        return replace(rule, left=seen[0], lowest=seen[1], highest=seen[2], factor=0)
     exact = [one for one in force if (one.start, one.end) == (start, end)]
     if not exact:
         return None

@@ -180,6 +180,31 @@ class Series:
         return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
 
 
+def scale(series: Series, i: int) -> int:
+    """The power of ten by which reading i + 1 is in another unit than reading i; 0: it is not."""
+    (start, first), (end, last) = series.readings[i], series.readings[i + 1]
+    if series.limit is None or first <= 0 or last <= 0:
+        return 0
+    used = int(series.possible(i, i + 1))  # whole millionths
+    for power in (-6, -3, -2, -1, 1, 2, 3, 6):
+        factor = 10 ** abs(power)
+        before, after = (first * factor, last) if power > 0 else (first, last * factor)
+        rounding = series.step * factor
+        for most in (used, used * factor):  # used in the finer unit, or in the other one
+            precise = 100 * (most + 2 * rounding) <= max(before, after)
+            if precise and -rounding <= after - before <= most + rounding:
+                return 0 if _is_stated(series, start, end, power) else power
+    return 0
+
+
+def _is_stated(series: Series, start: int, end: int, power: int) -> bool:
+    """Whether the multiplier changes to make up for it."""
+    steps = pairwise(series.multipliers)
+    return any(
+        start < since <= end and other * Fraction(10) ** power == one for (_, one), (since, other) in steps
+    )
+
+
 def _shown(piece: list[int]) -> int:
     """How many values a piece shows, one after the other: one that it slips back to is another."""
     return 1 + sum(before != after for before, after in pairwise(piece))
@@ -263,7 +288,7 @@ def _stood_still(series: Series, i: int) -> Said | None:
     value, (end, last) = series.readings[i][1], series.readings[i + 1]
     if last <= value or i + 2 >= len(series.readings) or series.pair(i + 1) != "smooth":
         return None
-    if series.link(i, i + 1) != "broken":
+    if series.link(i, i + 1) != "broken" or scale(series, i):
         return None
     first = i
     while first > 0 and series.pair(first - 1) == "smooth" and series.readings[first - 1][1] == value:

@@ -121,7 +121,7 @@ def test_what_people_say_is_as_the_oracle_has_it(both: tuple[Series, list[Decisi
     statements = [
         oracle_decided.Said(d.start, d.end, d.verdict.name.lower(), d.by, d.revision) for d in decisions
     ]
-    events, left_out = oracle_decided.decided(one, statements)
+    events, left_out, _ = oracle_decided.decided(one, statements)
     rows = [
         oracle_decided.Event(
             link.start,
@@ -135,6 +135,7 @@ def test_what_people_say_is_as_the_oracle_has_it(both: tuple[Series, list[Decisi
             link.written_off,
             link.by,
             range(int(link.last < link.first), link.most_turns + 1) if link.most_turns else range(0),
+            0 if link.left or link.by else link.scale,
         )
         for link in links
     ]

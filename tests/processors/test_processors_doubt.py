@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
+from math import floor, inf
 from random import Random
 
 import numpy as np
@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from processors import lines
 from processors.allowance import Allowance
 from processors.doubt import FOR_EVER, Verdict
-from tests.processors import doubt_series
+from processors.scales import in_another_unit
+from tests.processors import doubt_series, oracle_decided
 from tests.processors.doubt_series import (
     KWH,
     LIMIT,
@@ -109,6 +110,18 @@ def test_a_standstill_is_looked_back_over_to_its_beginning(chance: Random) -> No
         so_far = Series(keeper.rows, one.limit, one.width, one.step)
         assert keeper.regions == regions_of(so_far)
     assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
+
+
+@given(st.randoms(use_true_random=False))
+@examples(5)
+def test_a_step_into_another_unit_is_that_of_the_oracle(chance: Random) -> None:
+    """By which power of ten, and from when to when what is shown is in another unit."""
+    one = doubt_series.in_units(chance)
+    links = [link for region in regions_of(one) for link in region.links]
+    events, _, units = oracle_decided.decided(one, [])
+    assert [link.scale for link in links] == [event.factor for event in events]
+    spans = in_another_unit(links, [], Allowance(facts_of(one)))
+    assert [(low, high if high < FOR_EVER else inf) for low, high in spans] == units
 
 
 def unruly(seed: int, every_ms: int, size: int) -> Series:
