@@ -27,7 +27,7 @@ from processors.worker import BATCH_RECORDS_MAX
 
 POINTS, PLANTS, MINUTES = 10_000, 100, 240
 LATE = {"in_order": 0.0, "late_1pct": 0.01, "late_10pct": 0.1}
-MEMORY = Shape(50_000, 500, 60)
+MEMORY = Shape(100_000, 1000, 60)
 """An hour of so many that what a process needs for itself is little of it."""
 ROUNDS = 2
 """Of which the better one counts: other work on the machine makes figures worse, never better."""

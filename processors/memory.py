@@ -125,9 +125,10 @@ class Memory:
         self.newest_value = np.zeros(series, np.int64)
         self.newest_flags = np.zeros(series, np.uint8)
         """Value and flags of that reading."""
-        self._oldest = np.zeros(series, np.int64)
-        self._oldest_value = np.zeros(series, np.int64)
-        """Key and value of the first reading on the line of every series; 0: to be looked for."""
+        self._oldest = self._oldest_value = np.empty(0, np.int64)
+        """Key and value of the first reading on the line of every series; 0: to be looked for. Made
+        when somebody asks for one.
+        """
 
     def __len__(self) -> int:
         return sum(map(len, self._runs))
@@ -163,8 +164,9 @@ class Memory:
 
     def _forget(self, keys: Ints) -> None:
         """Something of these came or changed: the first reading of their series may be another one."""
-        series = series_of(keys)
-        self._oldest[series[keys <= self._oldest[series]]] = 0
+        if len(self._oldest) == len(self.newest):
+            series = series_of(keys)
+            self._oldest[series[keys <= self._oldest[series]]] = 0
 
     def _remember(self, run: Run, at: Ints) -> None:
         """Notes the newest readings of series, which are these."""
@@ -253,6 +255,8 @@ class Memory:
 
     def ends(self, series: Ints) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
         """Key and value of the first and the last reading on the line of each series; NONE and 0 if none."""
+        if len(self._oldest) != len(self.newest):
+            self._oldest, self._oldest_value = np.zeros((2, len(self.newest)), np.int64)
         unknown = series[(self._oldest[series] == 0) & (self.newest[series] != NONE)]
         if len(unknown):
             keys, values = self._values(self.after(unknown << TIME_BITS))

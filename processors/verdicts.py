@@ -48,7 +48,7 @@ class Ratings:
             NO_LIMIT if p.limit_per_hour is None else p.limit_per_hour for p in points
         )
         self.width = _ints(i.width or 0 for i in installations)
-        self.step = _ints(i.step for i in installations)
+        self.step = index.step
         self.expect_ms = _ints(p.expect_ms for p in points)
         self.numerator = _ints(i.multipliers[0].numerator for i in installations)
         self.denominator = _ints(i.multipliers[0].denominator for i in installations)
