@@ -76,15 +76,17 @@ class Spans:
     def _said(self, parts: list[Touched], step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""
         before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
-        waiting = [self._still_open(before)] if step.closing else []
-        rows = self._with_flips([*parts, *waiting], self._derived_flips(before, after))
-        end = self.edges(rows.series, rows.span)[1]
-        self._stamp(rows, end, before, after, step)
-        if step.closing:
-            return rows
-        final = end <= after[rows.series // CLASSES]
-        self._open.append(rows.take(~final))
-        return rows.take(final)
+        parts = [*parts, self._still_open(before)] if step.closing else [self._final(parts, after)]
+        rows = self._with_flips(parts, self._derived_flips(before, after))
+        self._stamp(rows, self.edges(rows.series, rows.span)[1], before, after, step)
+        return rows
+
+    def _final(self, parts: list[Touched], after: Ints) -> Touched:
+        """What of this is final; the others wait, some of them more than once. ``after``: of accounts."""
+        every = joined(parts)
+        final = self.edges(every.series, every.span)[1] <= after[every.series // CLASSES]
+        self._open.append(every.take(~final))
+        return every.take(final)
 
     def _still_open(self, before: Ints) -> Touched:
         """What waits; what became final since was said when it did. ``before``: frontiers of accounts."""

@@ -28,7 +28,7 @@ BASE_FIELDS = {
 }
 """``estimated``: of what is known. ``readings``: 1 where there are any."""
 _SUMS = ("amount", "known", "measured", "held", "rounded", "revision", "reported")
-_FLIPS_MAX = 1 << 16
+_FLIPS_MIN, _FLIPS_A_POINT = 1 << 16, 4
 """More spans than these are looked for among those that exist."""
 
 
@@ -110,7 +110,7 @@ class BaseSpans:
         high = np.minimum(step.after[moved] // base - 1, last)
         some = low <= high
         moved, low, high = moved[some], low[some], high[some]
-        if (high - low + 1).sum() > _FLIPS_MAX:
+        if (high - low + 1).sum() > max(_FLIPS_MIN, _FLIPS_A_POINT * len(moved)):
             moved, low, _ = self.cells.between(moved, low, high)
             high = low
         return Stretches(moved, low, high)
