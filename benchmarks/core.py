@@ -23,7 +23,7 @@ from benchmarks.core_load import Load, Shape, roster, write_site
 from benchmarks.core_truth import Checked, Results
 from bus.log import RESULTS, Record
 from processors.operators import Plants
-from processors.worker import BATCH_RECORDS_MAX
+from processors.worker import records_max
 
 POINTS, PLANTS, MINUTES = 10_000, 100, 240
 LATE = {"in_order": 0.0, "late_1pct": 0.01, "late_10pct": 0.1}
@@ -140,7 +140,7 @@ def takes(records: Iterable[Record], bytes_max: int) -> Iterator[list[Record]]:
     batch: list[Record] = []
     size = 0
     for record in records:
-        if batch and (len(batch) == BATCH_RECORDS_MAX or size + len(record.value) > bytes_max):
+        if batch and (len(batch) == records_max(bytes_max) or size + len(record.value) > bytes_max):
             yield batch
             batch, size = [], 0
         batch.append(record)

@@ -35,10 +35,15 @@ from processors.worker_thread import apart
 
 _log = structlog.get_logger(__name__)
 
-BATCH_RECORDS_MAX = 500
+BATCH_RECORDS_MAX, BATCH_RECORD_BYTES = 500, 1 << 14
 RETRY_S = 0.5
 REST_RATIO, REST_S_MAX = 3, 0.1
 IDLE_S = 1.0
+
+
+def records_max(bytes_max: int) -> int:
+    """How many records are taken at once, where they may have so many bytes."""
+    return max(BATCH_RECORDS_MAX, bytes_max // BATCH_RECORD_BYTES)
 
 
 class Worker:
@@ -130,7 +135,7 @@ class Worker:
                 self._topic,
                 self.offset,
                 partition=self._partition,
-                records_max=BATCH_RECORDS_MAX,
+                records_max=records_max(self._operators.batch_bytes_max),
                 bytes_max=self._operators.batch_bytes_max,
             )
             self.end = await self._log.end(self._topic, self._partition)
