@@ -118,8 +118,8 @@ class Spans:
         start, accounts = base.start[None], len(self.accounts)
         out = []
         if self._any_grid:
-            out.append(_dealt(deal(base.point, start, base.sums, self._grids), GRID, accounts))
-        few = deal(base.point, start, base.sums, self._quarters)
+            out.append(_dealt(deal(base.point, start, base.sums, self._grids, base.some), GRID, accounts))
+        few = deal(base.point, start, base.sums, self._quarters, base.some)
         point, quarter = few["owner"], few["span"]
         if len(self.accounts.zones) == 1:
             different, which = np.unique(quarter, return_inverse=True)

@@ -34,16 +34,21 @@ _FLIPS_MIN, _FLIPS_A_POINT = 1 << 16, 4
 
 @dataclass(frozen=True, slots=True)
 class BaseDeltas:
-    """What changes in base spans that start at ``start``: a row each, by point and span."""
+    """What changes in base spans that start at ``start``: a row each, by point and span.
+
+    ``some``: which rows there are changes of, None where it is all.
+    """
 
     point: Ints
     start: Ints
     sums: dict[str, Ints]
+    some: Bools | None = None
 
     def __len__(self) -> int:
         return len(self.point)
 
     def take(self, mask: Bools) -> BaseDeltas:
+        mask = mask if self.some is None else mask & self.some
         return BaseDeltas(
             self.point[mask], self.start[mask], {name: column[mask] for name, column in self.sums.items()}
         )
@@ -73,17 +78,16 @@ class BaseSpans:
         index = self.cells.place(point, span, kinds & MADE > 0)
         causes = step.causes[step.first[step.lanes.of_point]]
         keep = settle(rows, index, causes, self.cells.columns, self.cells.dirty)
-        said = Touched(point, span, index) if keep.all() else Touched(point[keep], span[keep], index[keep])
+        said = Touched(point, span, index).take(keep)
         end = (said.span + 1) * self.base_ms[said.series]
         step.stamp(said.series, end, said.index, self.cells["reported"])
         return self._said(said, end, step), self._deltas(rows)
 
     def _deltas(self, rows: Pieces) -> BaseDeltas:
         said = rows["kinds"] & SAID > 0
-        at: slice | Bools = slice(None) if said.all() else said
-        point = rows["point"][at]
-        start = rows["span"][at] * self.base_ms[point]
-        return BaseDeltas(point, start, {name: rows[name][at] for name in _SUMS})
+        sums = {name: rows[name] for name in _SUMS}
+        deltas = BaseDeltas(rows["point"], rows["start"], sums, None if said.all() else said)
+        return deltas if said.any() else deltas.take(said)
 
     def _said(self, rows: Touched, end: Ints, step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""

@@ -191,8 +191,8 @@ static void touch(const Part *part, int64_t length, const Reads *reads, const in
 
 /* A span with anything in it as row n. What changes of it is said where it is open, and where it is final if it is
    a change at all. Returns how many rows there are then. */
-static int64_t put(int64_t n, int64_t room, int64_t *rows, int64_t point, int64_t span, const Piece *cell,
-                   int final) {
+static int64_t put(int64_t n, int64_t room, int64_t *rows, int64_t point, int64_t span, int64_t length,
+                   const Piece *cell, int final) {
     const int differs = cell->amount || cell->known || cell->measured || cell->held || cell->rounded;
     const int said = (cell->kinds & PIECE) && (differs || !final);
     if (!said && !(cell->kinds & (READ | WANTED))) return n;
@@ -207,7 +207,7 @@ static int64_t put(int64_t n, int64_t room, int64_t *rows, int64_t point, int64_
                              cell->rounded,
                              differs && final,
                              cell->reported,
-                             cell->readings,
+                             span * length,
                              cell->seen};
     for (int column = 0; column < 12; column++) rows[column * room + n] = row[column];
     return n + 1;
@@ -242,7 +242,8 @@ int64_t meterflow_pieces(int64_t n, const int64_t *point, const int64_t *sign, c
                     cells[span - low].kinds |= WANTED;
         for (int64_t span = low; span <= high; span++)
             if (cells[span - low].kinds)
-                count = put(count, room, rows, p, span, cells + span - low, (span + 1) * length <= before[p]);
+                count = put(count, room, rows, p, span, length, cells + span - low,
+                            (span + 1) * length <= before[p]);
     }
     return count;
 }
@@ -281,15 +282,18 @@ int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int
 }
 
 /* Adds changes of points, at times, to the spans of `step` ms of every owner that a point belongs to; time:
-   of each of `layers` all rows. Owners of a layer come behind those of the one before. */
-int64_t meterflow_deal(int64_t n, int64_t layers, int64_t owners, const int64_t *point, const int64_t *time, const int64_t *amount,
-                       const int64_t *known, const int64_t *measured, const int64_t *held,
+   of each of `layers` all rows. Owners of a layer come behind those of the one before. some: of each row whether it
+   counts, where not `all` do. Returns how many shares there are. */
+int64_t meterflow_deal(int64_t n, int64_t layers, int64_t owners, const int64_t *point, const int64_t *time,
+                       int64_t all, const uint8_t *some, const int64_t *amount, const int64_t *known, const int64_t *measured, const int64_t *held,
                        const int64_t *rounded, const int64_t *revision, const int64_t *reported,
                        const int64_t *first, const int64_t *owner, const int64_t *sign, const int64_t *step,
                        const int64_t *at, Share *table) {
     Span last = {0, 0, 0};
+    int64_t count = 0;
     for (int64_t row = 0; row < layers * n; row++) {
-        const int64_t layer = row / n, i = row % n;
+        const int64_t layer = row / n, i = row - layer * n;
+        if (!all && !some[i]) continue;
         for (int64_t pair = first[point[i]]; pair < first[point[i] + 1]; pair++) {
             const int64_t o = owner[pair];
             Share *share = table + at[layer * owners + o] + span_of(&last, time[row], step[o]);
@@ -300,10 +304,11 @@ int64_t meterflow_deal(int64_t n, int64_t layers, int64_t owners, const int64_t 
             share->rounded += rounded[i];
             share->revision += revision[i];
             if (!share->there || reported[i] > share->reported) share->reported = reported[i];
+            count += !share->there;
             share->there = 1;
         }
     }
-    return 0;
+    return count;
 }
 
 /* The shares that are there, by owner and span; rows: nine columns of `room` numbers each. */

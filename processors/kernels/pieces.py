@@ -31,7 +31,7 @@ PIECE_COLUMNS = (
     "rounded",
     "revision",
     "reported",
-    "readings",
+    "start",
     "seen",
 )
 _SETTLED = tuple("exists amount known estimated held rounded readings revision cause reported".split())
@@ -158,7 +158,7 @@ def pieces_twin(flows: Flows, touches: Touches, wanted: list[Stretches], clock: 
         **sums,
         "revision": differs & final,
         "reported": np.where(cut_, groups.max(np.where(columns["cut"] > 0, columns["now"], -_FAR)), 0),
-        "readings": groups.sum(columns["readings"]),
+        "start": span * clock.base_ms[point],
         "seen": np.where(read, groups.min(np.where(columns["readings"] > 0, columns["now"], _FAR)), 0),
     }
     kept = said | read | want

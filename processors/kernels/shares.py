@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 
 from processors.cells import Grouping
 from processors.flows import spans_of
-from processors.kernels.library import INT64, OUT_INT64, SIZE, chosen, compiled
+from processors.kernels.library import BYTE, INT64, OUT_INT64, SIZE, chosen, compiled
 from processors.scaling import spread
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 SHARE_COLUMNS = ("owner", "span", "amount", "known", "measured", "held", "rounded", "revision", "reported")
 _DEALT = SHARE_COLUMNS[2:]
 CELL_NUMBERS = 8
 """Of a cell of a table."""
 _ROOM_MIN, _ROOM_RATIO = 1 << 14, 8
+_ALL = np.empty(0, np.uint8)
 
-_DEAL = compiled("deal", (SIZE, SIZE, SIZE, *[INT64] * 14, OUT_INT64))
+_DEAL = compiled("deal", (SIZE, SIZE, SIZE, INT64, INT64, SIZE, BYTE, *[INT64] * 12, OUT_INT64))
 _SHARES = compiled("shares", (SIZE, *[INT64] * 4, SIZE, OUT_INT64))
 
 
@@ -61,21 +63,25 @@ class Owners:
     step_ms: Ints
 
 
-def _deal_by_loop(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> dict[str, Ints]:
+def _deal_by_loop(
+    point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners, some: Bools | None = None
+) -> dict[str, Ints]:
     assert _DEAL is not None
     assert _SHARES is not None
     names, few, which = _local(point, owners)
     low, high = _reach_of(few, time)
     at, size = offsets(low, high)
     if not close(size, time.size):
-        return deal_twin(point, time, sums, owners)
+        return deal_twin(point, time, sums, owners, some)
     table = np.zeros((size, CELL_NUMBERS), np.int64)
     columns = (ints(sums[name]) for name in _DEALT)
     shape = (len(point), len(time), len(names))
-    _DEAL(*shape, which, ints(time), *columns, few.first, few.owner, few.sign, few.step_ms, at, table)
-    rows = np.empty((len(SHARE_COLUMNS), size), np.int64)
-    count = _SHARES(len(low), low, high, at, table, size, rows)
-    out = dict(zip(SHARE_COLUMNS, rows[:, :count], strict=True))
+    which_rows = (some is None, _ALL if some is None else some.view(np.uint8))
+    pairs = (few.first, few.owner, few.sign, few.step_ms)
+    count = _DEAL(*shape, which, ints(time), *which_rows, *columns, *pairs, at, table)
+    rows = np.empty((len(SHARE_COLUMNS), count), np.int64)
+    _SHARES(len(low), low, high, at, table, count, rows)
+    out = dict(zip(SHARE_COLUMNS, rows, strict=True))
     if len(names):
         layer, owner = np.divmod(out["owner"], len(names))
         out["owner"] = layer * len(owners.step_ms) + names[owner]
@@ -113,8 +119,12 @@ def _reach_of(owners: Owners, time: Ints) -> tuple[Ints, Ints]:
     return low, high
 
 
-def deal_twin(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> dict[str, Ints]:
+def deal_twin(
+    point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners, some: Bools | None = None
+) -> dict[str, Ints]:
     """As ``deal``, in numpy."""
+    if some is not None:
+        point, time, sums = point[some], time[:, some], {name: each[some] for name, each in sums.items()}
     layers = [_dealt(point, one, sums, owners) for one in time]
     for number, layer in enumerate(layers):
         layer["owner"] += number * len(owners.step_ms)
@@ -134,8 +144,9 @@ def _dealt(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> di
 
 
 deal = chosen(_DEAL, _deal_by_loop, deal_twin)
-"""(point, time, sums, owners) -> the same by owner and span: amounts by their sign, the latest ``reported``.
+"""(point, time, sums, owners, some) -> the same by owner and span: amounts by their sign, latest ``reported``.
 
 ``time``: in layers, a row of them for each; the owners of layer k are numbered from k times their number on.
-``sums``: a column for each of SHARE_COLUMNS behind owner and span; so is what comes out.
+``sums``: a column for each of SHARE_COLUMNS behind owner and span; so is what comes out. ``some``: which rows
+count, None where all do.
 """

@@ -103,7 +103,7 @@ def test_cells_take_up_pieces_as_the_twin_does_it(seed: int, rows: int, reach_ms
 @given(SEEDS, ROWS, REACH_MS)
 @settings(deadline=None)
 def test_changes_are_dealt_out_as_the_twin_does_it(seed: int, rows: int, reach_ms: int) -> None:
-    """Points with none, one and several owners, whose spans have different lengths."""
+    """Points with none, one and several owners, whose spans have different lengths; all rows, or some."""
     random = np.random.default_rng(seed)
     owners = shares.Owners(
         np.array([0, 0, 1, 3, 6]),
@@ -113,7 +113,8 @@ def test_changes_are_dealt_out_as_the_twin_does_it(seed: int, rows: int, reach_m
     )
     sums = {name: random.integers(-5, 6, rows) for name in shares.SHARE_COLUMNS[2:]}
     times = random.integers(-reach_ms, reach_ms, (random.integers(1, 4), rows))
-    given_ = random.integers(0, 4, rows), times, sums, owners
+    some = None if seed % 2 else random.random(rows) < random.random()
+    given_ = random.integers(0, 4, rows), times, sums, owners, some
     found, expected = shares.deal(*given_), shares.deal_twin(*given_)
     assert {name: values.tolist() for name, values in found.items()} == {
         name: values.tolist() for name, values in expected.items()
