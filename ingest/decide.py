@@ -76,8 +76,6 @@ def _decision(point: str, fields: Mapping[str, Json], received_ms: int, login: s
     verdict = _verdict(fields.get("verdict"))
     if from_ms > to_ms:
         raise Refused(Reason.DECISION_INVALID, "from lies behind to")
-    if from_ms != to_ms and verdict == CONFLICT:
-        raise Refused(Reason.DECISION_INVALID, f"{verdict}: from and to are one instant")
     if from_ms == to_ms and verdict not in OF_AN_INSTANT:
         raise Refused(Reason.DECISION_INVALID, f"{verdict}: from and to are not one instant")
     return Decision(

@@ -23,6 +23,9 @@ SENDING: tuple[Callable[[F], F], ...] = (
     click.option("--from", "from_time", help="Of PLANT/POINT: when the event began, RFC 3339."),
     click.option("--to", "to_time", help="Of PLANT/POINT: when it ended, RFC 3339."),
     click.option("--value", help="Of a conflict: the value that counts, as the meter shows it."),
+    click.option(
+        "--start", help="Of a conflict of interval reads: when the one that counts begins, RFC 3339."
+    ),
     click.option("--by", help="Who decides; default: the login, else this system's user."),
     click.option("--mqtt", "url", help="Broker or endpoint; default: the service's, or the settings'."),
     click.option("--user", envvar="METERFLOW_MQTT_USER"),
@@ -94,6 +97,7 @@ def _decide(
     from_time: str | None,
     to_time: str | None,
     value: str | None,
+    start: str | None,
     by: str | None,
     url: str | None,
     user: str | None,
@@ -104,6 +108,6 @@ def _decide(
     from meterflow import verdicts as deciding
     from meterflow.verdicts_source import source
 
-    said = deciding.Said.of(verdict, by, user, value)
+    said = deciding.Said.of(verdict, by, user, value, start)
     place = source(data, settings, url, user, password_file)
     deciding.decide(place, event, (from_time, to_time), said, refuse=refuse, wait=wait, as_json=as_json)

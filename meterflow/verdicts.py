@@ -25,19 +25,22 @@ WAIT_S, LOOK_S = 30.0, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a person says. ``verdict``: empty for the event's own word; ``value``: of a conflict."""
+    """What a person says. ``verdict``: empty for the event's own word. ``value``, ``start_ms``: of a
+    conflict.
+    """
 
     verdict: str
     by: str
     value: str = ""
+    start_ms: int | None = None
 
     @classmethod
-    def of(cls, verdict: str, by: str | None, user: str | None, value: str | None) -> Said:
-        """``by``: default the login, else the system's user."""
+    def of(cls, verdict: str, by: str | None, user: str | None, value: str | None, start: str | None) -> Said:
+        """``by``: default the login, else the system's user. ``start``: RFC 3339."""
         name = (by or user or getpass.getuser()).strip()
         if not name:
             raise UsageError("nobody is named who decides", where="--by", hint="Give your name.")
-        return cls(verdict, name, value or "")
+        return cls(verdict, name, value or "", None if start is None else instant_ms(start))
 
 
 def show(source: Source, status: Sequence[str], plants: Sequence[str], as_json: bool) -> None:
@@ -93,8 +96,11 @@ def decide(
     """Publishes a decision on one event, and says what it did."""
     one = _found(source, event, span)
     word = said.verdict or _word(one, refuse)
-    _check(one, word, said.value)
-    topic, message = decision_topic(one.plant, one.point), one.message(word, said.by, said.value)
+    _check(one, word, said)
+    topic, message = (
+        decision_topic(one.plant, one.point),
+        one.message(word, said.by, said.value, said.start_ms),
+    )
     refused = set(_refusals(source, one)) if wait else set[int]()
     source.publish(topic, json.dumps(message, ensure_ascii=False).encode())
     if wait:
@@ -145,12 +151,14 @@ def _word(one: Doubt, refuse: bool) -> str:
     raise UsageError(what if words else "no decision settles this event", where=one.id, hint=hint)
 
 
-def _check(one: Doubt, word: str, value: str) -> None:
+def _check(one: Doubt, word: str, said: Said) -> None:
     if word not in WORDS:
         raise UsageError(f"{word!r} is no verdict", where="--as", hint=f"One of {', '.join(WORDS)}.")
     if (word == CONFLICT) != (one.verdict == CONFLICT):
         raise UsageError(f"{word!r} cannot be said of this event", where=one.id)
-    if (word == CONFLICT) != bool(value):
+    if said.start_ms is not None and word != CONFLICT:
+        raise UsageError("only a conflict of interval reads has a start", where="--start")
+    if (word == CONFLICT) != bool(said.value):
         wrong = "a conflict is decided by a value" if word == CONFLICT else "only a conflict has a value"
         raise UsageError(wrong, where="--value", hint="The value that counts, as the meter shows it.")
 

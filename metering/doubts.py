@@ -78,12 +78,19 @@ class Doubt:
     @property
     def seen(self) -> str:
         """The evidence in words."""
-        told = ((words, self.evidence[name]) for name, words in _SEEN.items() if name in self.evidence)
+        told = ((words, self._shown(name)) for name, words in _SEEN.items() if name in self.evidence)
         out = [f"{words} {' or '.join(map(str, w)) if isinstance(w, list) else w}" for words, w in told]
         if _TURNS in self.evidence:
             fewest, most, end = (self.evidence.get(name) for name in ("fewest_turns", _TURNS, "rolls_at"))
             out.append(f"may have passed its end at {end} {fewest} to {most} times")
         return ", ".join(out)
+
+    def _shown(self, name: str) -> object:
+        """Evidence of a name; of reads that begin apart the values with their starts."""
+        found, starts = self.evidence[name], self.evidence.get("starts")
+        if name != "values" or not isinstance(starts, list):
+            return found
+        return [f"{value} from {start}" for value, start in zip(found, starts, strict=False)]
 
     @property
     def own(self) -> str:
@@ -99,11 +106,14 @@ class Doubt:
         """What a word would do to the amount; empty for one that says nothing of it."""
         return next((choice.effect for choice in self.choices if choice.verdict == verdict), "")
 
-    def message(self, verdict: str, by: str, value: str = "") -> dict[str, Any]:
-        """The payload of a decision that counts more than those before it."""
-        from_ms = (
-            self.to_ms if verdict == CONFLICT else self.from_ms
-        )  # that of an interval read has its start
+    def message(self, verdict: str, by: str, value: str = "", start_ms: int | None = None) -> dict[str, Any]:
+        """The payload of a decision that counts more than those before it.
+
+        ``value``, ``start_ms``: of a conflict, the value that counts and, of interval reads, its start (UTC).
+        """
+        from_ms = self.from_ms
+        if verdict == CONFLICT:  # its row's from is the start of one of its reads
+            from_ms = self.to_ms if start_ms is None else start_ms
         said: dict[str, Any] = {"from": from_ms, "to": self.to_ms, "verdict": verdict, "by": by}
         said |= {"revision": self.revision}
         return said | {name: text for name, text in (("serial", self.serial), ("value", value)) if text}
@@ -128,7 +138,7 @@ def doubt(row: _Row) -> Doubt:
         status=str(row["status"]),
         by=str(row["by"] or ""),
         evidence=evidence,
-        choices=tuple(Choice(word, _effect(word, evidence)) for word in _words(row, evidence)),
+        choices=tuple(Choice(word, _effect(word, row, evidence)) for word in _words(row, evidence)),
         revision=1 + int(evidence.get("decision", -1)),
         installed_ms=row.get("installed"),
     )
@@ -175,13 +185,14 @@ def _words(row: _Row, evidence: Mapping[str, Any]) -> list[str]:
     return sorted(words, key=lambda word: word != own)
 
 
-def _effect(word: str, evidence: Mapping[str, Any]) -> str:
+def _effect(word: str, row: _Row, evidence: Mapping[str, Any]) -> str:
     rise, left = _rise(evidence), evidence.get("left_out")
     amount = _amount(rise, evidence)
     if word == CONFLICT:
         return "the value you name counts, the others do not"
     if "value" in evidence:
-        return _effect_on_a_read(word, str(evidence["value"]))
+        of = _effect_on_a_gauge if row["from"] == row["to"] else _effect_on_a_read
+        return of(word, str(evidence["value"]))
     once = _over_the_end(rise, evidence)
     if word in _LEAVE_OUT and left:
         if once is not None and rise is not None and rise < 0:
@@ -213,6 +224,12 @@ def _effect_on_a_read(word: str, value: str) -> str:
     if word == PLAIN:
         return f"books {value} as it was read; reads that share time with it are written off"
     return f"writes {value} off; what was used is what other reads say, else unknown"
+
+
+def _effect_on_a_gauge(word: str, value: str) -> str:
+    if word == PLAIN:
+        return f"counts {value} as it was read, until the next reading"
+    return f"writes {value} off; what was until the next reading stays unknown"
 
 
 def _rise(evidence: Mapping[str, Any]) -> Decimal | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from metering.readings import NO_TIME
 from processors.decisions import Placed, highest_revision, may_count, rows_about
 from processors.memory import EDITED, ESTIMATED, ROUNDED
 
@@ -24,18 +25,23 @@ Variant = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Choice:
-    """The value that counts, in millionths before the multiplier, and who said so."""
+    """The value that counts, in millionths before the multiplier, and who said so.
+
+    ``start_ms``: of an interval read the start that counts with it; NO_TIME where nobody said.
+    """
 
     revision: int
     value: int
     rounded: bool
     by: str
+    start_ms: int = NO_TIME
 
     def among(self, variants: Iterable[Variant]) -> Variant:
         """The reading that is chosen, edited; what no meter said is an estimate."""
-        same = sorted(one for one in variants if one[0] == self.value)
+        named = [one for one in variants if one[1] == self.start_ms] or list(variants)
+        same = sorted(one for one in named if one[0] == self.value)
         if not same:
-            return self.value, min(variants)[1], EDITED | ESTIMATED | (ROUNDED if self.rounded else 0)
+            return self.value, min(named)[1], EDITED | ESTIMATED | (ROUNDED if self.rounded else 0)
         start = same[0][1]
         flags = functools.reduce(operator.and_, (one[2] for one in same if one[1] == start))
         return self.value, start, flags | EDITED
@@ -49,8 +55,8 @@ class Choices:
 
     def take(self, one: Placed) -> int | None:
         """Takes in what was said; the key, where something else counts now."""
-        key = one.key
-        said = Choice(one.said.revision, one.value, one.rounded, one.said.by)
+        key, start_ms = one.key, one.said.from_ms if one.said.from_ms != one.said.to_ms else NO_TIME
+        said = Choice(one.said.revision, one.value, one.rounded, one.said.by, start_ms)
         before = self.of(key)
         self.every[key] = may_count(self.every.get(key, set()), said)
         return None if self.of(key) == before else key
@@ -58,7 +64,7 @@ class Choices:
     def of(self, key: int) -> Choice | None:
         """What counts at a key."""
         known = self.every.get(key, set())
-        return min(known) if len({(one.value, one.rounded) for one in known}) == 1 else None
+        return min(known) if len({(one.value, one.rounded, one.start_ms) for one in known}) == 1 else None
 
     def revision(self, key: int) -> int | None:
         """The highest that was said of a key, whether it counts or not; None: nobody said anything."""

@@ -116,14 +116,16 @@ def _placed(record: int, said: Decision, point: Point, index: SeriesIndex) -> Pl
 
 def _wrong(said: Decision, point: Point) -> Refusal | None:
     """What of a decision cannot be, whatever the readings are."""
-    instant, last_ms = said.verdict == CONFLICT or point.reads == GAUGE, TIME_FIRST_MS + TIME_MASK - 1
+    conflict, last_ms = said.verdict == CONFLICT, TIME_FIRST_MS + TIME_MASK - 1
+    instant = point.reads == GAUGE or (conflict and point.reads != INTERVAL)
     wrongs = {
         f"the verdict is none of {', '.join(WORDS)}": said.verdict not in WORDS,
         "it does not say who decided": not said.by,
         f"the revision is no whole number from 0 to {REVISION_MAX}": not 0 <= said.revision <= REVISION_MAX,
         "its times are outside of what is kept": not TIME_FIRST_MS <= said.from_ms <= said.to_ms < last_ms,
-        "a conflict is of one instant, as is what a gauge shows": instant and said.from_ms != said.to_ms,
-        "an event lies between two instants": not instant and said.from_ms == said.to_ms,
+        "a conflict of a register is of one instant, as is what a gauge shows": instant
+        and said.from_ms != said.to_ms,
+        "an event lies between two instants": not (instant or conflict) and said.from_ms == said.to_ms,
         f"of this point only this can be said: {', '.join(_WORDS[point.reads])}": said.verdict
         not in _WORDS[point.reads],
     }
@@ -131,11 +133,14 @@ def _wrong(said: Decision, point: Point) -> Refusal | None:
 
 
 def _series(said: Decision, point: Point, first: int) -> int | Refusal:
-    """The installation that both instants belong to; at a shared instant the later one."""
+    """The installation that both instants belong to; at a shared instant the later one. Of a conflict it is
+    that of the reading at its end.
+    """
+    from_ms = said.to_ms if said.verdict == CONFLICT else said.from_ms
     inside = [
         (number, one.serial)
         for number, one in enumerate(point.installations)
-        if one.from_ms <= said.from_ms and said.to_ms <= one.to_ms
+        if one.from_ms <= from_ms and said.to_ms <= one.to_ms
     ]
     if not inside:
         return "no_installation", "no meter is installed at this point from the one instant to the other"

@@ -56,11 +56,12 @@ def test_every_word_can_be_said(word: str) -> None:
 
 
 def test_a_conflict_is_decided_by_its_value() -> None:
-    """The value is kept to the digit, whether it comes as a number or a text."""
+    """Kept to the digit, whether it comes as a number or a text; and by its start, where one is named."""
     for value in ('"12.50"', "12.50"):
-        said = f'{{"from": {NOW_MS}, "to": {NOW_MS}, "verdict": "conflict", "value": {value}, "by": "li"}}'
-        (found,) = decode(TOPIC, said).decisions["steel"]
-        assert (found.from_ms, found.to_ms, found.value) == (NOW_MS, NOW_MS, "12.50")
+        for from_ms in (NOW_MS, NOW_MS - 60_000):
+            said = f'"to": {NOW_MS}, "verdict": "conflict", "value": {value}, "by": "li"'
+            (found,) = decode(TOPIC, f'{{"from": {from_ms}, {said}}}').decisions["steel"]
+            assert (found.from_ms, found.to_ms, found.value) == (from_ms, NOW_MS, "12.50")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,6 @@ def test_a_conflict_is_decided_by_its_value() -> None:
         ({"verdict": "replacement"}, "decision_invalid"),
         ({"verdict": 1}, "decision_invalid"),
         ({"verdict": ["reset"]}, "decision_invalid"),
-        ({"verdict": "conflict", "value": 1}, "decision_invalid"),
         ({"value": 1}, "decision_invalid"),
         ({"from": NOW_MS, "verdict": "conflict"}, "decision_invalid"),
         ({"from": NOW_MS, "verdict": "conflict", "value": "much"}, "value_not_number"),

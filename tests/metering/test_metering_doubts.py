@@ -116,6 +116,16 @@ def test_what_a_person_said_can_be_taken_back_in_any_words() -> None:
             "spike",
             "writes 7 kWh off; what was used is what other reads say, else unknown",
         ),
+        (
+            {"seen": {"value": "7 kW"}, "verdict": "spike", "to": 1_000},
+            "plain",
+            "counts 7 kW as it was read, until the next reading",
+        ),
+        (
+            {"seen": {"value": "7 kW"}, "verdict": "spike", "to": 1_000},
+            "spike",
+            "writes 7 kW off; what was until the next reading stays unknown",
+        ),
         ({"evidence": "no JSON"}, "plain", "books what lies between, estimated"),
     ],
 )
@@ -146,3 +156,12 @@ def test_what_may_hide_turns_is_confirmed_as_plain_and_not_refused() -> None:
     assert doubt(row("plain", seen=TURNS)).refusal == ""
     assert doubt(row("plain", "refused", seen={"to_value": "9 kWh"})).refusal == "plain"
     assert doubt(row("rollover", seen=FALL)).refusal == "plain"
+
+
+def test_reads_that_begin_apart_are_told_by_their_starts() -> None:
+    """A decision on them may name the one that counts: it is of its start, else of the instant alone."""
+    starts = ["2026-01-05T00:15:00Z", "2026-01-05T00:30:00Z"]
+    one = doubt(row("conflict", seen={"values": ["6 kWh", "6 kWh"], "starts": starts}))
+    assert f"values 6 kWh from {starts[0]} or 6 kWh from {starts[1]}" in one.seen
+    assert one.message("conflict", "li", "6", 5_000)["from"] == 5_000
+    assert one.message("conflict", "li", "6")["from"] == one.to_ms

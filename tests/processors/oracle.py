@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
@@ -97,7 +98,8 @@ def _take_decision(
     conflict = one.verdict == "conflict"
     if point is None or one.from_ms > one.to_ms:
         return
-    if (conflict or point.reads == GAUGE) != (one.from_ms == one.to_ms):
+    either, instant = conflict and point.reads == INTERVAL, conflict or point.reads == GAUGE
+    if instant != (one.from_ms == one.to_ms) and not either:
         return
     if conflict and not one.value:
         return
@@ -106,11 +108,12 @@ def _take_decision(
     for number in reversed(range(len(point.installations))):
         meter = point.installations[number]
         right = one.serial is None or meter.serial in ("", one.serial)
-        if right and meter.from_ms <= one.from_ms and one.to_ms <= meter.to_ms:
-            value = _chosen(point, meter, one.value) if conflict else (0, False)
+        from_ms = one.to_ms if conflict else one.from_ms
+        if right and meter.from_ms <= from_ms and one.to_ms <= meter.to_ms:
+            value = (*_chosen(point, meter, one.value), one.from_ms) if conflict else (0, False, 0)
             if abs(value[0]) * max(Fraction(1), *_multipliers(meter)) >= _most(point):
                 return
-            said = Said(one.from_ms, one.to_ms, one.verdict, one.by, one.revision, value)
+            said = Said(from_ms, one.to_ms, one.verdict, one.by, one.revision, value)
             into.setdefault((point.index, number), []).append(said)
             return
 
@@ -125,9 +128,10 @@ def _choose(books: Books, meter: Meter) -> None:
     for one in that_count(said for said in meter.said if said.verdict == "conflict"):
         if one.end not in meter.last:
             continue
-        every, (value, rounded) = meter.last[one.end], one.value
-        same = [content for content in every if content.value == value]
-        start = min((content.value, content.start) for content in same or every)[1]
+        every, (value, rounded, from_ms) = meter.last[one.end], one.value
+        likely = [content for content in every if content.start == from_ms < one.end] or every
+        same = [content for content in likely if content.value == value]
+        start = min((content.value, content.start) for content in same or likely)[1]
         same = [content for content in same if content.start == start]
         content = Content(value, start, rounded, estimated=True, edited=True)
         if same:
@@ -135,8 +139,7 @@ def _choose(books: Books, meter: Meter) -> None:
             content = Content(value, start, rounded, estimated, edited=True)
         meter.disputed.pop(one.end, None)
         meter.counted[one.end] = content
-        values = [text(meter, v) for v, _ in sorted({(c.value, c.start) for c in every})]
-        evidence = {"values": values, "counts": text(meter, value), "unit": meter.point.unit.name}
+        evidence = _contest(meter, one.end, {"counts": text(meter, value)})
         hold(books, meter, (one.end, one.end), "conflict", evidence, one.by)
 
 
@@ -177,9 +180,18 @@ def _between(books: Books, point: Point) -> list[Flow]:
 def _conflicts(books: Books, meter: Meter) -> None:
     """Two values and more for one instant, or for one read."""
     for end, content in meter.disputed.items():
-        values = [text(meter, value) for value in meter.values[end]]
         start = content.start if meter.point.reads == INTERVAL else end
-        hold(books, meter, (start, end), "conflict", {"values": values, "unit": meter.point.unit.name})
+        hold(books, meter, (start, end), "conflict", _contest(meter, end, {}))
+
+
+def _contest(meter: Meter, end: int, counts: dict[str, object]) -> dict[str, object]:
+    """What stands against each other at an instant; of reads that begin apart, from when."""
+    contents = sorted({(content.value, content.start) for content in meter.last[end]})
+    starts = [f"{datetime.fromtimestamp(start // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for _, start in contents]
+    assert all(start % 1000 == 0 for _, start in contents)
+    out: dict[str, object] = {"values": [text(meter, value) for value, _ in contents]}
+    out |= {"starts": starts} if len(set(starts)) > 1 else {}
+    return out | counts | {"unit": meter.point.unit.name}
 
 
 # -- which readings count -------------------------------------------------------------------------
@@ -242,7 +254,6 @@ def _decide(meter: Meter, time: int, statements: list[tuple[int, Content]]) -> N
     rounded, estimated = all(c.rounded for c in last), all(c.estimated for c in last)
     into = meter.counted if len(different) == 1 else meter.disputed
     into[time] = Content(value, start, rounded, estimated, highest > 0)
-    meter.values[time] = [value for value, _ in sorted(different)]
 
 
 # -- registers ------------------------------------------------------------------------------------

@@ -72,8 +72,6 @@ class Meter:
     installation: Installation
     counted: dict[int, Content] = field(default_factory=dict)
     disputed: dict[int, Content] = field(default_factory=dict)
-    values: dict[int, list[int]] = field(default_factory=dict)
-    """Of instants in conflict."""
     last: dict[int, list[Content]] = field(default_factory=dict)
     """Of each instant all that came of the highest revision."""
     said: list[Said] = field(default_factory=list)

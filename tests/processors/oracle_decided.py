@@ -18,8 +18,8 @@ MOVED = ("reset", "decrease", "spike")
 
 @dataclass(frozen=True)
 class Said:
-    """What somebody said of what lies between two instants; ``value``: of a conflict, and whether it is
-    rounded.
+    """What somebody said of what lies between two instants; ``value``: of a conflict, whether it is
+    rounded, and from when it was said to count.
     """
 
     start: int
@@ -27,7 +27,7 @@ class Said:
     verdict: str
     by: str
     revision: int
-    value: tuple[int, bool] = (0, False)
+    value: tuple[int, bool, int] = (0, False, 0)
 
 
 @dataclass(frozen=True)

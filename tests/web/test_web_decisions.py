@@ -178,6 +178,24 @@ def test_a_person_refuses_or_uses_another_word(served: Serving, opened: Opening)
     assert said == [("main", "plain", None), ("intake", "rollover", None), ("count", "conflict", "12.50")]
 
 
+def test_of_two_values_one_is_chosen_by_a_click(served: Serving, opened: Opening) -> None:
+    """And of reads that begin apart the one with its start, in the plant's own time."""
+    taken = Taken()
+    one = served(deciding=Deciding(taken))
+    to_ms = 1_767_573_900_000
+    starts = ["2026-01-05T00:15:00Z", "2026-01-05T00:30:00Z"]
+    seen = {"values": ["6 kWh", "6 kWh"], "starts": starts}
+    one.site.put({"verdict": [event("conflict", **{"from": to_ms - 1_800_000, "to": to_ms, "seen": seen})]})
+    doubts = opened(one).locator("#doubts")
+    doubts.get_by_label("Your name").fill("Wang")
+    doubts.get_by_role("button", name="Confirm").click()
+    expect(doubts).to_contain_text("Name the value that counts.")
+    doubts.get_by_role("button", name="08:30").click()
+    expect(doubts).to_contain_text("Taken")
+    said = taken.messages[0][1]
+    assert (said["from"], said["to"], said["value"]) == (to_ms - 900_000, to_ms, "6")
+
+
 def test_an_event_is_shown_as_text(served: Serving, opened: Opening) -> None:
     """Whatever is in its names."""
     one = served(deciding=Deciding(Taken()))

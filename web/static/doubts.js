@@ -52,7 +52,7 @@ export class Doubts {
     this.element.hidden = this.away || !(held.length || settled.length);
     this.who.hidden = !may;
     this.past.hidden = !settled.length;
-    const count = held.length ? `${held.length}${more ? " and more" : ""} held: not counted until decided. Amounts are the register's, before its multiplier.` : "Nothing waits.";
+    const count = held.length ? `${held.length}${more ? " and more" : ""} held: not counted until decided. Amounts are as the meter shows them, before its multiplier.` : "Nothing waits.";
     fill(this.note, count, may ? null : ` Decisions are not taken on this page: ${hint}.`);
     const known = new Set([...held, ...settled].map((row) => row.id));
     for (const id of this.rows.keys()) if (!known.has(id)) this.rows.delete(id);
@@ -83,7 +83,7 @@ export class Doubts {
         "div",
         {},
         h("p", {}, h("strong", {}, plant.name), ` ${row.point}${row.serial ? ` (${row.serial})` : ""}: `, h("b", { class: "state" }, `${verdictText(row.verdict)}, ${held ? "held" : `${row.status} by ${row.by}`}`)),
-        h("p", { class: "quiet" }, at(row.from_ms), " – ", at(row.to_ms), ` · ${zoneName(zone, row.to_ms)}`),
+        h("p", { class: "quiet" }, at(row.from_ms), ...(row.from_ms === row.to_ms ? [] : [" – ", at(row.to_ms)]), ` · ${zoneName(zone, row.to_ms)}`),
         row.seen ? h("p", { class: "quiet" }, row.seen) : null,
         this.answer.may ? this.choices(row) : null,
       ),
@@ -96,6 +96,10 @@ export class Doubts {
     const effect = new Map(row.choices.map((choice) => [choice.verdict, choice.effect]));
     const value = row.verdict === "conflict" ? h("input", { inputmode: "decimal", "aria-label": "The value that counts" }) : null;
     const decide = (verdict) => this.decide(row, verdict, value?.value.trim() ?? "", message);
+    const { values = [], starts = [] } = value ? row.evidence : {};
+    const named = values.map((text, i) =>
+      h("button", { type: "button", class: "plain", onclick: () => this.decide(row, row.verdict, text.split(" ")[0], message, starts[i]) }, `${text}${starts[i] ? ` from ${this.clock(row, starts[i])}` : ""}`),
+    );
     const button = (words, verdict) =>
       h("p", { class: "choose" }, h("button", { type: "button", class: "plain", onclick: () => decide(verdict) }, words), h("span", { class: "quiet" }, effect.get(verdict)));
     const others = row.choices.filter(({ verdict }) => verdict !== row.own && verdict !== row.refusal);
@@ -104,7 +108,8 @@ export class Doubts {
     return h(
       "div",
       { class: "choices" },
-      value ? h("p", {}, "The value that counts ", value) : null,
+      named.length ? h("p", { class: "choose" }, "This one counts: ", named) : null,
+      value ? h("p", {}, named.length ? "Another value " : "The value that counts ", value) : null,
       row.own && row.own !== row.refusal ? button("Confirm", row.own) : null,
       effect.has(row.refusal) ? button("Refuse", row.refusal) : null,
       others.length ? h("p", { class: "choose" }, other, h("button", { type: "button", class: "plain", onclick: () => decide(other.value) }, "Say so")) : null,
@@ -112,7 +117,13 @@ export class Doubts {
     );
   }
 
-  async decide(row, verdict, value, message) {
+  /** A start as the plant's clocks show it. */
+  clock(row, start) {
+    const zone = this.context.site().places.get(`plant:${row.plant}`)?.time_zone ?? "UTC";
+    return moment(Date.parse(start), zone, this.context.now());
+  }
+
+  async decide(row, verdict, value, message, start) {
     const by = this.name.value.trim();
     const say = (level, text) => {
       message.dataset.level = level;
@@ -122,8 +133,9 @@ export class Doubts {
       this.name.focus();
       return say("bad", "Give your name first: it stands beside the decision.");
     }
+    if (verdict === "conflict" && !value) return say("bad", "Name the value that counts.");
     remember(by);
-    const from = verdict === "conflict" ? row.to_ms : row.from_ms;
+    const from = verdict !== "conflict" ? row.from_ms : start ? Date.parse(start) : row.to_ms;
     const decision = { plant: row.plant, point: row.point, from, to: row.to_ms, verdict, by, revision: row.revision };
     if (row.serial) decision.serial = row.serial;
     if (value) decision.value = value;
