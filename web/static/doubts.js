@@ -84,7 +84,7 @@ export class Doubts {
         {},
         h("p", {}, h("strong", {}, plant.name), ` ${row.point}${row.serial ? ` (${row.serial})` : ""}: `, h("b", { class: "state" }, `${verdictText(row.verdict)}, ${held ? "held" : `${row.status} by ${row.by}`}`)),
         h("p", { class: "quiet" }, at(row.from_ms), ...(row.from_ms === row.to_ms ? [] : [" – ", at(row.to_ms)]), ` · ${zoneName(zone, row.to_ms)}`),
-        row.seen ? h("p", { class: "quiet" }, row.seen) : null,
+        row.seen && !(held && this.answer.may && row.evidence.starts) ? h("p", { class: "quiet" }, row.seen) : null,
         this.answer.may ? this.choices(row) : null,
       ),
     );
