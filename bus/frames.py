@@ -113,7 +113,9 @@ def encode_table(table: str, columns: pa.Table) -> bytes:
 
     ``position`` may be missing (0); any other missing column is a mistake of the caller.
     """
-    names, coded = schema(TABLES[table]).names, _coded_schema(table)
+    names, coded = schema(TABLES[table]).names, coded_schema(table)
+    if columns.schema.equals(coded) and len(batches := columns.to_batches()) == 1:
+        return _written(batches[0].replace_schema_metadata(coded.metadata))
     if POSITION not in columns.column_names:
         columns = columns.append_column(POSITION, pa.array(np.zeros(len(columns), np.int64)))
     arrays = [_row_column(columns.column(name), kind) for name, kind in zip(names, coded.types, strict=True)]
@@ -148,8 +150,8 @@ def decode_batch(frame: bytes, form: bytes) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _coded_schema(table: str) -> pa.Schema:
-    """The columns of a frame of rows: texts are numbers of words."""
+def coded_schema(table: str) -> pa.Schema:
+    """The columns of a frame of rows of a table of this name: texts are numbers of words."""
     fields = [pa.field(f.name, _LONG_TEXT if f.type == pa.utf8() else f.type) for f in schema(TABLES[table])]
     return pa.schema(fields, metadata={_FORMAT: ROWS_FORMAT, _TABLE: table.encode()})
 

@@ -101,7 +101,7 @@ class Admission:
         """
         same = np.zeros(len(batch), bool)
         for memory, side in self._sides(batch):
-            mine = side[doubtful(batch.key[side], memory.newest)]
+            mine = side[doubtful(batch.key if len(side) == len(batch) else batch.key[side], memory.newest)]
             key = batch.key[mine]
             again, (runs, places) = np.flatnonzero(doubled(key)), memory.find(key)
             if len(again):

@@ -126,8 +126,7 @@ class Books:
 
     def _first_readings(self, series: Ints, record: Ints) -> None:
         """A replacement is known once both meters have a reading."""
-        unseen = self._unseen[series]
-        if not unseen.any():
+        if not self._unseen.any() or not (unseen := self._unseen[series]).any():
             return
         order = np.lexsort((record[unseen], series[unseen]))
         numbers = record[unseen][order]

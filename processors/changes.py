@@ -45,7 +45,8 @@ class Touched:
     def take(self, mask: NDArray[np.bool_]) -> Touched:
         if mask.all():
             return self
-        return Touched(self.series[mask], self.span[mask], self.index[mask])
+        rows = np.flatnonzero(mask)
+        return Touched(self.series.take(rows), self.span.take(rows), self.index.take(rows))
 
     def cut(self, first: int, until: int) -> Touched:
         """Rows from ``first`` up to ``until``."""

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from bus.frames import schema
+from bus.frames import coded_schema
 from metering.tables import POSITION, Table
 from processors.changes import Touched
 from processors.columns import Vocabulary, decimals
@@ -24,7 +24,8 @@ class Layout:
     """``texts``: words of each text column, in the order of a sheet's codes; ``amounts``: names, in order."""
 
     def __init__(self, of: Table, texts: Sequence[tuple[str, Vocabulary]], amounts: Sequence[str]) -> None:
-        self._wanted = schema(of)
+        self._wanted = coded_schema(of.name).remove_metadata()
+        self._kinds = dict(zip(self._wanted.names, self._wanted.types, strict=True))
         self._texts, self._amounts = tuple(name for name, _ in texts), tuple(amounts)
         self._words = [vocabulary.words for _, vocabulary in texts]
         self._sizes = np.array([len(words) for words in self._words], np.int64)
@@ -41,16 +42,17 @@ class Layout:
         columns: dict[str, Any] = {_SHARE: pa.array(sheet.share[:size])}
         used = renumber(sheet.codes, size, self._sizes, self._scratch)
         for name, words, some, codes in zip(self._texts, self._words, used, sheet.codes, strict=True):
-            few = self._few(name, words, some)
-            columns[name] = pa.DictionaryArray.from_arrays(pa.array(codes[:size]), few, safe=False)
+            few, buffer = self._few(name, words, some), pa.py_buffer(codes[:size])
+            columns[name] = pa.DictionaryArray.from_buffers(self._kinds[name], size, [None, buffer], few)
         for name, numbers in zip(_NUMBERS, sheet.numbers, strict=True):
-            whole = pa.array(numbers[:size])
-            kind = self._wanted.field(name).type
-            columns[name] = whole if kind == whole.type else whole.view(kind)
+            buffer = pa.py_buffer(numbers[:size])
+            columns[name] = pa.Array.from_buffers(self._kinds[name], size, [None, buffer])
         for name, pairs, there in zip(self._amounts, sheet.amounts, sheet.there, strict=True):
             columns[name] = decimals(pairs[:size], there[:size])
-        arrays = [columns[f.name] if f.name in columns else pa.nulls(size, f.type) for f in self._wanted]
-        return pa.table(arrays, names=self._wanted.names)
+        arrays = [
+            columns[name] if name in columns else pa.nulls(size, kind) for name, kind in self._kinds.items()
+        ]
+        return pa.Table.from_batches([pa.RecordBatch.from_arrays(arrays, schema=self._wanted)])
 
     def _few(self, name: str, words: Any, some: NDArray[np.int32]) -> Any:
         """Some of the words of a column; mostly the same few again."""

@@ -77,13 +77,17 @@ int64_t meterflow_interval_rows(int64_t n, int64_t points, const int64_t *point,
 int64_t meterflow_renumber(int64_t n, int64_t columns, int64_t room, const int64_t *words, int32_t *scratch,
                            int32_t *codes, int32_t *used, int64_t *counts) {
     for (int64_t column = 0; column < columns; column++) {
-        int32_t *code = codes + column * room, *seen = used + column * room, count = 0;
+        int32_t *code = codes + column * room, *seen = used + column * room, count = 0, last = -1, number = -1;
         for (int64_t i = 0; i < n; i++) {
-            if (scratch[code[i]] < 0) {
-                seen[count] = code[i];
-                scratch[code[i]] = count++;
+            if (code[i] != last) {
+                last = code[i];
+                if (scratch[last] < 0) {
+                    seen[count] = last;
+                    scratch[last] = count++;
+                }
+                number = scratch[last];
             }
-            code[i] = scratch[code[i]];
+            code[i] = number;
         }
         for (int32_t i = 0; i < count; i++) scratch[seen[i]] = -1;
         counts[column] = count;
