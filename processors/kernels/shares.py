@@ -144,7 +144,7 @@ def _dealt(point: Ints, time: Ints, sums: dict[str, Ints], owners: Owners) -> di
 
 
 deal = chosen(_DEAL, _deal_by_loop, deal_twin)
-"""(point, time, sums, owners, some) -> the same by owner and span: amounts by their sign, latest ``reported``.
+"""(point, time, sums, owners, some) -> the same by owner and span: amounts by sign, the latest ``reported``.
 
 ``time``: in layers, a row of them for each; the owners of layer k are numbered from k times their number on.
 ``sums``: a column for each of SHARE_COLUMNS behind owner and span; so is what comes out. ``some``: which rows
