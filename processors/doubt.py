@@ -22,6 +22,10 @@ Bools = NDArray[np.bool_]
 
 CLOCK_MAX_MS = 600_000
 """How far a gateway's clock may be off for its readings to count as those of another time."""
+CLOCK_KNOWN_MS = 1_800_000
+"""How near the readings must be that say so: between those of hours anything lies."""
+SHOWN_MAX = 5
+"""A piece that shows one value no more often than that may be wrong wherever it stands."""
 WRAPS_BY_CHANCE = 10
 """Where a register can rise by more than this part of its width, any fall may look like a wrap."""
 FROM_EVER, FOR_EVER = -(2**62), 2**62
@@ -232,12 +236,24 @@ class _Judge:
         return replace(link, verdict=Verdict.CLOCK_JUMP, decided=self.limited)
 
     def _in_doubt(self, low: int, high: int, link: Link) -> bool:
-        """Whether what was left out may be right: it counts on, or a fall passes for a wrap too easily."""
+        """Whether what was left out may be right: it counts on, or stands where the register can have counted
+        to, or a fall passes for a wrap too easily.
+        """
         readings, at = self.readings, self.readings.time[[low, high]]
         if not link.wrapped:
-            return readings.counts_on(low, high)
+            return readings.counts_on(low, high) or self._stands(low, high)
         possible = int(readings.allowance.over(at[:1], at[1:])[0])
         return possible * WRAPS_BY_CHANCE > readings.allowance.facts.width
+
+    def _stands(self, low: int, high: int) -> bool:
+        """Whether a piece between two readings shows one value again and again that the register can have
+        counted on to from the first of them, and that it would have been set back from to show the other.
+        """
+        readings = self.readings
+        first, last = readings.pieces(low, high)
+        still = (last - first >= SHOWN_MAX) & (readings.turns_until(last) == readings.turns_until(first))
+        some = first[still & (readings.value[first] > readings.value[high])]
+        return bool((readings.kinds(np.full(len(some), low), some) == SMOOTH).any())
 
     def _link(self, low: int, high: int, verdict: Verdict) -> Link:
         readings = self.readings
@@ -263,7 +279,9 @@ class _Judge:
         highest = np.searchsorted(time, readings.time[out] + CLOCK_MAX_MS)
         low = readings.value[line[np.maximum(lowest, 0)]]
         high = readings.value[line[np.minimum(highest, len(line) - 1)]]
-        return bool(((low <= readings.value[out]) & (readings.value[out] <= high)).all())
+        from_ms, to_ms = time[np.maximum(lowest, 0)], time[np.minimum(highest, len(line) - 1)]
+        known = np.maximum(readings.time[out] - from_ms, to_ms - readings.time[out]) <= CLOCK_KNOWN_MS
+        return bool((known & (low <= readings.value[out]) & (readings.value[out] <= high)).all())
 
     def _stood_still(self, link: Link) -> Link:
         """A rise that cannot be, behind a standstill that explains it: the link over that."""

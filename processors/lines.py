@@ -115,10 +115,14 @@ class Readings:
         """What the readings at some positions are to those at others."""
         return self.allowance.kinds(self.time[start], self.time[end], self.value[start], self.value[end])
 
+    def pieces(self, low: int, high: int) -> tuple[Ints, Ints]:
+        """The first and the last position of each piece of the readings between two positions."""
+        cuts = self.breaks[np.searchsorted(self.breaks, low + 1) : np.searchsorted(self.breaks, high - 1)]
+        return np.append(low + 1, cuts + 1), np.append(cuts, high - 1)
+
     def counts_on(self, low: int, high: int) -> bool:
         """Whether a piece of the readings between two positions shows more values than a glitch does."""
-        cuts = self.breaks[np.searchsorted(self.breaks, low + 1) : np.searchsorted(self.breaks, high - 1)]
-        first, last = np.append(low + 1, cuts + 1), np.append(cuts, high - 1)
+        first, last = self.pieces(low, high)
         return bool((self.turns_until(last) - self.turns_until(first) >= _COUNTS_ON).any())
 
     def keeps(self, start: Ints, end: Ints) -> Bools:

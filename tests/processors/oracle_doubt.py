@@ -159,6 +159,17 @@ class Series:
         """Whether a piece between i and j shows more than five values."""
         return any(_shown(piece) > 5 for piece in self.pieces(i + 1, j - 1))
 
+    def stands(self, i: int, j: int) -> bool:
+        """Whether a piece between i and j shows one value more than five times, which the register can have
+        counted on to from i, and is above what it shows at j.
+        """
+        first, found = i + 1, False
+        for piece in self.pieces(i + 1, j - 1):
+            stood = len(piece) > 5 and len(set(piece)) == 1 and piece[0] > self.readings[j][1]
+            found = found or (stood and self.link(i, first) == "smooth")
+            first += len(piece)
+        return found
+
     def told_apart(self, i: int, j: int) -> bool:
         """Smooth, and cut off on both sides by more than the register can have risen from i to j."""
         value = [value for _, value in self.readings]
@@ -276,7 +287,9 @@ def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
     below = any(value < series.readings[i][1] for value in values)
     finding = "clock_jump" if clock_is_off else "glitch" if below else "spike"
     wrapped, times = series.link(i, j) == "wrap", (series.readings[i][0], series.readings[j][0])
-    doubtful = int(series.possible(i, j)) * 10 > (series.width or 0) if wrapped else series.counts_on(i, j)
+    doubtful = series.counts_on(i, j) or series.stands(i, j)
+    if wrapped:
+        doubtful = int(series.possible(i, j)) * 10 > (series.width or 0)
     decided = series.limit is not None and (clock_is_off or not doubtful)
     return *times, finding, decided, decided and wrapped, len(values), min(values), max(values)
 
@@ -336,6 +349,7 @@ def _clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> 
         time, value = series.readings[k]
         low = [m for m in kept if series.readings[m][0] <= time - 10 * MINUTE] or kept[:1]
         high = [m for m in kept if series.readings[m][0] >= time + 10 * MINUTE] or kept[-1:]
-        if not series.readings[low[-1]][1] <= value <= series.readings[high[0]][1]:
+        (since, lowest), (until, highest) = series.readings[low[-1]], series.readings[high[0]]
+        if not lowest <= value <= highest or max(time - since, until - time) > 30 * MINUTE:
             return False
     return len(lost) >= 2
