@@ -64,19 +64,51 @@ def _csv(source: Path, form: FileForm, columns: Sequence[str], tell: Progress) -
     with source.open(encoding=form.encoding, newline="") as stream:
         reader = csv.reader(stream, delimiter=form.delimiter)
         try:
-            wanted = _wanted(_csv_header(reader, form), columns, f"{source}:{form.header_line}")
+            header = _csv_header(reader, form)
+            _is_divided(header, columns, f"{source}:{form.header_line}")
+            wanted = _wanted(header, columns, f"{source}:{form.header_line}")
             yield from _csv_rows(reader, wanted, stream, whole, tell)
         except UnicodeDecodeError as error:
             raise UsageError(
                 f"is not {form.encoding} text: {error.reason}",
-                where=f"{source}:{reader.line_num + 1}",
-                hint="set file.encoding in the mapping file, for example gb18030",
+                where=f"{source}:{_undecoded(source, form.encoding)}",
+                hint=f"set file.encoding in the mapping file, for example {_encoding(source)}",
             ) from error
         except csv.Error as error:
             raise UsageError(
                 f"is not CSV: {error}", where=f"{source}:{reader.line_num}", hint="check quotes and delimiter"
             ) from error
     tell(whole, whole)
+
+
+def _undecoded(source: Path, encoding: str) -> int:
+    """The first line that is no text of this encoding, from 1."""
+    with source.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                line.decode(encoding)
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _encoding(source: Path) -> str:
+    """What a file may be that is not what it was taken for."""
+    with source.open("rb") as stream:
+        return "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "gb18030 or latin-1"
+
+
+def _is_divided(header: Sequence[str], columns: Sequence[str], where: str) -> None:
+    """Raises UsageError where another mark stands between the columns than was said."""
+    marks = [mark for mark in ";\t|," if len(header) == 1 and mark in header[0]]
+    for mark in marks:
+        if columns[0] in (name.strip().strip('"') for name in header[0].split(mark)):
+            name = "tab" if mark == "\t" else mark
+            raise UsageError(
+                f"all of the header is one column: {header[0]!r}",
+                where=where,
+                hint=f"set file.delimiter: '{name}' in the mapping file",
+            )
 
 
 def _csv_header(reader: Any, form: FileForm) -> list[str]:
