@@ -121,7 +121,9 @@ def instant(value: Json, name: str, received_ms: int) -> int:
         raise Refused(found.reason, name + found.detail)
     reason = time_fault(found, received_ms)
     if reason is not None:
-        raise Refused(reason, name + shown(value))
+        seconds = reason is Reason.TIME_BEFORE_2000 and isinstance(value, Number)
+        asked = ": are these milliseconds?" if seconds else ""
+        raise Refused(reason, name + shown(value) + asked)
     return found
 
 

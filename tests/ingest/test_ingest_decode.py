@@ -97,6 +97,13 @@ def test_the_readings_of_a_batch_are_cut_by_plant_in_order_of_receipt() -> None:
     assert (decoded.received, reasons(decoded)) == (7, ["time_before_2000"])
 
 
+@pytest.mark.parametrize("stamp", ["1795334400", "1795334400000000"])
+def test_seconds_and_microseconds_are_asked_after(stamp: str) -> None:
+    """Who sends them reads in the refusal what was wrong."""
+    (rejected,) = decode(TOPIC, f'{{"time": {stamp}, "value": 1}}').rejected
+    assert rejected.row["detail"] == f"{stamp}: are these milliseconds?"
+
+
 def value(text: str) -> str:
     """A reading with this text for its value."""
     return f'{{"time": "{NOW}", "value": {text}}}'
