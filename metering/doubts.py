@@ -138,7 +138,9 @@ def doubt(row: _Row) -> Doubt:
         status=str(row["status"]),
         by=str(row["by"] or ""),
         evidence=evidence,
-        choices=tuple(Choice(word, _effect(word, row, evidence)) for word in _words(row, evidence)),
+        choices=tuple(
+            Choice(word, _effect(word, row, evidence) + _behind(evidence)) for word in _words(row, evidence)
+        ),
         revision=1 + int(evidence.get("decision", -1)),
         installed_ms=row.get("installed"),
     )
@@ -210,14 +212,18 @@ def _effect(word: str, row: _Row, evidence: Mapping[str, Any]) -> str:
         return f"books {way}, estimated" + ("" if once is None else ": the register passed its end once")
     if word in _LEAVE_OUT and word != "spike":
         return "leaves out what lies between, if there is anything"
-    behind = "; what follows counts as it is shown" if "factor" in evidence else ""
-    return f"writes {amount} off; what was used between stays unknown{behind}"
+    return f"writes {amount} off; what was used between stays unknown"
 
 
 def _over_the_end(rise: Decimal | None, evidence: Mapping[str, Any]) -> Decimal | None:
     """What the register counted if it passed its end once more than it shows; None: that is not in doubt."""
     width = _number(evidence.get("rolls_at")) if _TURNS in evidence else None
     return None if rise is None or width is None else rise + width
+
+
+def _behind(evidence: Mapping[str, Any]) -> str:
+    """What any word does to what a register counts behind a step into another unit."""
+    return "; what follows counts as it is shown" if "factor" in evidence else ""
 
 
 def _effect_on_a_read(word: str, value: str) -> str:

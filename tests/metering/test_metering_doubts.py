@@ -24,6 +24,15 @@ TURNS = {"from_value": "100 Wh", "to_value": "300 Wh", "most_turns": 2, "rolls_a
 FALL = TURNS | {"to_value": "40 Wh", "fewest_turns": 1}
 
 
+def test_a_step_into_another_unit_says_what_becomes_of_what_follows() -> None:
+    """The factor is named, and that any word lets what follows count."""
+    one = doubt(
+        row("decrease", seen={"from_value": "12345678 kWh", "to_value": "12345.7 kWh", "factor": "0.001"})
+    )
+    assert one.seen.endswith("in another unit from here on, by a factor of 0.001")
+    assert all(choice.effect.endswith("; what follows counts as it is shown") for choice in one.choices)
+
+
 def words(**given: Any) -> list[str]:
     """What can be said."""
     return [choice.verdict for choice in doubt(row(**given)).choices]
