@@ -115,7 +115,9 @@ class Engine:
         self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
-        self.passes = Passes(self.index, self.books, self.reads, self.lanes, self.admission.choices)
+        self.passes = Passes(
+            self.index, self.books, self.reads, self.gauges, self.lanes, self.admission.choices
+        )
         self.alerts = [History() for _ in roster.alerts]
         plants = len(roster.plants)
         self.hop = Hop(*(np.zeros(plants, np.int64) for _ in range(4)))

@@ -117,12 +117,17 @@ class Gauges:
         fresh = {name: int(self.memory.get(name, where)[0]) for name in ("value", "flags")}
         return self.replace(key, fresh | {"flags": fresh["flags"] & own}, one.record)
 
+    def possible(self, key: Ints, value: Ints) -> Bools:
+        """Which readings are within what their points can do, as far as that is known."""
+        if not self._limited.any():
+            return np.ones(len(key), bool)
+        return np.asarray(np.abs(value) <= self._possible(series_of(key), time_of(key)))
+
     def _marked(self, run: Run) -> NDArray[np.uint8]:
         """The flags of readings, with what is to be said of each by the rule and by people."""
         key, flags = run["key"], run["flags"]
-        series = series_of(key)
         if self._limited.any():
-            wrong = np.abs(run["value"]) > self._possible(series, time_of(key))
+            wrong = ~self.possible(key, run["value"])
             for at in self._choices.rows(key).tolist():  # what was chosen counts
                 wrong[at] &= self._choices.of(int(key[at])) is None
             flags = flags | np.where(wrong & (flags & CONFLICT == 0), IMPOSSIBLE, 0).astype(np.uint8)

@@ -19,11 +19,12 @@ from processors.books import Books
 from processors.choices import Choices
 from processors.decisions import Placed
 from processors.flows import spans_of
+from processors.gauges import Gauges
 from processors.kernels.memory import doubtful
 from processors.kernels.order import order
 from processors.kernels.survey import nearest
 from processors.lanes import Lanes
-from processors.memory import CONFLICT, NONE, doubled, key_of, series_of, time_of
+from processors.memory import CONFLICT, NONE, OFF_LINE, Memory, doubled, key_of, series_of, time_of
 from processors.progress import NEVER, Survey
 from processors.reads import Reads
 from processors.unsettled import STEPS_MAX, Found, Unsettled
@@ -75,9 +76,9 @@ class Passes:
     """Plans the passes of batches, by what the operators remember."""
 
     def __init__(
-        self, index: SeriesIndex, books: Books, reads: Reads, lanes: Lanes, choices: Choices
+        self, index: SeriesIndex, books: Books, reads: Reads, gauges: Gauges, lanes: Lanes, choices: Choices
     ) -> None:
-        self._choices, self._rulings = choices, reads.rulings
+        self._choices, self._rulings, self._gauges = choices, reads.rulings, gauges
         self._index, self._books, self._reads, self._lanes = index, books, reads, lanes
         self._unsettled = Unsettled(index, books)
         points = index.roster.points
@@ -124,12 +125,12 @@ class Passes:
         late = rows[register]
         late = late[batch.time[late] <= seen.of_series[late]]
         unsettled = self._unsettled.find(batch, seen.of_series, late)
+        waited = survey.waited_before(batch.point[rows], batch.record[rows])
+        frontier, harmful = np.maximum(seen.of_point[rows], waited), np.ones(len(rows), bool)
         some = np.flatnonzero(register & self._index.single[point])
-        doubtful = rows[some]
-        waited = survey.waited_before(batch.point[doubtful], batch.record[doubtful])
-        harmful = np.ones(len(rows), bool)
-        frontier = np.maximum(seen.of_point[doubtful], waited)
-        harmful[some] = ~self._harmless(batch, doubtful, frontier, unsettled)
+        harmful[some] = ~self._harmless(batch, rows[some], frontier[some], unsettled)
+        some = np.flatnonzero(over & self._index.gauge[point] & self._index.single[point])
+        harmful[some] = ~self._harmless_gauges(batch, rows[some], frontier[some])
         return rows, rows[harmful], unsettled.rows
 
     def _harmless(self, batch: Batch, at: Ints, frontier: Ints, unsettled: Found) -> Bools:
@@ -138,7 +139,7 @@ class Passes:
         """
         if len(at) == 0:
             return np.empty(0, bool)
-        before, after, sure = self._neighbours(batch, at)
+        before, after, sure = self._neighbours(batch, at, self._books.memory, OFF_LINE)
         out = np.zeros(len(at), bool)
         some = np.flatnonzero(sure & (before != NONE) & (after != NONE))
         low, high, series = time_of(before[some]), time_of(after[some]), batch.series[at[some]]
@@ -148,13 +149,22 @@ class Passes:
         out[some] = plain & (frontier[some] < _end(low, self._base_ms[batch.point[at[some]]]))
         return out
 
-    def _neighbours(self, batch: Batch, at: Ints) -> tuple[Ints, Ints, Bools]:
+    def _harmless_gauges(self, batch: Batch, at: Ints, frontier: Ints) -> Bools:
+        """The same of gauges' late readings, of which nothing is to be said."""
+        if len(at) == 0:
+            return np.empty(0, bool)
+        before, after, sure = self._neighbours(batch, at, self._gauges.memory, 0)
+        plain = sure & (before != NONE) & (after != NONE)
+        plain &= self._gauges.possible(batch.key[at], batch.value[at])
+        return np.asarray(plain & (frontier < _end(time_of(before), self._base_ms[batch.point[at]])))
+
+    def _neighbours(self, batch: Batch, at: Ints, memory: Memory, skip: int) -> tuple[Ints, Ints, Bools]:
         """The keys next to each of these readings as of the records before its own, and whether that is sure:
         it is not where something of the series was said twice, or where many records are mixed.
         """
-        every, memory = batch.key, self._books.memory
+        every = batch.key
         keys = every[at]
-        before, after = memory.before(keys), memory.after(keys)
+        before, after = memory.before(keys, skip), memory.after(keys, skip)
         down, sure_down = nearest(batch.series, batch.record, at, -1, STEPS_MAX)
         up, sure_up = nearest(batch.series, batch.record, at, 1, STEPS_MAX)
         before = np.maximum(before, np.where(down >= 0, every[down], NONE))
