@@ -61,6 +61,8 @@ class Allowance:
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self._per_ms = LIMIT_MARGIN * Fraction(facts.limit_per_hour or 0, _HOUR_MS)
+        one = facts.multipliers[0]
+        self._first_per_ms = self._per_ms * Fraction(one.denominator, one.numerator)
 
     def over(self, start: Ints, end: Ints) -> Ints:
         """Whole millionths; more than any rise where there is no limit."""
@@ -68,15 +70,24 @@ class Allowance:
             return np.full(len(start), _UNBOUNDED, np.int64)
         if len(self.facts.multipliers) > 1:
             return self._dated(start, end)
-        one = self.facts.multipliers[0]
-        return self._steady(end - start, self._per_ms * Fraction(one.denominator, one.numerator))
+        return self._steady(end - start)
 
-    def _steady(self, length_ms: Ints, per_ms: Fraction) -> Ints:
-        longest_ms = int(length_ms.max(initial=0))
-        whole, rest = divmod(per_ms.numerator, per_ms.denominator)
-        if max(rest, whole + 1) * longest_ms + 2 * self.facts.step < _UNBOUNDED:
-            return whole * length_ms + rest * length_ms // per_ms.denominator + 2 * self.facts.step
-        exact = [per_ms * int(length) for length in length_ms]
+    def rate(self, longest_ms: int) -> tuple[int, int, int, int, int] | None:
+        """What loops over 64 bits need (processors.kernels.lines); None: not for stretches that long."""
+        if self.facts.limit_per_hour is None:
+            return 0, 0, 0, 1, 0
+        whole, rest = divmod(self._first_per_ms.numerator, self._first_per_ms.denominator)
+        fits = max(rest, whole + 1) * longest_ms + 2 * self.facts.step < _UNBOUNDED
+        if len(self.facts.multipliers) > 1 or not fits:
+            return None
+        return 1, whole, rest, self._first_per_ms.denominator, 2 * self.facts.step
+
+    def _steady(self, length_ms: Ints) -> Ints:
+        known = self.rate(int(length_ms.max(initial=0)))
+        if known is not None:
+            _, whole, rest, parts, besides = known
+            return whole * length_ms + rest * length_ms // parts + besides
+        exact = [self._first_per_ms * int(length) for length in length_ms]
         return self._whole([value.numerator // value.denominator for value in exact])
 
     def _dated(self, start: Ints, end: Ints) -> Ints:

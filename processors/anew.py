@@ -25,6 +25,7 @@ way through
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,53 +38,87 @@ Break = tuple[int, int]
 """Instants of the readings before and behind a break."""
 
 
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """``spans``: from when to when to judge anew. ``near``: instants by which anything may have changed, in
+    order; a region that stays, with none of them in its reach, is as it was.
+    """
+
+    spans: list[Break]
+    near: Ints
+
+
 def stretches(
-    changed: Iterable[int],
-    regions: Regions,
-    before: Sequence[Break],
-    after: Sequence[Break],
-    decided: Sequence[Break] = (),
-) -> list[tuple[int, int]]:
+    changed: Ints, regions: Regions, before: Ints, after: Ints, decided: Sequence[Break] = ()
+) -> Anew:
     """From when to when to judge anew: regions whose ``breaks`` lie within are replaced by those found there.
 
-    ``changed``: instants of readings that came, went or say something else. ``regions``: of the series, as
-    they were. ``before``, ``after``: its breaks before and after, in order; a fall that is a slip no more, or
-    one again (processors.slips), counts as if its readings had changed. ``decided``: from when to when
-    decisions are that are new, or no more. Judging needs the readings of a stretch, those of a day around it,
-    and two more on either side; and what each of them is to the one before it.
+    ``changed``: instants of readings that came, went or say something else, in order. ``regions``: of the
+    series, as they were. ``before``, ``after``: its breaks before and after, in order, in two columns; a fall
+    that is a slip no more, or one again (processors.slips), counts as if its readings had changed.
+    ``decided``: from when to when decisions are that are new, or no more. Judging needs the readings of a
+    stretch, and what processors.judging names beside it; and what
+    each of them is to the one before it.
     """
-    broke = set(before) ^ set(after)
-    times = list(changed)
-    times += {t for pair in broke if not any(pair[0] <= t <= pair[1] for t in times) for t in pair}
-    near = [*((t, t) for t in times), *decided]
-    hit = [one for a, b in near for one in regions.reached(a, b)]
-    turned = [(low, high) for low, high in broke if any(low <= t <= high for t in times)]
-    turned += decided
-    if not hit and not turned:
-        return []
+    broke = _of_one(before, after)
+    untouched = np.searchsorted(changed, broke[:, 0]) == np.searchsorted(changed, broke[:, 1], "right")
+    times = np.union1d(changed, broke[untouched])
+    ends = np.array(decided, np.int64).reshape(-1, 2)
+    hit = regions.reached(times, ends)
+    if not hit and not len(broke) and not decided:
+        return Anew([], times)
     walls, moved = _posts(before, after)
-    doubtful = {t for t in times if any(one.reach[0] <= t <= one.reach[1] for one in hit)}
-    doubtful |= {t for t in times if any(low <= t <= high for low, high in turned)}
-    doubtful |= {t for span in decided for t in span}
-    found = [(one.start, one.end) for one in hit] + turned
-    found += [_window(t, walls) for t in (*doubtful, *moved)]
-    return _closed(found, regions)
+    turned = np.concatenate([broke, ends])
+    doubtful = np.concatenate([turned, np.array([one.reach for one in hit], np.int64).reshape(-1, 2)])
+    windows = np.concatenate([times[_covered(times, doubtful)], ends.ravel(), moved])
+    found = [(one.start, one.end) for one in hit]
+    found += [*_tuples(turned), *_windows(np.unique(windows), walls)]
+    return Anew(_closed(_joined(found), regions), np.union1d(np.concatenate([times, moved]), ends))
 
 
-def _posts(before: Sequence[Break], after: Sequence[Break]) -> tuple[list[int], list[int]]:
+def _of_one(before: Ints, after: Ints) -> Ints:
+    """Breaks that are in one of two lists only; nearly all that the two have in common is at their ends."""
+    size = min(len(before), len(after))
+    same = (before[:size] == after[:size]).all(1)
+    head = size if same.all() else int(same.argmin())
+    size -= head
+    same = (before[len(before) - size :] == after[len(after) - size :]).all(1)[::-1]
+    tail = size if same.all() else int(same.argmin())
+    old, new = before[head : len(before) - tail], after[head : len(after) - tail]
+    return np.array(sorted({*_tuples(old)} ^ {*_tuples(new)}), np.int64).reshape(-1, 2)
+
+
+def _tuples(breaks: Ints) -> list[Break]:
+    return list(zip(breaks[:, 0].tolist(), breaks[:, 1].tolist(), strict=True))
+
+
+def _posts(before: Ints, after: Ints) -> tuple[Ints, Ints]:
     """Posts that stay, and those that come or go."""
-    old, new = (set(posts(np.array([low for low, _ in some], np.int64)).tolist()) for some in (before, after))
-    return sorted(old & new), sorted(old ^ new)
+    old, new = posts(before[:, 0]), posts(after[:, 0])
+    return np.intersect1d(old, new), np.setxor1d(old, new)
 
 
-def _window(at: int, walls: Sequence[int]) -> tuple[int, int]:
-    """A day around an instant, up to the nearest posts that stay."""
-    low = max([at - RUN_MAX_MS, *(wall for wall in walls if wall < at)])
-    high = min([at + RUN_MAX_MS, *(wall for wall in walls if wall > at)])
-    return low, high
+def _covered(times: Ints, spans: Ints) -> NDArray[np.bool_]:
+    """Which instants lie in one of some spans, or at its ends."""
+    if len(spans) == 0:
+        return np.zeros(len(times), bool)
+    spans = spans[np.argsort(spans[:, 0])]
+    until = np.append(np.iinfo(np.int64).min, np.maximum.accumulate(spans[:, 1]))
+    return np.asarray(until[np.searchsorted(spans[:, 0], times, "right")] >= times)
 
 
-def _closed(found: list[tuple[int, int]], regions: Regions) -> list[tuple[int, int]]:
+def _windows(at: Ints, walls: Ints) -> list[Break]:
+    """A day around each instant, up to the nearest posts that stay."""
+    low, high = at - RUN_MAX_MS, at + RUN_MAX_MS
+    if len(walls):
+        before, after = np.searchsorted(walls, at) - 1, np.searchsorted(walls, at, "right")
+        low = np.where(before >= 0, np.maximum(low, walls[before]), low)
+        some = after < len(walls)
+        high[some] = np.minimum(high[some], walls[after[some]])
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _closed(found: list[Break], regions: Regions) -> list[Break]:
     """The same, apart from each other, and with every region that they share time with."""
     while True:
         shared = [one for low, high in found for one in regions.sharing(low, high)]
@@ -93,8 +128,8 @@ def _closed(found: list[tuple[int, int]], regions: Regions) -> list[tuple[int, i
         found = joined
 
 
-def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    out: list[tuple[int, int]] = []
+def _joined(spans: Iterable[Break]) -> list[Break]:
+    out: list[Break] = []
     for low, high in sorted(spans):
         if out and low < out[-1][1]:
             out[-1] = (out[-1][0], max(high, out[-1][1]))

@@ -17,12 +17,13 @@ between its two readings.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance
+from processors.decisions import highest_revision, may_count
 from processors.doubt import Link, Verdict, over, turns
 
 Ints = NDArray[np.int64]
@@ -172,3 +173,52 @@ def _decided(one: Decision, link: Link, allowance: Allowance) -> Link | None:
         case Verdict.RESET | Verdict.DECREASE | Verdict.SPIKE:
             return replace(link, written_off=True)
     return None
+
+
+@dataclass
+class Decided:
+    """What people said of one series. ``every``: of each span all that may count, come what may; ``counts``:
+    what counts of it; ``force``: those of them that are in force; ``said``: what they make of links.
+    """
+
+    every: dict[Span, set[Decision]] = field(default_factory=dict)
+    counts: dict[Span, Decision] = field(default_factory=dict)
+    force: list[Decision] = field(default_factory=list)
+    said: dict[Span, Link] = field(default_factory=dict)
+
+    def take(self, one: Decision) -> bool:
+        """Takes in what was said; whether something else counts now."""
+        known = self.every.get(one.span, set())
+        may = may_count(known, one)
+        if may == known:
+            return False
+        self.every[one.span] = may
+        before = self.counts.pop(one.span, None)
+        now = settled(may)
+        if now is not None:
+            self.counts[one.span] = now
+        return before != now
+
+    def revision(self, span: Span) -> int | None:
+        """The highest that was said of a span, whether it counts or not; None: nobody said anything."""
+        return highest_revision(self.every.get(span, ()))
+
+    def touched(self, times: Ints, spans: list[Span]) -> list[Span]:
+        """Spans of decisions that changed readings lie in, these ones, and all that share time with them."""
+        every = {one.span for one in (*self.counts.values(), *self.force)}
+        out = {one for one in every if ((times >= one[0]) & (times <= one[1])).any()} | set(spans)
+        more = out
+        while more:
+            more = {s for s in every - out if any(s[0] <= high and s[1] >= low for low, high in more)}
+            out |= more
+        return sorted(out)
+
+    def said_between(self, old: Ints, new: Ints) -> dict[Span, Link]:
+        """What is said of links between readings of a stretch, by their instants before and after."""
+        ends = [int(time) for some in (old, new) for ends in (some[:1], some[-1:]) for time in ends]
+        return {s: one for s, one in self.said.items() if min(ends) <= s[0] and s[1] <= max(ends)}
+
+    def standing(self, touched: list[Span], time: Ints) -> list[Decision]:
+        """Those in force once readings of spans that are touched are these."""
+        stay = [one for one in self.force if one.span not in touched]
+        return stay + in_force([self.counts[span] for span in touched if span in self.counts], time)

@@ -7,9 +7,10 @@ names, on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,25 +133,31 @@ def calm(link: Link) -> Region:
 
 
 def judge(
-    time: Ints, value: Ints, facts: Facts, kept: Bools | None = None, pair: Kinds | None = None
+    time: Ints,
+    value: Ints,
+    facts: Facts,
+    kept: Bools | None = None,
+    pair: Kinds | None = None,
+    stays: Mapping[tuple[int, int], Region] = MappingProxyType({}),
 ) -> list[Region]:
     """The regions of a stretch of a series, in their order.
 
     ``time``: UTC milliseconds, rising; ``value``: register values in millionths; readings in conflict are not
     among them. ``kept``: which of them no run may leave out (posts, and what a person said is right).
     ``pair``: what each is to the one before it, where that is known from more readings than these.
+    ``stays``: by their breaks regions that are as they were, if those are broken and no run bridges them.
     """
     readings = Readings(time, value, Allowance(facts), kept, pair)
     if len(readings.breaks) == 0:
         return []
-    return list(_Judge(readings).regions())
+    return list(_Judge(readings, stays).regions())
 
 
 class _Judge:
     """``lone``: breaks that no run can bridge."""
 
-    def __init__(self, readings: Readings) -> None:
-        self.readings = readings
+    def __init__(self, readings: Readings, stays: Mapping[tuple[int, int], Region]) -> None:
+        self.readings, self._stays = readings, stays
         self.limited = readings.allowance.facts.limit_per_hour is not None
 
     def regions(self) -> Iterator[Region]:
@@ -169,7 +176,12 @@ class _Judge:
 
     def _lone(self, low: int) -> Region:
         """The region of a break that no run bridges."""
-        if self.readings.pair[low] == BROKEN or self._is_beside_broken(low):
+        is_broken = self.readings.pair[low] == BROKEN
+        if is_broken and self._stays:
+            known = self._stays.get((int(self.readings.time[low]), int(self.readings.time[low + 1])))
+            if known is not None:
+                return known
+        if is_broken or self._is_beside_broken(low):
             return self._region(low, low + 1, [])
         return calm(self._link(low, low + 1, self._hypothesis(low)))
 

@@ -1,17 +1,22 @@
 """Judging stretches of a series: the readings it takes, and how far back a standstill is looked at.
 
+What lies beside a stretch says something of it only up to a day away, as far as the register shows the same
+there, and two readings more, and by the nearest broken pair: no run goes over the end of a stretch
+(processors.anew).
+
 A standstill that ends in a rise that cannot be counts from its beginning, which may lie far before the part
 that is judged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import SMOOTH, Allowance, Kinds
+from processors.allowance import BROKEN, SMOOTH, Allowance, Kinds
 from processors.anew import Break
 from processors.decided import Decision, Line, marks
 from processors.doubt import Region, judge, judged_from
@@ -20,6 +25,9 @@ from processors.memory import LEFT_OUT
 from processors.slips import pairs_of
 
 Ints = NDArray[np.int64]
+
+_BESIDE = 2
+"""So many readings behind those that show the same as the ends of a stretch may say something of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +41,19 @@ class Readings:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, mask: NDArray[np.generic]) -> Readings:
+    def take(self, mask: NDArray[np.generic] | slice) -> Readings:
         return Readings(self.time[mask], self.value[mask], self.flags[mask])
 
-    def breaks(self, allowance: Allowance) -> list[Break]:
-        """Instants of the readings on either side of each break."""
-        time, value = self.time, self.value
-        low = np.flatnonzero(pairs_of(time, value, allowance) != SMOOTH)
-        return list(zip(time[low].tolist(), time[low + 1].tolist(), strict=True))
+    def breaks(self, allowance: Allowance) -> Ints:
+        """Instants of the readings on either side of each break, in two columns."""
+        low = np.flatnonzero(pairs_of(self.time, self.value, allowance) != SMOOTH)
+        return np.stack([self.time[low], self.time[low + 1]], 1)
+
+    def part(self, low_ms: int, high_ms: int) -> Readings:
+        """Those between two instants, and a few on either side."""
+        first = max(0, int(np.searchsorted(self.time, low_ms)) - _BESIDE)
+        last = int(np.searchsorted(self.time, high_ms, "right")) + _BESIDE
+        return self.take(slice(first, last))
 
     def without(self, decisions: list[Decision]) -> Readings:
         """Those that nobody left out."""
@@ -66,20 +79,60 @@ class Readings:
 
 
 def judged(
-    readings: Readings, pair: Kinds, spans: list[Break], allowance: Allowance, decisions: list[Decision]
+    readings: Readings,
+    pair: Kinds,
+    spans: list[Break],
+    allowance: Allowance,
+    decisions: list[Decision],
+    stays: Mapping[Break, Region],
 ) -> list[Region]:
-    """The regions whose breaks lie within one of some spans."""
+    """The regions whose breaks lie within one of some spans; ``stays``: known ones, by their breaks."""
     walls = posts(readings.time[:-1][pair != SMOOTH])
     out = []
-    for low, high in spans:
-        first = max(0, _judged_from(readings, pair, (low, high)))
-        last = int(np.searchsorted(readings.time, high + RUN_MAX_MS, "right")) + 2
-        last = min(last, len(readings))
-        part = readings.take(np.arange(first, last))
+    for (low, high), (begin, last) in zip(spans, places(readings, pair, spans), strict=True):
+        first = max(0, begin)
+        part = readings.take(slice(first, last))
         kept = np.isin(part.time, walls) | marks(part.time, decisions)[1]
-        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1])
-        out += [one for one in regions if _within(one, [(low, high)])]
+        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1], stays)
+        out += [one for one in regions if low <= one.breaks[0] and one.breaks[1] <= high]
     return out
+
+
+def places(readings: Readings, pair: Kinds, spans: list[Break]) -> list[tuple[int, int]]:
+    """First (less than 0: from before all of these) and behind last position of what says something of each
+    of some spans; ``pair``: what each reading is to the one before it.
+    """
+    broken = np.flatnonzero(pair == BROKEN)
+    found = [(_from(readings, broken, low), _until(readings, broken, high)) for low, high in spans]
+    return [(min(first, judged_from(readings.value, pair, max(0, first))), last) for first, last in found]
+
+
+def _from(readings: Readings, broken: Ints, low_ms: int) -> int:
+    """Up to a day before an instant: what was shown then, and two readings more; and the last broken pair."""
+    low = max(0, int(np.searchsorted(readings.time, low_ms, "right")) - 1)
+    first = int(np.searchsorted(readings.time, low_ms - RUN_MAX_MS))
+    others = np.flatnonzero(readings.value[first:low] != readings.value[low : low + 1])
+    shown = first + (int(others[-1]) + 1 if len(others) else 0) - _BESIDE
+    before = broken[(broken >= first) & (broken < low)]
+    return min(shown, int(before[-1])) if len(before) else shown
+
+
+def _until(readings: Readings, broken: Ints, high_ms: int) -> int:
+    """The same behind an instant; behind the last position."""
+    high = min(len(readings) - 1, int(np.searchsorted(readings.time, high_ms)))
+    last = int(np.searchsorted(readings.time, high_ms + RUN_MAX_MS, "right"))
+    others = np.flatnonzero(readings.value[high + 1 : last] != readings.value[high : high + 1])
+    shown = (high + 1 + int(others[0]) if len(others) else last) + _BESIDE
+    behind = broken[(broken >= high) & (broken < last - 1)]
+    return min(len(readings), max(shown, int(behind[0]) + 2) if len(behind) else shown)
+
+
+def as_they_were(regions: list[Region], near: Ints) -> dict[Break, Region]:
+    """Of breaks that nothing bridges those in whose reach nothing changed, by their breaks."""
+    lone = [one for one in regions if one.breaks == (one.start, one.end) and not one.is_calm]
+    reach = np.array([one.reach for one in lone], np.int64).reshape(-1, 2)
+    same = np.searchsorted(near, reach[:, 0]) == np.searchsorted(near, reach[:, 1], "right")
+    return {lone[at].breaks: lone[at] for at in np.flatnonzero(same).tolist()}
 
 
 def known_back(regions: list[Region], low: int) -> int:
@@ -91,15 +144,5 @@ def is_enough(readings: Readings, pair: Kinds, spans: list[Break], low: int) -> 
     """Whether readings from more than a day before an instant on begin before any standstill that matters in
     some stretches.
     """
-    first = min(_judged_from(readings, pair, span) for span in spans)
+    first = min(first for first, _ in places(readings, pair, spans))
     return bool(first >= 0 and readings.time[min(first + 2, len(pair))] >= low - RUN_MAX_MS)
-
-
-def _judged_from(readings: Readings, pair: Kinds, span: Break) -> int:
-    """From which reading on to judge a stretch; less than 0: from before all of these."""
-    first = int(np.searchsorted(readings.time, span[0] - RUN_MAX_MS)) - 2
-    return min(first, judged_from(readings.value, pair, max(0, first)))
-
-
-def _within(region: Region, spans: list[Break]) -> bool:
-    return any(low <= region.breaks[0] and region.breaks[1] <= high for low, high in spans)

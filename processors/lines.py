@@ -37,6 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, SMOOTH, WRAP, Allowance, Kinds
+from processors.kernels import lines as kernel
+from processors.kernels.lines import STAY, Breaks, Leaving, cheapest
 from processors.slips import pairs_of
 
 Ints = NDArray[np.int64]
@@ -50,9 +52,6 @@ _COSTS = np.array([_ONE_VALUE, 3, 3, 3, 3, 2 * _BROKEN - 1])
 """Of a piece by how often it rises: one that counts on costs hardly less than the two breaks around it do."""
 _COUNTS_ON = len(_COSTS) - 1
 _DAY_MS = 86_400_000
-_STAY = -1
-_RADIX = 1 << 40
-"""Above any number of readings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,10 @@ class Readings:
             return np.zeros(len(start), bool)
         return np.asarray(self._kept[end] > self._kept[start + 1])
 
+    def kept_until(self) -> Ints:
+        """How many readings before each must be kept; and of all of them."""
+        return np.zeros(len(self) + 1, np.int64) if self._kept is None else self._kept
+
     def broken_until(self, at: Ints) -> Ints:
         """How many pairs are broken before each position."""
         return np.asarray(np.searchsorted(self._broken, at))
@@ -156,16 +159,32 @@ def posts(low_ms: Ints) -> Ints:
 
 def runs_of(readings: Readings) -> Runs:
     """Every run that may be left out."""
-    low, high = readings.breaks, readings.breaks + 1
-    if not (readings.pair[low] == BROKEN).any():
+    if not (readings.pair[readings.breaks] == BROKEN).any():
         return _runs([])
+    breaks, rate = described(readings), readings.allowance.rate(RUN_MAX_MS)
+    if kernel.COMPILED and rate is not None:
+        columns = (readings.time, readings.value, readings.kept_until())
+        width = readings.allowance.facts.width
+        found = kernel.runs(breaks, *columns, rate, width, RUN_BREAKS_MAX)
+        return _runs([(*found, found[2])])
+    return runs_by_numpy(readings, breaks)
+
+
+def described(readings: Readings) -> Breaks:
+    """What runs have to know of the breaks that they are between."""
+    low, high = readings.breaks, readings.breaks + 1
     behind = readings.other_after(high)
     behind[behind > np.append(low[1:], len(readings) - 1)] = -1
     ahead = np.where(low - 1 >= np.append(0, high[:-1]), low - 1, -1)
     rises = readings.turns_until(low[1:]) - readings.turns_until(high[:-1])
     pieces = np.append(0, np.cumsum(_COSTS[np.minimum(rises, _COUNTS_ON)]))
     counting = np.append(0, np.cumsum(rises >= _COUNTS_ON))
-    broken = readings.broken_until(np.append(low, len(readings)))
+    return Breaks(low, behind, ahead, pieces, counting, readings.broken_until(np.append(low, len(readings))))
+
+
+def runs_by_numpy(readings: Readings, breaks: Breaks) -> Runs:
+    """Every run between some breaks, as the compiled loop finds them, for all limits and multipliers."""
+    low, high, size = breaks.low, breaks.low + 1, 0
     found: list[_Found] = []
     waiting: list[_Found] = []
     for more in range(min(RUN_BREAKS_MAX, len(low))):
@@ -173,21 +192,21 @@ def runs_of(readings: Readings) -> Runs:
         near = readings.time[high[more:]] - readings.time[low[first]] <= RUN_MAX_MS
         if not near.any():
             break
-        first = first[near & (broken[more + 1 :] > broken[first])]
+        first = first[near & (breaks.broken[more + 1 :] > breaks.broken[first])]
         last = first + more
-        cost = pieces[last] - pieces[first]
+        cost = breaks.pieces[last] - breaks.pieces[first]
         start, end = low[first], high[last]
-        counts_on = counting[last] > counting[first]
+        counts_on = breaks.counting[last] > breaks.counting[first]
         smooth = np.full(len(first), SMOOTH)
         if more:
             apart = np.where(_told_apart(readings, start, end, counts_on), end, -1)
             waiting.append((start, apart, cost, np.where(counts_on, smooth, WRAP)))
         lower = (readings.value[end] < readings.value[start]) & ~counts_on
-        higher = (readings.value[start] > readings.value[end]) & ~counts_on
-        dip, bump = np.where(lower, behind[last], -1), np.where(higher, ahead[first], -1)
+        dip, bump = np.where(lower, breaks.behind[last], -1), np.where(lower, breaks.ahead[first], -1)
         waiting += [(start, dip, cost + _ONE_VALUE, smooth), (bump, end, cost + _ONE_VALUE, smooth)]
-        if sum(len(one[0]) for one in waiting) > _TOGETHER:
-            found, waiting = [*found, _counting_on(readings, waiting)], []
+        size += 3 * len(first)
+        if size > _TOGETHER:
+            found, waiting, size = [*found, _counting_on(readings, waiting)], [], 0
     return _runs([*found, _counting_on(readings, waiting)])
 
 
@@ -242,48 +261,24 @@ def left_out(readings: Readings, runs: Runs) -> list[tuple[int, int]]:
     """The ends of the runs of one component that its line leaves out, in their order."""
     nodes = np.unique(np.concatenate([runs.start, runs.end]))
     broken, wraps = readings.broken_until(nodes), readings.wraps_until(nodes)
-    staying = zip(np.diff(broken).tolist(), np.diff(wraps).tolist(), strict=True)
-    stay = [_weight(_BROKEN * b, 0, 0, w) for b, w in staying]
-    leaving = _leaving(readings, runs, nodes)
-    to_go, chosen = [0] * len(nodes), [_STAY] * len(nodes)
-    for at in range(len(nodes) - 2, -1, -1):
-        best = stay[at] + to_go[at + 1]
-        for end, weight in leaving[at]:
-            if weight + to_go[end] < best:
-                best, chosen[at] = weight + to_go[end], end
-        to_go[at] = best
-    return _followed(nodes.tolist(), chosen)
+    chosen = cheapest(_BROKEN * np.diff(broken), np.diff(wraps), _leaving(readings, runs, nodes))
+    return _followed(nodes.tolist(), chosen.tolist())
 
 
-def _leaving(readings: Readings, runs: Runs, nodes: Ints) -> list[list[tuple[int, int]]]:
-    """Of each node the runs that begin there, the shortest first: number of the end node, weight."""
+def _leaving(readings: Readings, runs: Runs, nodes: Ints) -> Leaving:
+    """The runs by the numbers of their nodes, with what they cost."""
     lost = runs.end - runs.start - 1
     zeros = np.append(0, np.cumsum(readings.value == 0))
     other = lost - (zeros[runs.end] - zeros[runs.start + 1])
-    wrap = readings.kinds(runs.start, runs.end) == WRAP
-    out: list[list[tuple[int, int]]] = [[] for _ in nodes]
-    columns = (
-        np.searchsorted(nodes, runs.start),
-        np.searchsorted(nodes, runs.end),
-        runs.cost,
-        lost,
-        other,
-        wrap,
-    )
-    for start, end, *parts in zip(*(column.tolist() for column in columns), strict=True):
-        out[start].append((end, _weight(*parts)))
-    return out
-
-
-def _weight(cost: int, lost: int, other: int, wraps: int) -> int:
-    """One number that compares as the four do, one after the other."""
-    return ((cost * _RADIX + lost) * _RADIX + other) * _RADIX + wraps
+    wraps = (readings.kinds(runs.start, runs.end) == WRAP).astype(np.int64)
+    start, end = np.searchsorted(nodes, runs.start), np.searchsorted(nodes, runs.end)
+    return Leaving(start, end, runs.cost, lost, other, wraps)
 
 
 def _followed(nodes: list[int], chosen: list[int]) -> list[tuple[int, int]]:
     out, at = [], 0
     while at < len(nodes) - 1:
-        if chosen[at] == _STAY:
+        if chosen[at] == STAY:
             at += 1
         else:
             out.append((nodes[at], nodes[chosen[at]]))

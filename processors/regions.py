@@ -45,10 +45,18 @@ class Regions:
         """The end of the last break of those that are not calm; None: there is none."""
         return int(self._table[:, _LAST_BREAK].max()) if self._others else None
 
-    def reached(self, low: int, high: int) -> list[Region]:
-        """Those whose reach has an instant of [low, high]."""
-        calm = self._calm[bisect_left(self._to, low) : bisect_right(self._from, high)]
-        return calm + self._some((self._table[:, _REACH] <= high) & (self._table[:, _LAST_REACH] >= low))
+    def reached(self, times: Ints, spans: Ints) -> list[Region]:
+        """Those whose reach has one of some instants, in order, or an instant of one of some [low, high]."""
+        calm = {at for low in times.tolist() for at in self._calm_at(low, low)}
+        calm |= {at for low, high in spans.tolist() for at in self._calm_at(low, high)}
+        low, high = self._table[:, _REACH], self._table[:, _LAST_REACH]
+        others = np.searchsorted(times, low) < np.searchsorted(times, high, "right")
+        for first, last in spans.tolist():
+            others |= (low <= last) & (high >= first)
+        return [self._calm[at] for at in sorted(calm)] + self._some(others)
+
+    def _calm_at(self, low: int, high: int) -> range:
+        return range(bisect_left(self._to, low), bisect_right(self._from, high))
 
     def sharing(self, low: int, high: int) -> list[Region]:
         """Those that share time with (low, high)."""
@@ -65,35 +73,42 @@ class Regions:
 
     def replace(self, lost: Iterable[Region], found: Iterable[Region]) -> None:
         """Takes some of them away and others in."""
+        others: list[list[Region]] = [[], []]
         for one in lost:
-            self._take_away(one)
+            if one.is_calm:
+                at = bisect_left(self._from, one.start)
+                del self._calm[at], self._from[at], self._to[at]
+            else:
+                others[0].append(one)
         for one in found:
-            self._take_in(one)
+            if one.is_calm:
+                at = bisect_left(self._from, one.start)
+                self._calm.insert(at, one)
+                self._from.insert(at, one.start)
+                self._to.insert(at, one.end)
+            else:
+                others[1].append(one)
+        self._replace_others(*others)
 
-    def _take_away(self, one: Region) -> None:
-        if one.is_calm:
-            at = bisect_left(self._from, one.start)
-            del self._calm[at], self._from[at], self._to[at]
-        else:
-            at = self._at(one)
-            del self._others[at]
-            self._table = np.delete(self._table, at, 0)
+    def _replace_others(self, lost: list[Region], found: list[Region]) -> None:
+        """All at once: each change of the table copies it."""
+        if lost:
+            places = self._places(lost)
+            self._table = np.delete(self._table, places, 0)
+            for at in sorted(places.tolist(), reverse=True):
+                del self._others[at]
+        if found:
+            found = sorted(found, key=_place)
+            places = self._places(found)
+            rows = np.array([(one.start, one.end, *one.breaks, *one.reach) for one in found], np.int64)
+            self._table = np.insert(self._table, places, rows, 0)
+            for at, one in reversed(list(zip(places.tolist(), found, strict=True))):
+                self._others.insert(at, one)
 
-    def _take_in(self, one: Region) -> None:
-        if one.is_calm:
-            at = bisect_left(self._from, one.start)
-            self._calm.insert(at, one)
-            self._from.insert(at, one.start)
-            self._to.insert(at, one.end)
-        else:
-            at = self._at(one)
-            self._others.insert(at, one)
-            row = (one.start, one.end, *one.breaks, *one.reach)
-            self._table = np.insert(self._table, at, np.array(row, np.int64), 0)
-
-    def _at(self, one: Region) -> int:
-        """The place among those that are not calm; breaks of two regions never begin at the same instant."""
-        return int(np.searchsorted(self._table[:, _BREAK], one.breaks[0]))
+    def _places(self, some: list[Region]) -> Ints:
+        """Those of breaks in the table; breaks of two regions never begin at the same instant."""
+        firsts = np.array([one.breaks[0] for one in some], np.int64)
+        return np.asarray(np.searchsorted(self._table[:, _BREAK], firsts))
 
 
 def _place(one: Region) -> tuple[int, int]:

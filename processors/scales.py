@@ -9,12 +9,13 @@ counted on to from before the step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import SMOOTH, Allowance
-from processors.doubt import FOR_EVER, Link, Verdict
+from processors.doubt import FOR_EVER, FROM_EVER, Link, Verdict
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -24,21 +25,47 @@ _STEPS = frozenset({Verdict.SPIKE, Verdict.DECREASE, Verdict.RESET})
 """What a broken pair is that stays on the line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A time in which a register is in another unit: the link that steps into it, and ``until`` when."""
+
+    since: Link
+    until: int = FOR_EVER
+
+    @property
+    def span(self) -> Span:
+        """From when to when."""
+        return self.since.end, self.until
+
+
 def in_another_unit(links: Iterable[Link], decided: Sequence[Span], allowance: Allowance) -> tuple[Span, ...]:
     """From when to when what a register shows is in another unit, by all links of it that are not plain.
 
     ``decided``: from when to when decisions in force are; a step that lies in one of them is decided.
     """
-    out: list[Span] = []
-    since: Link | None = None
+    return tuple(one.span for one in steps(links, decided, allowance))
+
+
+def steps(
+    links: Iterable[Link],
+    decided: Sequence[Span],
+    allowance: Allowance,
+    low: int = FROM_EVER,
+    known: Sequence[Step] = (),
+) -> tuple[Step, ...]:
+    """The times themselves. ``known``: those that begin before an instant, by links from which on they go on;
+    what ends one of them before that is as it was.
+    """
+    out = [one for one in known if one.until <= low]
+    since = known[-1].since if len(known) > len(out) else None
     for link in sorted((one for one in links if _is_step(one)), key=lambda one: one.start):
         if since is None:
-            covered = any(low <= link.start and link.end <= high for low, high in decided)
+            covered = any(start <= link.start and link.end <= end for start, end in decided)
             since = link if link.scale and not covered else None
         elif _counts_on(since, link, allowance):
-            out.append((since.end, link.end))
+            out.append(Step(since, link.end))
             since = None
-    return (*out, (since.end, FOR_EVER)) if since else tuple(out)
+    return (*out, Step(since)) if since else tuple(out)
 
 
 def _is_step(link: Link) -> bool:

@@ -7,9 +7,10 @@ anew.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,13 @@ from metering.readings import TIME_FIRST_MS
 from processors import verdicts
 from processors.allowance import GAP_MAX_MS, SMOOTH, Kinds
 from processors.anew import Break, stretches
-from processors.decided import Decision, in_force, marks, said_of, settled
-from processors.decisions import highest_revision, may_count
-from processors.doubt import Link, Region, calm
-from processors.judging import Readings, is_enough, judged, known_back
+from processors.decided import Decided, Decision, marks, said_of
+from processors.doubt import FOR_EVER, FROM_EVER, Link, Region, calm
+from processors.judging import Readings, as_they_were, is_enough, judged, known_back
 from processors.lines import RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
-from processors.scales import in_another_unit, within
+from processors.scales import Step, steps, within
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments, differing
 from processors.slips import SLIP_MAX_MS, pairs_of
 from processors.verdicts import Ratings
@@ -49,55 +49,6 @@ class Turned:
     verdicts: dict[Break, Link | None]
 
 
-@dataclass
-class Decided:
-    """What people said of one series. ``every``: of each span all that may count, come what may; ``counts``:
-    what counts of it; ``force``: those of them that are in force; ``said``: what they make of links.
-    """
-
-    every: dict[Break, set[Decision]] = field(default_factory=dict)
-    counts: dict[Break, Decision] = field(default_factory=dict)
-    force: list[Decision] = field(default_factory=list)
-    said: dict[Break, Link] = field(default_factory=dict)
-
-    def take(self, one: Decision) -> bool:
-        """Takes in what was said; whether something else counts now."""
-        known = self.every.get(one.span, set())
-        may = may_count(known, one)
-        if may == known:
-            return False
-        self.every[one.span] = may
-        before = self.counts.pop(one.span, None)
-        now = settled(may)
-        if now is not None:
-            self.counts[one.span] = now
-        return before != now
-
-    def revision(self, span: Break) -> int | None:
-        """The highest that was said of a span, whether it counts or not; None: nobody said anything."""
-        return highest_revision(self.every.get(span, ()))
-
-    def touched(self, times: Ints, spans: list[Break]) -> list[Break]:
-        """Spans of decisions that changed readings lie in, these ones, and all that share time with them."""
-        every = {one.span for one in (*self.counts.values(), *self.force)}
-        out = {one for one in every if ((times >= one[0]) & (times <= one[1])).any()} | set(spans)
-        more = out
-        while more:
-            more = {s for s in every - out if any(s[0] <= high and s[1] >= low for low, high in more)}
-            out |= more
-        return sorted(out)
-
-    def said_between(self, old: Readings, new: Readings) -> dict[Break, Link]:
-        """What is said of links between readings of a stretch."""
-        ends = [int(time) for some in (old, new) for time in (some.time[:1], some.time[-1:]) for time in time]
-        return {s: one for s, one in self.said.items() if min(ends) <= s[0] and s[1] <= max(ends)}
-
-    def standing(self, touched: list[Break], time: Ints) -> list[Decision]:
-        """Those in force once readings of spans that are touched are these."""
-        stay = [one for one in self.force if one.span not in touched]
-        return stay + in_force([self.counts[span] for span in touched if span in self.counts], time)
-
-
 _NOTHING = Decided()
 
 
@@ -112,6 +63,8 @@ class Doubts:
         self.decided: dict[int, Decided] = {}
         self.other_unit: dict[int, tuple[Break, ...]] = {}
         """From when to when what a series shows is in another unit, and held."""
+        self._units_known: dict[int, tuple[Step, ...]] = {}
+        """The same by the links that such a time begins with."""
         self._steps: Counter[int] = Counter()
         """How many links of a series step into another unit."""
         self._simple = ratings.facts.simple.copy()
@@ -134,21 +87,34 @@ class Doubts:
 
     def _units(
         self, series: int, lost: list[Region], found: list[Region], force: list[Decision]
-    ) -> tuple[Break, ...]:
-        """From when to when a series is in another unit once it has other regions and decisions."""
+    ) -> tuple[Step, ...]:
+        """The times in which a series is in another unit once it has other regions and decisions."""
         if not self._steps[series] + _steps(found):
             return ()
-        every = [one for one in self.regions.get(series, ()) if one not in lost] + found
-        links = [link for one in every for link in one.links]
-        return in_another_unit(links, [one.span for one in force], self._ratings.allowance(series))
+        links = [link for one in (*lost, *found) for link in one.links]
+        known = self._units_known.get(series, ())
+        if series in self.decided or not known or not links:
+            known, low = (), FROM_EVER
+        else:  # what lies before the first link that changes is as it was
+            low = min(link.start for link in links)
+            known = tuple(one for one in known if one.since.start < low)
+        gone = {one.breaks for one in lost}
+        regions = self.regions.get(series, Regions()).sharing(low, FOR_EVER)
+        every = [one for one in regions if one.breaks not in gone] + found
+        links = [link for one in every for link in one.links if link.start >= low]
+        spans = [one.span for one in force]
+        return steps(links, spans, self._ratings.allowance(series), low, known)
 
-    def _note_units(self, series: int, spans: tuple[Break, ...]) -> None:
+    def _note_units(self, series: int, known: tuple[Step, ...]) -> None:
         """The compiled loop books what is plain; it is not to see a series of which some is held."""
+        spans = tuple(one.span for one in known)
         if spans or series in self.other_unit:
+            self._units_known[series] = known
             self.other_unit[series] = spans
             self._ratings.facts.simple[series] = self._simple[series] and not spans
         if not spans:
             self.other_unit.pop(series, None)
+            self._units_known.pop(series, None)
 
     def hold(self, part: Segments) -> None:
         """Holds what is in another unit of links that are as the rule has them."""
@@ -225,31 +191,35 @@ class Doubts:
         new = old.changed(fresh, gone)
         force = known.standing(touched, new.time)
         breaks = (old.without(known.force).breaks(allowance), new.without(force).breaks(allowance))
-        spans = stretches(times.tolist(), regions, *breaks, touched)
-        found: list[Region] = []
-        lost = [one for span in spans for one in regions.within(*span)]
-        units = self.other_unit.get(series, ())
-        if spans:
-            low, high = min(spans[0][0], low), max(spans[-1][1], high)
-            found = judged(
-                *self._reaching_back(series, (known_back(lost, low), high), (fresh, gone), spans, force),
-                spans,
-                allowance,
-                force,
-            )
-            turned = _turned(_links(lost), _links(found))
-            now = self._units(series, lost, found, force)
-            ends = [at for span in (*turned, *(set(units) ^ set(now))) for at in span]
-            old = self._around(series, min([low, *ends]), max([high, *ends]))
+        anew, lost, found = stretches(times, regions, *breaks, touched), list[Region](), list[Region]()
+        between, units = (low, high), self.other_unit.get(series, ())
+        if anew.spans:
+            between = min(anew.spans[0][0], low), max(anew.spans[-1][1], high)
+            lost = [one for span in anew.spans for one in regions.within(*span)]
+            stays = {} if touched else as_they_were(lost, anew.near)
+            around = known_back(lost, between[0]), between[1]
+            readings, pair = self._reaching_back(series, around, (fresh, gone), anew.spans, force)
+            found = judged(readings, pair, anew.spans, allowance, force, stays)
+            if known is _NOTHING:  # nobody said anything, of what did not change either
+                changed, between = times.tolist(), (low, high)
+                lost, found = _other(lost, found, changed), _other(found, lost, changed)
+            self._note_units(series, self._units(series, lost, found, force))
+            turned_units = {*units} ^ {*self.other_unit.get(series, ())}
+            between = _extent([between, *turned_units], [*lost, *found])
+            old = self._around(series, *between)
             new = old.changed(fresh, gone)
-            self._note_units(series, now)
+        if known is _NOTHING:
+            old, new = old.part(*between), new.part(*between)
         is_, was = _left(found, new, force), _left(lost, old, known.force)
         marked = new.marked(np.setdiff1d(was, is_), 0).marked(is_, LEFT_OUT)
         was_links = _links(_along(regions, old))
-        if spans:
+        if lost or found:
             self.put(series, lost, found)
         links = _links(_along(self.regions.get(series, Regions()), new))
-        before, after = known.said_between(old, new), said_of(marked.line(force), force, links, allowance)
+        before, after = (
+            known.said_between(old.time, new.time),
+            said_of(marked.line(force), force, links, allowance),
+        )
         back = _line(series, old, was_links | known.said, record, -1, units)
         come = _line(series, marked, links | after, record, 1, self.other_unit.get(series, ()))
         if known is not _NOTHING:
@@ -314,6 +284,25 @@ class Doubts:
         run = self._memory.between(series, int(time_of(low_key)[0]) - 1, int(time_of(high_key)[0]))
         counts = run["flags"] & CONFLICT == 0
         return Readings(time_of(run["key"][counts]), run["value"][counts], run["flags"][counts])
+
+
+def _other(some: list[Region], others: list[Region], changed: list[int]) -> list[Region]:
+    """Those that are not among others, or leave out readings that are among what changed."""
+    known = {one.breaks: one for one in others}
+    return [one for one in some if known.get(one.breaks) != one or _leaves_out(one, changed)]
+
+
+def _leaves_out(region: Region, times: list[int]) -> bool:
+    return any(
+        one.left and bisect_right(times, one.start) < bisect_left(times, one.end) for one in region.links
+    )
+
+
+def _extent(spans: list[Break], regions: list[Region]) -> Break:
+    """From when to when some spans, some regions and all of their links are."""
+    starts = [min(one.start, link.start) for one in regions for link in one.links]
+    ends = [one.end for one in regions]
+    return min([low for low, _ in spans] + starts), max([high for _, high in spans] + ends)
 
 
 def _left(regions: list[Region], readings: Readings, decisions: list[Decision]) -> Ints:

@@ -25,6 +25,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 SLIP_MAX_MS = 43_200_000
+_NEAR = 4
+"""So many readings next to a fall are looked at for all falls at once: few look at more."""
 
 
 def pairs_of(time: Ints, value: Ints, allowance: Allowance) -> Kinds:
@@ -36,24 +38,59 @@ def pairs_of(time: Ints, value: Ints, allowance: Allowance) -> Kinds:
         return kinds
     hard = kinds != SMOOTH
     hard[small] = False
-    slips = [low for low in small.tolist() if _is_slip(low, time, value, hard, allowance)]
-    kinds[slips] = SMOOTH
+    kinds[_slips(small, time, value, hard, allowance)] = SMOOTH
     return kinds
+
+
+def _slips(small: Ints, time: Ints, value: Ints, hard: Bools, allowance: Allowance) -> Ints:
+    """Those small falls around which the readings lie near to each other; by the positions before them."""
+    first, last = value[small], value[small + 1]
+    room = allowance.resolution(first)
+    highest, looks_back = _near(small, -1, (first, last), time, hard, value)
+    lowest, looks_on = _near(small + 1, 1, (first, last), time, hard, value)
+    open_ = (looks_back | looks_on) & (highest - lowest <= room)
+    known = small[~open_ & (highest - lowest <= room)]
+    rest = [low for low in small[open_].tolist() if _is_slip(low, time, value, hard, allowance)]
+    return np.concatenate([known, np.array(rest, np.int64)])
+
+
+def _near(
+    at: Ints, step: int, ends: tuple[Ints, Ints], time: Ints, hard: Bools, value: Ints
+) -> tuple[Ints, Bools]:
+    """What the few readings next to each of some falls go up to (before them), or down to (behind them), and
+    where there is more to look at. ``at``: the position of that end of the fall.
+    """
+    first, last = ends
+    found, on = first if step < 0 else last, np.ones(len(at), bool)
+    until = time[at - step] + step * SLIP_MAX_MS
+    for _ in range(_NEAR):
+        to = at + step
+        on = on & (to >= 0) & (to < len(time))
+        to = np.where(on, to, at)
+        on &= ~hard[np.minimum(np.minimum(at, to), len(hard) - 1)] & ((time[to] - until) * step <= 0)
+        on &= value[to] > last if step < 0 else value[to] < first
+        beyond = np.maximum(found, value[to]) if step < 0 else np.minimum(found, value[to])
+        found, at = np.where(on, beyond, found), to
+    return found, on
 
 
 def _is_slip(low: int, time: Ints, value: Ints, hard: Bools, allowance: Allowance) -> bool:
     """Whether the readings around the small fall behind position ``low`` lie near to each other."""
     first, last = int(value[low]), int(value[low + 1])
-    highest, lowest = first, last
+    highest, lowest, room = first, last, int(allowance.resolution(value[low : low + 1])[0])
     for k in _beside(low, -1, time, hard, int(time[low + 1]) - SLIP_MAX_MS):
         if value[k] <= last:
             break
         highest = max(highest, int(value[k]))
+        if highest - lowest > room:
+            return False
     for k in _beside(low + 1, 1, time, hard, int(time[low]) + SLIP_MAX_MS):
         if value[k] >= first:
             break
         lowest = min(lowest, int(value[k]))
-    return bool(highest - lowest <= allowance.resolution(value[low : low + 1])[0])
+        if highest - lowest > room:
+            return False
+    return True
 
 
 def _beside(at: int, step: int, time: Ints, hard: Bools, until_ms: int) -> Iterator[int]:

@@ -16,13 +16,12 @@ import numpy as np
 
 from processors.alerts import Change
 from processors.choices import Choice
-from processors.decided import Decision
+from processors.decided import Decided, Decision
 from processors.doubt import Link, Region, Verdict
 from processors.engine import Engine
 from processors.kernels.patience import Ways
 from processors.memory import Memory
 from processors.rulings import Ruling
-from processors.settling import Decided
 
 FORMAT = 16
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,8 +13,10 @@ from hypothesis import strategies as st
 from metering.roster import Multiplier
 from processors.allowance import SMOOTH, Allowance, Facts
 from processors.anew import Break, stretches
-from processors.doubt import Region, judge, judged_from
-from processors.lines import RUN_MAX_MS, posts
+from processors.decided import Decision
+from processors.doubt import Region, Verdict, judge
+from processors.judging import Readings, as_they_were, judged, places
+from processors.lines import posts
 from processors.regions import Regions
 from processors.slips import pairs_of
 from tests.processors.oracle_doubt import DAY, HOUR, MINUTE, Series
@@ -206,36 +207,32 @@ class Keeper:
     rows: Rows = field(default_factory=list)
     regions: list[Region] = field(default_factory=list)
     judged: int = 0
+    """How many readings were looked at, each time."""
+    made: int = 0
+    """How many regions were made that were not there as they are."""
 
     def change(self, added: Rows, gone: Sequence[int] = ()) -> None:
         """Takes readings in and others out."""
         before = self._breaks()
         self.rows = sorted([row for row in self.rows if row[0] not in set(gone)] + added)
-        changed = [*(time for time, _ in added), *gone]
-        for low, high in stretches(changed, Regions(self.regions), before, self._breaks()):
-            self._judge(low, high)
+        changed = np.unique([*(time for time, _ in added), *gone])
+        regions = Regions(self.regions)
+        anew = stretches(changed, regions, before, self._breaks())
+        lost = [one for span in anew.spans for one in regions.within(*span)]
+        found = self._judged(anew.spans, as_they_were(lost, anew.near))
+        self.made += sum(all(one is not other for other in lost) for one in found)
+        regions.replace(lost, found)
+        self.regions = list(regions)
 
-    def _breaks(self) -> list[Break]:
-        if len(self.rows) < 2:
-            return []
+    def _breaks(self) -> np.ndarray:
         time, value = arrays(self.rows)
         pair = pairs_of(time, value, Allowance(facts_of(self.series)))
-        return [(int(time[k]), int(time[k + 1])) for k in np.flatnonzero(pair != SMOOTH)]
+        return np.array([(time[k], time[k + 1]) for k in np.flatnonzero(pair != SMOOTH)]).reshape(-1, 2)
 
-    def _judge(self, low: int, high: int) -> None:
-        times = [time for time, _ in self.rows]
-        first = max(0, bisect_left(times, low - RUN_MAX_MS) - 2)
-        last = bisect_left(times, high + RUN_MAX_MS + 1) + 2
-        pair = pairs_of(*arrays(self.rows), Allowance(facts_of(self.series)))
-        first = max(0, judged_from(arrays(self.rows)[1], pair, first)) if len(pair) else first
-        part = self.rows[first:last]
-        if not part:
-            self.regions = []
-            return
-        self.judged += len(part)
-        walls = posts(np.array([a for a, _ in self._breaks()], np.int64)).tolist()
-        kept = np.isin([time for time, _ in part], [*walls, *self.series.kept])
-        fresh = judge(*arrays(part), facts_of(self.series), kept, pair[first : first + len(part) - 1])
-        fresh = [one for one in fresh if low <= one.breaks[0] and one.breaks[1] <= high]
-        known = [one for one in self.regions if not (low <= one.breaks[0] and one.breaks[1] <= high)]
-        self.regions = sorted([*known, *fresh], key=lambda one: one.breaks)
+    def _judged(self, spans: list[Break], stays: dict[Break, Region]) -> list[Region]:
+        time, value = arrays(self.rows)
+        readings = Readings(time, value, np.zeros(len(time), np.uint8))
+        pair = pairs_of(time, value, Allowance(facts_of(self.series)))
+        self.judged += sum(last - max(0, first) for first, last in places(readings, pair, spans))
+        right = [Decision(at, at, Verdict.PLAIN, "li") for at in self.series.kept]
+        return judged(readings, pair, spans, Allowance(facts_of(self.series)), right, stays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from fractions import Fraction
 from itertools import pairwise
 from math import floor, inf
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from processors import lines
 from processors.allowance import Allowance
 from processors.doubt import FOR_EVER, Verdict
+from processors.kernels.lines import cheapest_twin
 from processors.scales import in_another_unit
 from tests.processors import doubt_series, oracle_decided
 from tests.processors.doubt_series import (
@@ -206,3 +208,42 @@ def test_what_a_change_can_reach_ends_at_posts(seed: int, monkeypatch: pytest.Mo
         gone = keeper.rows[int(chance.integers(len(keeper.rows)))][0] if keeper.rows else None
         keeper.change([one.readings[k]], [gone] if gone is not None and chance.random() < 0.1 else [])
         assert keeper.regions == regions_of(Series(keeper.rows, one.limit, WIDTH))
+
+
+@given(series(24), st.booleans())
+@examples(3)
+def test_the_loop_finds_the_runs_and_the_line_that_numpy_does(one: Series, dense: bool) -> None:
+    """Every run with its cost, and the cheapest line through them."""
+    if dense:
+        one = unruly(one.readings[-1][1], 20 * MINUTE, 60)
+    time, value = arrays(one.readings)
+    readings = lines.Readings(time, value, Allowance(facts_of(one)), np.isin(time, [*one.kept]))
+    runs = lines.runs_of(readings)
+    twin = lines.runs_by_numpy(readings, lines.described(readings))
+    assert [column.tolist() for column in astuple(runs)] == [column.tolist() for column in astuple(twin)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "cheapest", cheapest_twin)
+        slow = [lines.left_out(readings, part) for part in lines.components(runs)]
+    assert [lines.left_out(readings, part) for part in lines.components(runs)] == slow
+
+
+BROKEN_FOR_EVER = {
+    "limit_too_small": lambda k: 1000 + 20 * k,
+    "backwards": lambda k: 9_000_000 - k,
+    "torn_words": lambda k: k + 65_536 * (k * 7919 % 13 % 2),
+    "anything": lambda k: k * k * 7919 % 999_983,
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN_FOR_EVER)
+def test_a_register_that_is_always_broken_is_judged_a_bounded_part_at_a_time(kind: str) -> None:
+    """What a reading, in order or late, has looked at and made anew does not grow with what came before."""
+    rows = [(k * 5 * MINUTE, BROKEN_FOR_EVER[kind](k) * KWH) for k in range(800)]
+    for k in range(0, 797, 7):
+        rows[k], rows[k + 3] = rows[k + 3], rows[k]
+    keeper, judged = Keeper(Series([], LIMIT, None)), [0]
+    for row in rows:
+        keeper.change([row])
+        judged.append(keeper.judged)
+    assert np.diff(judged).max() <= 600
+    assert keeper.made <= 6 * len(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,8 +39,12 @@ def test_regions_are_those_that_a_look_at_all_of_them_finds(chance: Random) -> N
     low, high = sorted(chance.choices(range(-10, 210), k=2))
     assert list(regions) == every
     assert len(regions) == len(every)
-    reached = [one for one in every if one.reach[0] <= high and low <= one.reach[1]]
-    assert sorted(regions.reached(low, high), key=every.index) == reached
+    times = sorted(chance.sample(range(-10, 210), chance.randint(0, 3)))
+    for spans in ([], [(low, high)]):
+        near = [*((at, at) for at in times), *spans]
+        reached = [one for one in every if any(one.reach[0] <= b and a <= one.reach[1] for a, b in near)]
+        found = regions.reached(np.array(times, np.int64), np.array(spans, np.int64).reshape(-1, 2))
+        assert sorted(found, key=every.index) == reached
     sharing = [one for one in every if one.start < high and one.end > low]
     assert sorted(regions.sharing(low, high), key=every.index) == sharing
     within = [one for one in every if low <= one.breaks[0] and one.breaks[1] <= high]
