@@ -145,6 +145,22 @@ def standing(chance: Random) -> Series:
     return Series(rows, LIMIT, None, 1)
 
 
+def always_broken(chance: Random, size: int) -> Series:
+    """A register of which hardly a reading makes sense, for some time or for good: it counts far faster than
+    it may, or backwards, or two or any values take turns.
+    """
+    every_ms, begins = chance.choice([10_000, MINUTE, 20 * MINUTE, HOUR]), chance.choice([0, 1, 4])
+    kind, ends = chance.choice(["fast", "back", "torn", "any"]), chance.choice([size, size, size - 3])
+    rows, value = [], chance.choice([0, 400, 9_000]) * KWH
+    for k in range(size):
+        value += every_ms * LIMIT // HOUR // 2
+        wild = begins <= k < ends and chance.random() < 0.95
+        value += {"fast": 5, "back": -2}.get(kind, 0) * every_ms * LIMIT // HOUR if wild else 0
+        other = {"torn": value + chance.randint(0, 1) * 300 * KWH, "any": chance.randint(0, 999) * KWH}
+        rows.append((k * every_ms, max(0, other.get(kind, value) if wild else value)))
+    return Series(rows, LIMIT, chance.choice([WIDTH, None]), chance.choice([1, KWH // 10]))
+
+
 _DATED = [(0, Fraction(1)), (3 * MINUTE, Fraction(3, 2)), (DAY, Fraction(40))]
 _EVENTS = ["on"] * 5 + [
     "zero",

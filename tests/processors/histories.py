@@ -24,7 +24,7 @@ from metering.roster import GAUGE, INTERVAL, REGISTER, Installation, Point, Rost
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
 from metering.units import MICRO
-from tests.processors.doubt_series import LIMIT, in_units, random_series, standing
+from tests.processors.doubt_series import LIMIT, always_broken, in_units, random_series, standing
 from tests.processors.log_driver import MINUTE_MS, Arrival, Decide, Item, Reading
 
 if TYPE_CHECKING:
@@ -301,9 +301,11 @@ def doubtful(chance: Random, size: Size) -> History:
 
 
 def _fine(chance: Random, size: Size) -> list[tuple[int, int]]:
-    kind = chance.randint(0, 5) if size.far else 0
-    if kind > 3:
+    kind = chance.randint(0, 6) if size.far else chance.choice([0, 0, 0, 0, 6])
+    if kind in (4, 5):
         return (standing if kind == 4 else in_units)(chance).readings
+    if kind == 6:
+        return always_broken(chance, 30 if size.far else 2 * size.readings).readings
     rows = random_series(chance, 16 if size.far else size.readings).readings
     return rows if size.far else [(time, value) for time, value in rows if time - rows[0][0] <= HOUR_MS]
 

@@ -126,6 +126,18 @@ def test_a_step_into_another_unit_is_that_of_the_oracle(chance: Random) -> None:
     assert [(low, high if high < FOR_EVER else inf) for low, high in spans] == units
 
 
+@given(st.randoms(use_true_random=False))
+@examples(0.5)
+def test_a_register_that_is_always_broken_is_as_the_oracle_has_it(chance: Random) -> None:
+    """In any order, as judged whole after every step; and at the end link by link."""
+    one = doubt_series.always_broken(chance, 28)
+    keeper, rows = Keeper(one), chance.sample(one.readings, len(one.readings))
+    for row in rows if chance.random() < 0.5 else one.readings:
+        keeper.change([row])
+        assert keeper.regions == regions_of(Series(keeper.rows, one.limit, one.width, one.step))
+    assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
+
+
 def unruly(seed: int, every_ms: int, size: int) -> Series:
     """A register that shows something else than it should at two readings in five."""
     chance = np.random.default_rng(seed)
