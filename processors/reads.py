@@ -208,10 +208,11 @@ class Reads:
             return [], []
         changed = np.flatnonzero(before.flags != after.flags)
         self.memory.put("flags", self.memory.find(near[changed]), after.flags[changed])
-        # only within a record is it new and shared
         moved = _counts(before.flags) != _counts(after.flags)
         arrival = self._arrival(near, fresh, record)
-        number = np.where(moved & (arrival >= 0), arrival, number)
+        # only within a record is it new and shared; what comes beside it says no more than that it is suspect
+        doubted = (before.flags ^ after.flags) & _DOUBTED > 0
+        number = np.where(doubted & (arrival >= 0), arrival, number)
         self._tell(near[told], number[told])
         changed = changed[_says(before.flags[changed]) != _says(after.flags[changed])]
         if len(changed) == 0:

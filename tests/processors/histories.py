@@ -163,8 +163,10 @@ def decisions(chance: Random, readings: Sequence[Reading], size: Size) -> list[D
         if one.point in GAUGES and chance.randint(0, 5) > 0:
             span_ms, word = (one.time_ms, one.time_ms), chance.choice(["plain", "spike", CONFLICT])
         if word == CONFLICT:
-            starts = [one.time_ms, one.start_ms, one.time_ms - 15 * MINUTE_MS]
-            span_ms = one.time_ms if one.start_ms is None else chance.choice(starts), one.time_ms
+            span_ms = one.time_ms, one.time_ms
+            if one.start_ms is not None:
+                starts = [one.time_ms, one.start_ms, one.time_ms - 15 * MINUTE_MS]
+                span_ms = chance.choice(starts), one.time_ms
             value = chance.choice([one.value, str(Decimal(one.value) + 1), "3", "0.0000004"])
         said = Decision(one.point, None, *span_ms, word, chance.choice(["li", "wang"]), revision, value)
         out += [Decide(one.plant, said)] * chance.choice([1, 1, 1, 2])

@@ -79,13 +79,14 @@ def test_of_two_sides_reported_at_once_the_revised_one_names_the_cause(restart: 
     assert [(row["state"], row["revision"], row["cause"]) for row in rows] == [("revised", 1, "late")]
 
 
-def test_an_overlap_is_reported_by_the_record_that_brings_it() -> None:
-    """Not by that of the read that comes next to it in the same batch."""
+@pytest.mark.parametrize("amount", ["2", "-1"])
+def test_an_overlap_is_reported_by_the_record_that_brings_it(amount: str) -> None:
+    """Not by that of the read that comes next to it in the same batch; nor one that is held for more."""
     start_ms = 1_767_185_100_000
 
     def read(from_minute: int, to_minute: int) -> Reading:
         start, end = start_ms + from_minute * MINUTE_MS, start_ms + to_minute * MINUTE_MS
-        return Reading("isle", "o", end, "2", start_ms=start)
+        return Reading("isle", "o", end, amount if to_minute == 15 else "2", start_ms=start)
 
     log = [Arrival(start_ms + 10, (read(3, 10), read(0, 15))), Arrival(start_ms + 20, (read(30, 45),))]
     for size in (1, 2):

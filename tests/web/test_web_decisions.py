@@ -185,7 +185,8 @@ def test_of_two_values_one_is_chosen_by_a_click(served: Serving, opened: Opening
     to_ms = 1_767_573_900_000
     starts = ["2026-01-05T00:15:00Z", "2026-01-05T00:30:00Z"]
     seen = {"values": ["6 kWh", "6 kWh"], "starts": starts}
-    one.site.put({"verdict": [event("conflict", **{"from": to_ms - 1_800_000, "to": to_ms, "seen": seen})]})
+    between: dict[str, Any] = {"from": to_ms - 1_800_000, "to": to_ms}
+    one.site.put({"verdict": [event("conflict", seen=seen, **between)]})
     doubts = opened(one).locator("#doubts")
     doubts.get_by_label("Your name").fill("Wang")
     doubts.get_by_role("button", name="Confirm").click()
