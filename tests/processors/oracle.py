@@ -187,11 +187,16 @@ def _conflicts(books: Books, meter: Meter) -> None:
 def _contest(meter: Meter, end: int, counts: dict[str, object]) -> dict[str, object]:
     """What stands against each other at an instant; of reads that begin apart, from when."""
     contents = sorted({(content.value, content.start) for content in meter.last[end]})
-    starts = [f"{datetime.fromtimestamp(start // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}" for _, start in contents]
-    assert all(start % 1000 == 0 for _, start in contents)
+    starts = [_sent(start) for _, start in contents]
     out: dict[str, object] = {"values": [text(meter, value) for value, _ in contents]}
     out |= {"starts": starts} if len(set(starts)) > 1 else {}
     return out | counts | {"unit": meter.point.unit.name}
+
+
+def _sent(instant: int) -> str:
+    """In UTC; with thousandths of a second where there are some."""
+    second, rest = divmod(instant, 1000)
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}{f'.{rest:03}' if rest else ''}Z"
 
 
 # -- which readings count -------------------------------------------------------------------------
