@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
+from processors.standstill import began_before, jumps
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -312,17 +313,33 @@ class _Judge:
         """
         readings = self.readings
         high = int(np.searchsorted(readings.time, link.end))
-        low = readings.began(high - 1)
-        counted = readings.pair[low - 1] == SMOOTH if low else readings.value[low] != 0
-        goes_on = high + 1 < len(readings) and readings.pair[high] == SMOOTH
-        if low >= high - 1 or not (counted and goes_on) or readings.kept[low + 1 : high].any():
+        low, *before = began_before(readings.value, readings.pair, high - 1, readings.began)
+        if low >= high - 1 or readings.kept[low + 1 : high].any() or not self._is_smooth(low, high):
             return None
-        smooth = readings.kinds(np.array([low]), np.array([high]))[0] == SMOOTH
-        return (low, high) if smooth else None
+        return (low, high) if self._counted(low, before) and self._goes_on(low, high) else None
+
+    def _counted(self, low: int, before: list[int]) -> bool:
+        """Whether the register counted on to a position, or caught up to there; ``before``: with what it
+        showed from these on until then.
+        """
+        value = self.readings.value
+        if low == 0 or self.readings.pair[low - 1] == SMOOTH:
+            return bool(low or value[0] != 0)
+        return any(value[first] != 0 and self._is_smooth(first, low) for first in before)
+
+    def _goes_on(self, low: int, high: int) -> bool:
+        """Whether the register goes on from a position, or is still catching up there since another one."""
+        readings = self.readings
+        if high + 1 >= len(readings) or readings.pair[high] == SMOOTH:
+            return high + 1 < len(readings)
+        return jumps(readings.value, readings.pair, high) and self._is_smooth(low, high + 1)
+
+    def _is_smooth(self, low: int, high: int) -> bool:
+        return bool(self.readings.kinds(np.array([low]), np.array([high]))[0] == SMOOTH)
 
     def _edges(self, start: int, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """The outermost breaks; and two readings beyond those that show the same as their ends, or beyond the
-        standstill that ends in the first.
+        standstills that end in the first.
         """
         readings = self.readings
         inside = readings.breaks[
@@ -332,29 +349,15 @@ class _Judge:
         oldest = int(np.searchsorted(readings.time, readings.time[low + 1] - RUN_MAX_MS))
         newest = int(np.searchsorted(readings.time, readings.time[high - 1] + RUN_MAX_MS, "right")) - 1
         first = max(int(readings.same_from(np.array([low]))[0]), oldest) - 2
-        if _jumps(readings.value, readings.pair, low):
-            first = min(first, readings.began(low) - 2)
+        if jumps(readings.value, readings.pair, low):
+            *_, began = began_before(readings.value, readings.pair, low, readings.began)
+            first = min(first, began - 2)
         last = min(int(readings.other_after(np.array([high]))[0]) - 1, newest) + 2
         reach = (
             int(readings.time[first]) if first >= 0 else FROM_EVER,
             int(readings.time[last]) if last < len(readings) else FOR_EVER,
         )
         return (int(readings.time[low]), int(readings.time[high])), reach
-
-
-def _jumps(value: Ints, pair: Kinds, low: int) -> bool:
-    return bool(pair[low] == BROKEN and value[low + 1] > value[low])
-
-
-def judged_from(value: Ints, pair: Kinds, first: int) -> int:
-    """From which reading on to judge those from a position on: from two before a standstill that reaches it
-    and ends in a rise that cannot be. Less than 0: from before all of these.
-    """
-    for low in (np.flatnonzero(pair[first:] != SMOOTH)[:2] + first).tolist():
-        if _jumps(value, pair, low):
-            other = np.flatnonzero((value[:low] != value[low]) | (pair[:low] != SMOOTH))
-            first = min(first, int(other[-1]) - 1 if len(other) else -1)
-    return first
 
 
 def turns(link: Link, allowance: Allowance) -> int:

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from processors.allowance import BROKEN, SMOOTH, Allowance, Kinds
 from processors.anew import Break
 from processors.decided import Decision, Line, marks
-from processors.doubt import Region, judge, judged_from
+from processors.doubt import Region, judge
 from processors.lines import RUN_MAX_MS, posts
 from processors.memory import LEFT_OUT
 from processors.slips import pairs_of
+from processors.standstill import judged_from
 
 Ints = NDArray[np.int64]
 

@@ -126,7 +126,7 @@ def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
     """
     time, shown = rows[-1]
     start, gap = time, chance.choice([5 * MINUTE, HOUR, 8 * HOUR, 20 * HOUR])
-    for _ in range(chance.randint(2, 6)):
+    for _ in range(chance.choice([0, 1, 2, 3, 4, 5, 6])):
         time += gap
         rows.append((time, 0 if chance.random() < 0.05 else shown))
     share = chance.choice([0, 1, 20, 60, 60, 100, 120, 140])
@@ -134,13 +134,20 @@ def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
 
 
 def standing(chance: Random) -> Series:
-    """A register that stands still for days, again and again, and mostly catches up."""
+    """A register that stands still for days, again and again, and mostly catches up; mostly it goes on then,
+    or it stands still again at once.
+    """
     rows, value = [(0, 500 * KWH)], 500 * KWH
     for _ in range(chance.randint(1, 3)):
         time, value = rows[-1][0] + HOUR, value + chance.choice([0, 20, 500]) * KWH
         rows.append((time, value))
-        time, value = _standing(chance, rows, value)
-        rows += [(time, value), (time + HOUR, value + chance.choice([KWH, KWH, -KWH]))]
+        for _ in range(chance.choice([1, 1, 2, 3])):
+            shown, (time, value) = value, _standing(chance, rows, value)
+            if chance.random() < 0.3:  # it catches up in two steps, mostly the first one a single reading
+                rows += [(time + k, (shown + value) // 2) for k in range(chance.choice([1, 1, 1, 2]))]
+                time += MINUTE
+            rows.append((time, value))
+        rows.append((time + HOUR, value + chance.choice([KWH, KWH, -KWH])))
         value = rows[-1][1]
     return Series(rows, LIMIT, None, 1)
 

@@ -299,21 +299,51 @@ def _stood_still(series: Series, i: int) -> Said | None:
     on from behind it.
     """
     value, (end, last) = series.readings[i][1], series.readings[i + 1]
-    if last <= value or i + 2 >= len(series.readings) or series.pair(i + 1) != "smooth":
+    if last <= value or series.link(i, i + 1) != "broken" or scale(series, i):
         return None
-    if series.link(i, i + 1) != "broken" or scale(series, i):
-        return None
-    first = i
-    while first > 0 and series.pair(first - 1) == "smooth" and series.readings[first - 1][1] == value:
-        first -= 1
-    if first > 0 and series.pair(first - 1) != "smooth":
-        return None
-    if first == 0 and value == 0:
+    first = _shown_since(series, i)
+    if not _counted_to(series, first) or not _goes_on(series, first, i + 1):
         return None
     told = [when for when, _ in series.readings[first + 1 : i + 1]]
     if not told or set(told) & (series.kept | series.posts) or series.link(first, i + 1) != "smooth":
         return None
     return series.readings[first][0], end, "stuck", True, False, len(told), value, value
+
+
+def _shown_since(series: Series, i: int) -> int:
+    """The first reading of those up to i that show the same, each smooth with the one before it."""
+    value = series.readings[i][1]
+    while i > 0 and series.pair(i - 1) == "smooth" and series.readings[i - 1][1] == value:
+        i -= 1
+    return i
+
+
+def _jumps(series: Series, i: int) -> bool:
+    """Whether from reading i to the next is a broken rise."""
+    return series.pair(i) == "broken" and series.readings[i + 1][1] > series.readings[i][1]
+
+
+def _counted_to(series: Series, first: int) -> bool:
+    """Whether the register counted on to where it began to stand still, or caught up to there."""
+    if first == 0:
+        return series.readings[0][1] != 0
+    if series.pair(first - 1) == "smooth":
+        return True
+    since = first
+    for _ in range(2):
+        if since == 0 or not _jumps(series, since - 1):
+            return False
+        since = _shown_since(series, since - 1)
+        if series.readings[since][1] != 0 and series.link(since, first) == "smooth":
+            return True
+    return False
+
+
+def _goes_on(series: Series, first: int, j: int) -> bool:
+    """Whether it goes on from j, or goes on catching up with what it can have counted since the first."""
+    if j + 1 == len(series.readings):
+        return False
+    return series.pair(j) == "smooth" or (_jumps(series, j) and series.link(first, j + 1) == "smooth")
 
 
 def _regions(series: Series) -> list[tuple[int, int]]:
