@@ -145,7 +145,8 @@ class Allowance:
         """
         for power in _POWERS if min(first, last) > 0 else ():
             high, low = max(first, last), min(first, last) * 10**power
-            if abs(high - low) * _SCALE_PARTS <= high and self._is_scaled(start, end, high, low, power, last):
+            near = abs(high - low) * _SCALE_PARTS <= max(high, low)
+            if near and self._is_scaled(start, end, high, low, power, last):
                 signed = power if last > first else -power
                 return 0 if self._is_stated(start, end, signed) else signed
         return 0
@@ -157,7 +158,7 @@ class Allowance:
         possible = int(self.over(np.array([start]), np.array([end]))[0])
         rise, coarse = (high - low if last == high else low - high), self.facts.step * 10**power
         used = (possible, possible * 10**power)
-        precise = [one for one in used if (one + 2 * coarse) * _SCALE_PARTS <= high]
+        precise = [one for one in used if (one + 2 * coarse) * _SCALE_PARTS <= max(high, low)]
         return any(-coarse <= rise <= one + coarse for one in precise)
 
     def _is_stated(self, start: int, end: int, power: int) -> bool:
