@@ -59,8 +59,8 @@ def run(json_output: bool = False, *, curve: bool = False) -> dict[str, Any]:
 
 
 def _of_curve(points: int) -> Shape:
-    """About as many readings each, so many plants each."""
-    return Shape(points, PLANTS, max(CURVE_READINGS // points, CURVE_MINUTES_MIN))
+    """About as many readings each; plants of as many points as the other loads have."""
+    return Shape(points, points // (POINTS // PLANTS), max(CURVE_READINGS // points, CURVE_MINUTES_MIN))
 
 
 def _best(shape: Shape) -> dict[str, Any]:

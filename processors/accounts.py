@@ -168,6 +168,8 @@ class Accounts:
         self._member_sign = np.concatenate([ones, *(np.array(part, np.int64) for part in signs)])
         self.size = np.concatenate([ones, np.array(sizes, np.int64)])
         self._member_first = np.concatenate([[0], np.cumsum(self.size)])[:-1].astype(np.int64)
+        self._frontier = (np.empty(0, np.int64), np.empty(0, np.int64))
+        """Of points, and the least of accounts' members, as asked for last."""
         account = np.repeat(np.arange(len(self)), self.size)
         order = np.argsort(self.member_points, kind="stable")
         self._pair_account, self._pair_sign = account[order], self._member_sign[order]
@@ -199,10 +201,13 @@ class Accounts:
         return Owners(first, self._pair_account[mine], self._pair_sign[mine], step_ms)
 
     def frontier(self, of_points: Ints) -> Ints:
-        """Up to where each account is final: the least of its members' frontiers."""
+        """Up to where each account is final: the least of its members' frontiers. Do not change either."""
         if len(self) == 0:
             return np.empty(0, np.int64)
-        return np.asarray(np.minimum.reduceat(of_points[self.member_points], self._member_first))
+        if self._frontier[0] is not of_points:  # asked for several times a pass, of all points
+            least = np.minimum.reduceat(of_points[self.member_points], self._member_first)
+            self._frontier = of_points, np.asarray(least)
+        return self._frontier[1]
 
     def pairs_of(self, account: Ints) -> tuple[Ints, Ints]:
         """For rows of accounts: (row, member point) of every member."""

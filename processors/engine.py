@@ -114,6 +114,8 @@ class Engine:
         self.gaps = Gaps(Profiles(roster, self.accounts, self.spans.base, self.spans.base_ms))
         self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
+        self._reached: tuple[Ints, Ints] | None = None
+        """Frontiers and newest readings of points behind the last pass."""
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
         self.passes = Passes(
             self.index, self.books, self.reads, self.gauges, self.lanes, self.admission.choices
@@ -205,11 +207,12 @@ class Engine:
         closing: bool,
     ) -> Step:
         first, last = stretch
-        before, seen_before = self.progress.frontier, self.progress.seen.copy()
+        before, seen_before = self._reached or (self.progress.frontier, self.progress.seen.copy())
         admitted = self.admission.admit(part, before, causes, decided)
         for points in admitted.duplicates:
             self._count_duplicates(points)
         self.progress.advance(survey, last[self.lanes.of_plant], part.point, part.time)
+        self._reached = self.progress.frontier, self.progress.seen.copy()
         step = Pass(
             survey,
             self.lanes,
@@ -218,9 +221,9 @@ class Engine:
             causes,
             closing,
             before,
-            self.progress.frontier,
+            self._reached[0],
             seen_before,
-            self.progress.seen.copy(),
+            self._reached[1],
         )
         touches = Touches(
             *(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record"))

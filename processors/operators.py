@@ -36,7 +36,7 @@ PART_BYTES_MAX = 4 << 20
 """Of what is said at once: what a storage takes in a moment, and a process holds beside its state."""
 STEP_READINGS = 60_000
 """So many are stepped at once: their columns stay near the processor, four times as many do not."""
-STEP_POINTS = 10
+STEP_POINTS = 4
 """At most one step for so many points: what is looked up of each point costs more than columns far away."""
 BATCH_BYTES_MAX, BATCH_BYTES_A_POINT = 4 << 20, 64
 """Behind a backlog, 64 bytes a point or more: three readings of each, of some 18 bytes. What is open is said

@@ -108,7 +108,6 @@ class Rows:
         self._windows = Waiting()
         self._facts = self._facts_of_points()
         self._pads = {"interval": Pad(self._layout(), ROWS_MAX), "rollup": Pad(self._rollup.layout, ROWS_MAX)}
-        self._frontier = (np.empty(0, np.int64), np.empty(0, np.int64))
 
     @property
     def unbalanced(self) -> int:
@@ -149,16 +148,10 @@ class Rows:
         return derived.take((derived.series % CLASSES != GRID) & self._wanted[derived.series // CLASSES])
 
     def _say_rollups(self, step: Step, rows: Touched, sheet: Sheet) -> None:
-        frontier, account = self._account_frontier(step), rows.series // CLASSES
+        frontier, account = self.engine.accounts.frontier(step.frontier), rows.series // CLASSES
         position = step.positions[self._lanes.of_account[account]]
         cells = self.engine.spans.derived.columns
         self._rollup.say(rows, cells, frontier[account], position, sheet)
-
-    def _account_frontier(self, step: Step) -> Ints:
-        """Of all accounts, worked out once a step."""
-        if self._frontier[0] is not step.frontier:
-            self._frontier = step.frontier, self.engine.accounts.frontier(step.frontier)
-        return self._frontier[1]
 
     def _window_columns(self, rows: WindowRows, step: Step) -> dict[str, Any]:
         columns = {field.name: getattr(rows, field.name) for field in fields(WindowRows)}
