@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -253,9 +252,8 @@ def test_a_meter_that_is_replaced_begins_at_its_initial_value(other: Roster) -> 
     assert np.diff(shown) / 10 == pytest.approx(flowed / 1e6 / np.array([10, 20]), abs=0.11)
 
 
-def test_a_day_of_the_whole_park_is_made_in_less_than_a_second() -> None:
-    """Some 150,000 readings; measured 0.3 s."""
-    started = time.process_time()
-    count = sum(len(Park(PARK, 1).readings(plant, NOW_MS - DAY_MS, NOW_MS)) for plant in PLANTS)
-    assert count > 140_000
-    assert time.process_time() - started < 1.5
+def test_a_day_of_the_whole_park_is_some_150_000_readings() -> None:
+    """All plants of the park are in it, each with what its meters send."""
+    each = [len(Park(PARK, 1).readings(plant, NOW_MS - DAY_MS, NOW_MS)) for plant in PLANTS]
+    assert min(each) > 0
+    assert 140_000 < sum(each) < 160_000

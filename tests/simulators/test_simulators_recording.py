@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import sys
-import time
 from pathlib import Path
 from typing import cast
 
@@ -196,12 +195,10 @@ def test_a_folder_that_is_not_there_is_said_to_be_the_trouble(tmp_path: Path) ->
         pass
 
 
-def test_a_year_of_quarter_hours_is_read_in_less_than_a_third_of_a_second(tmp_path: Path) -> None:
-    """35,040 lines; measured 0.07 s of CPU."""
+def test_a_year_of_quarter_hours_is_read_whole(tmp_path: Path) -> None:
+    """35,040 lines, each once and in order."""
     payload = b'{"time":"2018-01-01T00:15:00Z","start":"2018-01-01T00:00:00Z","values":{"a":3.17,"b":2.9}}'
     path = tmp_path / "year.ndjson"
     with write_recording(path) as recording:
         recording.write_all(Message(i * 900_000, "meterflow/v1/p", 1, payload) for i in range(35_040))
-    started = time.process_time()
-    assert sum(1 for _ in read_recording(path)) == 35_040
-    assert time.process_time() - started < 0.33
+    assert [message.received_ms for message in read_recording(path)] == [i * 900_000 for i in range(35_040)]
