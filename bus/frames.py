@@ -43,6 +43,8 @@ class OtherFormat(MeterflowError):
 
 _FORMAT, _PLANT, _TABLE = b"meterflow.format", b"meterflow.plant", b"meterflow.table"
 _CRC = struct.Struct("<I")
+CRC_BYTES = _CRC.size
+"""A frame ends with so many: the checksum of all that is before."""
 _SHORT_WORDS_MAX = 1 << 15
 _READINGS_TYPES: tuple[tuple[str, Any], ...] = (
     ("point", None),
@@ -215,10 +217,15 @@ def _written(batch: Any) -> bytes:
     return b"".join((memoryview(stream), _CRC.pack(zlib.crc32(stream))))
 
 
+def is_whole(frame: bytes) -> bool:
+    """Whether a frame is longer than its checksum, and has it."""
+    cut = len(frame) - CRC_BYTES
+    return cut > 0 and _CRC.unpack_from(frame, cut)[0] == zlib.crc32(memoryview(frame)[:cut])
+
+
 def _read(frame: bytes, wanted: bytes) -> Any:
     """The one batch of a whole frame of the wanted format; every index in it is checked."""
-    body = memoryview(frame)[: -_CRC.size]
-    if len(frame) <= _CRC.size or _CRC.unpack(memoryview(frame)[-_CRC.size :])[0] != zlib.crc32(body):
+    if not is_whole(frame):
         raise _damaged("its checksum is wrong")
     try:
         with pa.ipc.open_stream(pa.py_buffer(frame), options=_READ) as reader:

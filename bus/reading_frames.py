@@ -6,11 +6,9 @@ What is not exactly as ``bus.frames`` writes it is left to Arrow, which says wha
 from __future__ import annotations
 
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -27,12 +25,12 @@ from bus.compiled import (
     SIZE,
     compiled,
 )
+from bus.frames import CRC_BYTES, is_whole
 from bus.kernels import LIBRARY
 from metering.readings import NO_CODE, Dictionary
 
 Ints = NDArray[np.int64]
 
-_CRC = Struct("<I")
 _FACTS = 112
 """Numbers that the loop notes of a frame."""
 _TEXTS = ("point", "unit", "serial", "product")
@@ -107,10 +105,10 @@ class Frames:
     @classmethod
     def of(cls, frames: Sequence[bytes]) -> Frames | None:
         """None where any of them is left to Arrow, or there is no compiled loop; or no frame at all."""
-        if _LOOK is None or sys.byteorder != "little" or not frames or not all(map(_whole, frames)):
+        if _LOOK is None or sys.byteorder != "little" or not frames or not all(map(is_whole, frames)):
             return None
         data, until = b"".join(frames), np.cumsum([len(frame) for frame in frames], dtype=np.int64)
-        edges = np.array([np.append(0, until[:-1]), until - _CRC.size], np.int64)
+        edges = np.array([np.append(0, until[:-1]), until - CRC_BYTES], np.int64)
         facts, sums = np.empty((len(frames), _FACTS), np.int64), np.empty((len(frames), _SUMS), np.int64)
         if _LOOK(len(frames), data, edges, _FACTS, facts, sums) < len(frames):
             return None
@@ -161,12 +159,6 @@ class Frames:
 
     def _plant(self, at: int, size: int) -> str:
         return self._data[at : at + size].decode()
-
-
-def _whole(frame: bytes) -> bool:
-    """Whether a frame is as long as its checksum, and has it."""
-    cut = len(frame) - _CRC.size
-    return cut > 0 and _CRC.unpack_from(frame, cut)[0] == zlib.crc32(memoryview(frame)[:cut])
 
 
 def _words(ends: NDArray[np.int32], letters: NDArray[np.uint8]) -> list[str]:

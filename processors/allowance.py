@@ -26,7 +26,6 @@ counted on, and a whole turn of the register more would be possible, too."""
 
 GAP_MAX_MS = 400 * 86_400_000
 _HOUR_MS = 3_600_000
-_INT_MAX = 2**63 - 1
 _UNBOUNDED = 2**62
 """More than any two readings differ by."""
 _FLOAT_BITS = 23

@@ -38,14 +38,6 @@ class Step:
         return self.since.end, self.until
 
 
-def in_another_unit(links: Iterable[Link], decided: Sequence[Span], allowance: Allowance) -> tuple[Span, ...]:
-    """From when to when what a register shows is in another unit, by all links of it that are not plain.
-
-    ``decided``: from when to when decisions in force are; a step that lies in one of them is decided.
-    """
-    return tuple(one.span for one in steps(links, decided, allowance))
-
-
 def steps(
     links: Iterable[Link],
     decided: Sequence[Span],
@@ -53,8 +45,11 @@ def steps(
     low: int = FROM_EVER,
     known: Sequence[Step] = (),
 ) -> tuple[Step, ...]:
-    """The times themselves. ``known``: those that begin before an instant, by links from which on they go on;
-    what ends one of them before that is as it was.
+    """The times in which what a register shows is in another unit, by all links of it that are not plain.
+
+    ``decided``: from when to when decisions in force are; a step that lies in one of them is decided.
+    ``known``: those that begin before an instant (``low``), by links from which on they go on; what ends one
+    of them before that is as it was.
     """
     out = [one for one in known if one.until <= low]
     since = known[-1].since if len(known) > len(out) else None

@@ -61,10 +61,8 @@ class Doubts:
         self._memory, self._ratings = memory, ratings
         self.regions: dict[int, Regions] = {}
         self.decided: dict[int, Decided] = {}
-        self.other_unit: dict[int, tuple[Break, ...]] = {}
-        """From when to when what a series shows is in another unit, and held."""
-        self._units_known: dict[int, tuple[Step, ...]] = {}
-        """The same by the links that such a time begins with."""
+        self._other_unit: dict[int, tuple[Step, ...]] = {}
+        """The times in which what a series shows is in another unit, and held."""
         self._steps: Counter[int] = Counter()
         """How many links of a series step into another unit."""
         self._simple = ratings.facts.simple.copy()
@@ -92,7 +90,7 @@ class Doubts:
         if not self._steps[series] + _steps(found):
             return ()
         links = [link for one in (*lost, *found) for link in one.links]
-        known = self._units_known.get(series, ())
+        known = self._other_unit.get(series, ())
         if series in self.decided or not known or not links:
             known, low = (), FROM_EVER
         else:  # what lies before the first link that changes is as it was
@@ -107,20 +105,21 @@ class Doubts:
 
     def _note_units(self, series: int, known: tuple[Step, ...]) -> None:
         """The compiled loop books what is plain; it is not to see a series of which some is held."""
-        spans = tuple(one.span for one in known)
-        if spans or series in self.other_unit:
-            self._units_known[series] = known
-            self.other_unit[series] = spans
-            self._ratings.facts.simple[series] = self._simple[series] and not spans
-        if not spans:
-            self.other_unit.pop(series, None)
-            self._units_known.pop(series, None)
+        if known or series in self._other_unit:
+            self._other_unit[series] = known
+            self._ratings.facts.simple[series] = self._simple[series] and not known
+        if not known:
+            self._other_unit.pop(series, None)
+
+    def _held(self, series: int) -> tuple[Break, ...]:
+        """From when to when what a series shows is in another unit."""
+        return tuple(one.span for one in self._other_unit.get(series, ()))
 
     def hold(self, part: Segments) -> None:
         """Holds what is in another unit of links that are as the rule has them."""
-        for series in self.other_unit.keys() & set(part.series.tolist() if self.other_unit else ()):
+        for series in self._other_unit.keys() & set(part.series.tolist() if self._other_unit else ()):
             mine = np.flatnonzero(part.series == series)
-            _hold(part, mine[within(part.start[mine], self.other_unit[series])])
+            _hold(part, mine[within(part.start[mine], self._held(series))])
 
     def add(self, series: int, link: Link) -> None:
         """A break with nothing doubtful around it, behind all that is known of a series."""
@@ -192,7 +191,7 @@ class Doubts:
         force = known.standing(touched, new.time)
         breaks = (old.without(known.force).breaks(allowance), new.without(force).breaks(allowance))
         anew, lost, found = stretches(times, regions, *breaks, touched), list[Region](), list[Region]()
-        between, units = (low, high), self.other_unit.get(series, ())
+        between, units = (low, high), self._held(series)
         if anew.spans:
             between = min(anew.spans[0][0], low), max(anew.spans[-1][1], high)
             lost = [one for span in anew.spans for one in regions.within(*span)]
@@ -204,7 +203,7 @@ class Doubts:
                 changed, between = times.tolist(), (low, high)
                 lost, found = _other(lost, found, changed), _other(found, lost, changed)
             self._note_units(series, self._units(series, lost, found, force))
-            turned_units = {*units} ^ {*self.other_unit.get(series, ())}
+            turned_units = {*units} ^ {*self._held(series)}
             between = _extent([between, *turned_units], [*lost, *found])
             old = self._around(series, *between)
             new = old.changed(fresh, gone)
@@ -221,7 +220,7 @@ class Doubts:
             said_of(marked.line(force), force, links, allowance),
         )
         back = _line(series, old, was_links | known.said, record, -1, units)
-        come = _line(series, marked, links | after, record, 1, self.other_unit.get(series, ()))
+        come = _line(series, marked, links | after, record, 1, self._held(series))
         if known is not _NOTHING:
             known.force = force
             known.said = {s: one for s, one in known.said.items() if s not in before} | after

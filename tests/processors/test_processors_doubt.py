@@ -17,7 +17,7 @@ from processors import lines
 from processors.allowance import Allowance
 from processors.doubt import FOR_EVER, Verdict
 from processors.kernels.lines import cheapest_twin
-from processors.scales import in_another_unit
+from processors.scales import steps
 from tests.processors import doubt_series, oracle_decided
 from tests.processors.doubt_series import (
     KWH,
@@ -122,7 +122,7 @@ def test_a_step_into_another_unit_is_that_of_the_oracle(chance: Random) -> None:
     links = [link for region in regions_of(one) for link in region.links]
     events, _, units = oracle_decided.decided(one, [])
     assert [link.scale for link in links] == [event.factor for event in events]
-    spans = in_another_unit(links, [], Allowance(facts_of(one)))
+    spans = [step.span for step in steps(links, [], Allowance(facts_of(one)))]
     assert [(low, high if high < FOR_EVER else inf) for low, high in spans] == units
 
 
