@@ -10,14 +10,13 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from metering.readings import TIME_FIRST_MS
 from simulators.convert_map import TimeForm
 from simulators.convert_table import Cell
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-FIRST_MS = 946_684_800_000
-"""2000-01-01: no reading is taken from before."""
-LAST_MS = 4_102_444_800_000
+_LAST_MS = 4_102_444_800_000
 """2100-01-01: a stamp behind it is a number of another unit."""
 _EPOCHS = {"epoch_s": (1_000, 1), "epoch_ms": (1, 1), "epoch_us": (1, 1_000)}
 _DAY = timedelta(days=1)
@@ -70,7 +69,7 @@ class Stamps:
     def span(self, stamp: Cell, line: int) -> tuple[int, int]:
         """Start and end of the row's interval, equal without one; raises ValueError with the reason."""
         stamp_ms = self._instant_ms(stamp, line)
-        if not FIRST_MS <= stamp_ms < LAST_MS:
+        if not TIME_FIRST_MS <= stamp_ms < _LAST_MS:
             raise ValueError(
                 f"is {_year(stamp_ms)}: check time.format (seconds or milliseconds, days or months)"
             )
