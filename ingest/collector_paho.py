@@ -48,6 +48,8 @@ _log = structlog.get_logger(__name__)
 _POLL_MS = 500
 _RUN_MAX = 1_000
 """Messages handed over at once at most."""
+_AHEAD_BYTES = 1 << 20
+"""Payloads that the event loop has not taken yet: from there on the thread does not read."""
 _NO_ID = b""
 
 
@@ -66,6 +68,8 @@ class PahoLink:
         self._bell.setblocking(False)
         self._button.setblocking(False)
         self._held = self._leaving = False
+        self._given_bytes = self._taken_bytes = 0
+        """Payloads since the connection: counted by the thread, and by the event loop behind it."""
         self._line: socket.socket | None = None
         """The connection beside paho's handle of it, from the goodbye on: paho hangs up at once."""
         self._heard_s = self._loop.time()
@@ -193,21 +197,21 @@ class PahoLink:
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
         while (sock := client.socket()) is not None:
-            if not self._held:
+            if reads := self._may_read():
                 poll.register(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
             elif client.want_write():
                 poll.register(sock, select.POLLOUT)
             else:  # nor for its end: that is seen when reading goes on
                 with suppress(KeyError):
                     poll.unregister(sock)
-            ready = dict(poll.poll(0 if self._pending(sock) else _POLL_MS))
+            ready = dict(poll.poll(0 if reads and self._pending(sock) else _POLL_MS))
             if self._bell.fileno() in ready:
                 self._obey(client)
-            if not self._held and (ready.get(sock.fileno()) or self._pending(sock)):
+            if self._may_read() and (ready.get(sock.fileno()) or self._pending(sock)):
                 self._read(client, sock)
             if client.want_write():
                 client.loop_write()
-            if not self._held:
+            if self._may_read():
                 client.loop_misc()
 
     def _client(self) -> mqtt.Client:
@@ -247,23 +251,40 @@ class PahoLink:
 
     def _pending(self, sock: Any) -> int:
         """Bytes that TLS has decrypted already: no poll tells of them."""
-        return int(sock.pending()) if self._tls is not None and not self._held else 0
+        return int(sock.pending()) if self._tls is not None else 0
+
+    def _may_read(self) -> bool:
+        """Not while the collector holds, nor further ahead of a busy event loop than it may."""
+        return not self._held and self._given_bytes - self._taken_bytes < _AHEAD_BYTES
 
     def _read(self, client: mqtt.Client, sock: Any) -> None:
         """Reads until nothing more is there, and hands it over in one call."""
         self._heard_s = self._loop.time()
         before = -1
-        while before < len(self._run.ids) < _RUN_MAX and client.socket() is sock:
+        while before < len(self._run.ids) < _RUN_MAX and self._may_read() and client.socket() is sock:
             before = len(self._run.ids)
             client.loop_read()
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._run.ids:
             run, self._run = self._run, Publishes()
-            self._tell(self._taker.published, self, run)
+            size_bytes = sum(map(len, run.payloads))
+            self._tell(self._take, size_bytes, self._taker.published, self, run)
+
+    def _take(self, size_bytes: int, take: Callable[..., object], *arguments: object) -> None:
+        """In the event loop. The thread is woken if it may have waited for just this."""
+        waited = not self._may_read()
+        self._taken_bytes += size_bytes
+        take(*arguments)
+        if waited:
+            self._ring()
 
     # -- what paho calls, in the thread -------------------------------------------------------------
 
     def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
         del client, data
+        self._given_bytes += len(message.payload)
         packet_id = message.mid.to_bytes(2, "big") if message.qos else _NO_ID
         try:
             topic = message.topic
@@ -287,13 +308,10 @@ class PahoLink:
 
     def _bad_topic(self, raw: bytes, payload: bytes, packet_id: bytes) -> None:
         """What came before it goes before it: acknowledgements keep their order."""
-        if self._run.ids:
-            run, self._run = self._run, Publishes()
-            self._tell(self._taker.published, self, run)
+        self._hand_over()
         topic, detail = printable_topic(raw), "empty, wildcards, NUL or bytes that are not UTF-8"
-        self._tell(
-            self._taker.refused, self, topic, payload, packet_id, Reason.TOPIC_INVALID, detail
-        )  # fmt: skip
+        refused = self, topic, payload, packet_id, Reason.TOPIC_INVALID, detail
+        self._tell(self._take, len(payload), self._taker.refused, *refused)
 
     def _on_connect(self, client: mqtt.Client, data: Any, flags: Any, code: Any, found: Any) -> None:
         del client, data

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +93,22 @@ async def test_messages_of_qos_0_do_not_fill_the_memory(client: str, mosquitto_s
         assert collector.counters.bytes < 16 << 20
         log.free.set()
         await until(lambda: not collector.intake.held)
+
+
+async def test_a_busy_event_loop_is_not_overrun(client: str, mosquitto_server: Start) -> None:
+    """What comes while nothing can be taken stays with the broker, not in a thread's memory."""
+    server = mosquitto_server()
+    payloads = [reading(1, seq=1, pad="x" * 3000)] * 20_000
+    async with collecting(broker(server.port, client)) as (collector, _):
+        publishing = threading.Thread(
+            target=lambda: asyncio.run(publish_payloads(server.port, payloads, qos=0))
+        )
+        publishing.start()
+        publishing.join()  # the event loop stands still meanwhile
+        time.sleep(0.5)  # noqa: ASYNC251
+        await asyncio.sleep(0)
+        assert collector.counters.bytes < 4 << 20
+        await until(lambda: collector.counters.messages > 1_000)
 
 
 async def test_poison_is_rejected_and_acknowledged(client: str, mosquitto_server: Start) -> None:
