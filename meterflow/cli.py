@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ingest.reasons import Reason
 from meterflow import __version__
 from meterflow.benches import BENCHES
 from meterflow.cli_shared import FILE, FOLDER, reported
@@ -19,6 +20,8 @@ SETTINGS = click.option(
     envvar="METERFLOW_SETTINGS",
     help="The settings file, or METERFLOW_SETTINGS.",
 )
+
+REASONS = [reason.value for reason in Reason]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -160,6 +163,43 @@ def compute(recordings: tuple[Path, ...], site: Path, out: Path, form: Format, a
     from meterflow import files
 
     raise SystemExit(files.compute(recordings, site, out, form, as_json))
+
+
+@main.command()
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="What up runs on.")
+@click.option("--settings", type=FILE, help="A settings file: its InfluxDB and broker instead of a folder.")
+@click.option(
+    "--site", type=FILE, help="The site file that up runs with; default: the settings', the park's."
+)
+@click.option(
+    "--reason",
+    "reasons",
+    type=click.Choice(REASONS),
+    multiple=True,
+    metavar="REASON",
+    help="Only rows of it.",
+)
+@click.option("--plant", "plants", multiple=True, help="Of this plant only; may be given several times.")
+@click.option("--from", "from_time", help="RFC 3339: messages that came later.")
+@click.option("--to", "to_time", help="RFC 3339: messages that did not come later.")
+@click.option("--out", type=FILE, help="Write them to a recording instead of publishing them.")
+@click.option("--mqtt", "url", help="Broker or endpoint; default: the service's, or the settings'.")
+@click.option("--user", envvar="METERFLOW_MQTT_USER")
+@click.option("--password-file", type=FILE, help="A file with the password.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def resubmit(
+    reasons: tuple[str, ...],
+    plants: tuple[str, ...],
+    from_time: str | None,
+    to_time: str | None,
+    **options: Any,
+) -> None:
+    """Publishes rejected messages again that would be taken now: a point was added, a unit put right."""
+    from meterflow import resubmit as again
+
+    selection = again.Selection.of(reasons, plants, from_time, to_time)
+    raise SystemExit(again.resubmit(selection=selection, **options))
 
 
 @main.command()

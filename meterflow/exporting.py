@@ -17,6 +17,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 from meterflow import computed
 from meterflow.folder import Folder, Running
+from meterflow.given import instant_ms
 from metering.errors import MeterflowError, UsageError
 from metering.query import Format, Query
 from metering.tables import TABLES
@@ -40,37 +41,34 @@ def export(
     """Writes the table to standard output: from the InfluxDB of ``settings``, else from a folder."""
     if table not in TABLES:
         raise UsageError(f"there is no table {table!r}", hint=f"Tables: {', '.join(TABLES)}.")
-    if settings is None and not data.is_dir():
-        raise UsageError("there is no such data folder", where=str(data), hint="Name it with --data.")
     if form == "parquet" and sys.stdout.isatty():
         raise UsageError(
             "Parquet is nothing for a terminal", where="--format", hint="Write it to a file: > FILE."
         )
     query = Query(
         table,
-        from_ms=_instant(from_time, "--from"),
-        to_ms=_instant(to_time, "--to"),
-        as_of_ms=_instant(as_of, "--as-of"),
+        from_ms=bound(from_time, "--from"),
+        to_ms=bound(to_time, "--to"),
+        as_of_ms=bound(as_of, "--as-of"),
         history=history,
     )
-    chunks = _chunks(Folder(data), query, form) if settings is None else _remote(settings, query, form)
-    for chunk in chunks:
+    for chunk in chunks(data, settings, query, form):
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
 
 
-def _instant(text: str | None, option: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is no time", where=option, hint="RFC 3339: 2026-11-22T08:00:00+08:00."
-        ) from None
-    if instant.tzinfo is None:
-        raise UsageError(f"{text!r} has no zone", where=option, hint="Add Z, or an offset such as +08:00.")
-    return round(instant.timestamp() * 1000)
+def bound(text: str | None, option: str) -> int | None:
+    """An option's time in epoch milliseconds, None without one. Raises UsageError."""
+    return None if text is None else instant_ms(text, option)
+
+
+def chunks(data: Path, settings: Path | None, query: Query, form: Format) -> Iterator[bytes]:
+    """The rows as a file: from the InfluxDB of ``settings``, else from a folder."""
+    if settings is not None:
+        return _remote(settings, query, form)
+    if not data.is_dir():
+        raise UsageError("there is no such data folder", where=str(data), hint="Name it with --data.")
+    return _of_folder(Folder(data), query, form)
 
 
 def _remote(file: Path, query: Query, form: Format) -> Iterator[bytes]:
@@ -85,7 +83,7 @@ def _remote(file: Path, query: Query, form: Format) -> Iterator[bytes]:
         results.close()
 
 
-def _chunks(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
+def _of_folder(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
     folder.check()
     running = folder.running()
     if running is not None:

@@ -39,16 +39,16 @@ def secret(file: Path | None, what: str) -> str | None:
     return lines[0].strip()
 
 
-def instant_ms(text: str) -> int:
-    """An RFC 3339 time with zone, or epoch milliseconds. Raises UsageError."""
+def instant_ms(text: str, where: str = "") -> int:
+    """An RFC 3339 time with zone, or epoch milliseconds. Raises UsageError, which says ``where`` it stood."""
     if text.lstrip("-").isdecimal():
         return int(text)
     hint = "RFC 3339 with a zone: 2026-11-22T08:00:00+08:00."
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no time", hint=hint) from None
+        raise UsageError(f"{text!r} is no time", where=where, hint=hint) from None
     if instant.tzinfo is None:
-        raise UsageError(f"{text!r} has no zone", hint=hint)
+        raise UsageError(f"{text!r} has no zone", where=where, hint=hint)
     since = instant - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000

@@ -92,10 +92,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def publish(port: int, topic: str, payload: str | bytes) -> None:
+def publish(port: int, topic: str, payload: str | bytes, *options: str) -> None:
     """One message by mosquitto's own client, acknowledged when this returns."""
     data = payload.encode() if isinstance(payload, str) else payload
-    words = ["mosquitto_pub", "-p", str(port), "-q", "1", "-t", topic, "-s" if data else "-n"]
+    words = ["mosquitto_pub", "-p", str(port), "-q", "1", "-t", topic, "-s" if data else "-n", *options]
     subprocess.run(words, input=data, check=True, timeout=20)
 
 
