@@ -16,7 +16,7 @@ import click
 from meterflow.given import instant_ms
 from meterflow.verdicts_source import Source
 from metering.decisions import CONFLICT, WORDS
-from metering.doubts import HELD, Doubt, decision_topic, doubts
+from metering.doubts import HELD, Doubt, decision_topic, doubts, limits_too_small
 from metering.errors import MeterflowError, UsageError
 from metering.query import Query
 
@@ -55,6 +55,8 @@ def show(source: Source, status: Sequence[str], plants: Sequence[str], as_json: 
     held = sum(one.status == HELD for one in found)
     count = f"{len(found)} event{'s' if len(found) != 1 else ''}, {held} waiting for a person"
     click.echo(f"{count}. Amounts are the register's, before its multiplier.", err=True)
+    for small in limits_too_small(found):
+        click.echo(small.words, err=True)
     if held:
         click.echo("Decide with: meterflow verdicts confirm ID, refuse ID, or confirm ID --as WORD", err=True)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -32,11 +32,17 @@ _SEEN: Final = {
     "from_serial": "from",
     "to_serial": "to",
     "value": "value",
-    "possible": "possible",
+    "possible": "the limit allows at most",
+    "limit_needed": "it would need one of",
     "values": "values",
     "counts": "counts",
 }
 """Evidence by its name in the row, and what it is called."""
+_NEEDED: Final = "limit_needed"
+IN_A_ROW_MIN: Final = 5
+"""So many rises beyond a limit, one behind the other, are hardly wrong readings."""
+ALIKE_MAX: Final = 10
+"""So many times as fast as the one before it a rise may be to be like it."""
 _TURNS: Final = "most_turns"
 """Evidence of an event that may hide turns of the register."""
 _Row = Mapping[str, Any]
@@ -149,6 +155,79 @@ def doubt(row: _Row) -> Doubt:
 def doubts(rows: Iterable[_Row]) -> list[Doubt]:
     """The events of some rows of ``verdict``."""
     return [doubt(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class TooSmall:
+    """Rises of a point, one behind the other, that its limit does not allow, and that a larger one would.
+
+    ``count``: how many; ``from_ms``, ``to_ms``: UTC; ``needed``: the limit that would allow all of them.
+    """
+
+    plant: str
+    point: str
+    count: int
+    from_ms: int
+    to_ms: int
+    needed: str
+
+    @property
+    def words(self) -> str:
+        """What there is, and what to do."""
+        return (
+            f"{self.plant}/{self.point}: {self.count} rises in a row are held, as its limit does not allow "
+            f"them. If that was used, its limit in the site file is too small: {self.needed} would allow all "
+            "of them, and with it they are booked."
+        )
+
+
+def limits_too_small(found: Iterable[Doubt]) -> list[TooSmall]:
+    """Of each point the longest row of held rises that begin where the one before ends and are alike, where
+    it is long: a register that counts on beyond its limit. Not behind a step into another unit.
+    """
+    held = [one for one in found if one.status == HELD]
+    steps: dict[str, int] = {}
+    for one in held:
+        if "factor" in one.evidence:
+            steps[_place(one)] = min(one.from_ms, steps.get(_place(one), one.from_ms))
+    rises = [one for one in held if _needed(one) and one.from_ms < steps.get(_place(one), one.to_ms)]
+    longest: dict[str, list[Doubt]] = {}
+    for row in _in_a_row(sorted(rises, key=lambda one: (_place(one), one.from_ms))):
+        place = f"{row[0].plant}/{row[0].point}"
+        if len(row) >= max(IN_A_ROW_MIN, len(longest.get(place, ()))):
+            longest[place] = row
+    return [_too_small(row) for _, row in sorted(longest.items())]
+
+
+def _in_a_row(rises: Iterable[Doubt]) -> Iterator[list[Doubt]]:
+    row: list[Doubt] = []
+    for one in rises:
+        if row and not _goes_on(row[-1], one):
+            yield row
+            row = []
+        row.append(one)
+    if row:
+        yield row
+
+
+def _goes_on(before: Doubt, one: Doubt) -> bool:
+    low, high = sorted((_needed(before), _needed(one)))
+    return _place(before) == _place(one) and before.to_ms == one.from_ms and high <= ALIKE_MAX * low
+
+
+def _place(one: Doubt) -> str:
+    return f"{one.plant}/{one.point}/{one.serial}"
+
+
+def _needed(one: Doubt) -> Decimal:
+    """The limit that a rise would need; 0 where that is not said."""
+    return _number(one.evidence.get(_NEEDED)) or Decimal(0)
+
+
+def _too_small(row: list[Doubt]) -> TooSmall:
+    most, (first, *_, last) = max(row, key=_needed), row
+    needed = str(most.evidence[_NEEDED])
+    return TooSmall(first.plant, first.point, len(row), first.from_ms, last.to_ms, needed)
 
 
 def decision_topic(plant: str, point: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,17 @@ class Allowance:
 
     def _whole(self, allowed: Sequence[int]) -> Ints:
         return np.array([min(value + 2 * self.facts.step, _UNBOUNDED) for value in allowed], np.int64)
+
+    def limit_for(self, start: int, end: int, rise: int) -> int:
+        """The smallest ``limit_per_hour`` by which a register can have risen so much between two instants."""
+        multipliers = self.facts.multipliers
+        common = lcm(*(m.denominator for m in multipliers))
+        if len(multipliers) > 1:
+            low, high = self._multiplied_ms(np.array([start, end]), common)
+        else:
+            low, high = 0, multipliers[0].numerator * (end - start)
+        behind = Fraction((rise - 2 * self.facts.step) * (high - low), common * (end - start))
+        return ceil(behind * _HOUR_MS / (LIMIT_MARGIN * (end - start)))
 
     def resolution(self, value: Ints) -> Ints:
         """How far readings may be apart for no other reason than how exactly they are read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from bus.frames import schema
 from metering.readings import TIME_FIRST_MS
 from metering.tables import POSITION, Table
+from metering.units import HOURLY, MICRO
 from processors.admission import CAUSES
 from processors.kernels.rows import states, wide
 
@@ -26,6 +28,8 @@ STATES = ("open", "final", "revised")
 _FLAGS = ("rounded", "held", "mean", "integrated", "edited", "profile", "replaced")
 _NANO_DIGITS = 9
 _MICRO_DIGITS = 6
+_RATE_DIGITS = 3
+_PER_HOUR = {amount: name for name, amount in HOURLY.items()}
 _TIME, _AMOUNT = pa.timestamp("ms", tz="UTC"), pa.decimal128(38, _NANO_DIGITS)
 
 
@@ -172,6 +176,14 @@ def decimal(value: int, point: Any) -> str:
     places = _MICRO_DIGITS + (0 if exponent is None else max(exponent, 0))
     exact = Decimal(round(shown * 10 ** (places - _MICRO_DIGITS))).scaleb(-places)
     return f"{exact.normalize():f} {point.unit.name}"
+
+
+def hourly(per_hour: int, point: Any) -> str:
+    """Millionths of the canonical unit in an hour as a site file has them, rounded up to three digits."""
+    shown, unit = Fraction(per_hour, MICRO) / point.amount_unit.factor, point.amount_unit.name
+    power = len(str(ceil(shown * 100))) - 2 - _RATE_DIGITS if shown >= 1 else -_MICRO_DIGITS
+    exact = Decimal(ceil(shown / Fraction(10) ** power)).scaleb(power)
+    return f"{exact.normalize():f} {_PER_HOUR.get(unit, f'{unit}/h')}"
 
 
 def per(amount: int, unit: str) -> str:

@@ -89,6 +89,16 @@ class Link:
             return "refused" if refused else "confirmed"
         return "decided" if self.decided else "held"
 
+    def beyond(self, allowance: Allowance) -> tuple[int, int] | None:
+        """Of a rise that the limit does not allow the most that it does, and the limit in an hour that would;
+        None for others, for a step into another unit and over what was left out.
+        """
+        rise, in_another_unit = self.last - self.first, self.scale and not self.by
+        if rise <= 0 or self.left or in_another_unit:
+            return None
+        possible = int(allowance.over(np.array([self.start]), np.array([self.end]))[0])
+        return None if rise <= possible else (possible, allowance.limit_for(self.start, self.end, rise))
+
 
 @dataclass(frozen=True, slots=True)
 class Region:

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from metering.roster import FROM_EVER_MS, REGISTER, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
-from processors.columns import Columns, Ints, Vocabulary, decimal, plain, table, times, words
+from processors.allowance import Allowance
+from processors.columns import Columns, Ints, Vocabulary, decimal, hourly, plain, table, times, words
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, NONE, key_of, time_of
@@ -81,8 +82,9 @@ class SmallRows:
             return out | {"unit": point.unit.name}
         if point.reads != REGISTER:
             return _evidence_of_read(link, point)
-        width = int(self.engine.books.ratings.width[series])
-        return _evidence(link, point) | (_turns(link, point, width) if link.most_turns else {})
+        ratings = self.engine.books.ratings
+        found = _evidence(link, point) | _beyond(link, point, ratings.allowance(series))
+        return found | (_turns(link, point, int(ratings.width[series])) if link.most_turns else {})
 
     def _decision(self, key: tuple[int, int, int]) -> dict[str, object]:
         """What the next decision on it has to be above."""
@@ -234,6 +236,15 @@ def _evidence(link: Link, point: Point) -> dict[str, object]:
         out["left_out"] = link.left
         out |= {"lowest": decimal(link.lowest, point), "highest": decimal(link.highest, point)}
     return out
+
+
+def _beyond(link: Link, point: Point, allowance: Allowance) -> dict[str, object]:
+    """Of a rise that the limit does not allow the most that it does, and the limit that would."""
+    found = link.beyond(allowance)
+    if found is None:
+        return {}
+    possible, needed = found
+    return {"possible": decimal(possible, point), "limit_needed": hourly(needed, point)}
 
 
 def _turns(link: Link, point: Point, width: int) -> dict[str, object]:

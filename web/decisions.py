@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from metering.doubts import DECIDED_BY_PEOPLE, HELD, decision_topic, doubts
+from metering.doubts import DECIDED_BY_PEOPLE, HELD, Doubt, decision_topic, doubts, limits_too_small
 from metering.query import Query, Results
 from metering.roster import Roster
 from web.answers import encoded, failure, packed, rfc3339
@@ -64,13 +64,14 @@ class Decisions:
         settled, _ = self._rows(DECIDED_BY_PEOPLE, SETTLED_MAX)
         may = self._deciding.publish is not None
         body = {"may": may, "hint": "" if may else self._deciding.hint, "more": more}
-        return packed(request, encoded(body | {"held": held, "settled": settled}))
+        body |= {"limits": [small.words for small in limits_too_small(held)]}
+        shown = {"held": [*map(_readable, held)], "settled": [*map(_readable, settled)]}
+        return packed(request, encoded(body | shown))
 
-    def _rows(self, status: tuple[str, ...], count: int) -> tuple[list[dict[str, Any]], bool]:
+    def _rows(self, status: tuple[str, ...], count: int) -> tuple[list[Doubt], bool]:
         query = Query("verdict", equal={"status": status}, newest_first=True, limit=count + 1)
         found = doubts(self._results.rows(query))
-        rows = [one.plain_values() for one in found[:count]]
-        return [_readable(row) for row in rows], len(found) > count
+        return found[:count], len(found) > count
 
     async def decide(self, request: Request) -> Response:
         """Publishes a decision; answers when it is durable."""
@@ -121,6 +122,7 @@ async def _body(request: Request) -> dict[str, Any]:
     return given
 
 
-def _readable(row: dict[str, Any]) -> dict[str, Any]:
+def _readable(one: Doubt) -> dict[str, Any]:
     """With the instants as texts, and as they are to be sent back."""
+    row = one.plain_values()
     return row | {name: rfc3339(row[f"{name}_ms"]) for name in ("from", "to", "installed")}

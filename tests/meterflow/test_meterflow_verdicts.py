@@ -40,6 +40,11 @@ def listed(service: Service, *words: str) -> list[dict[str, Any]]:
     return list(json.loads(done("verdicts", "list", "--json", "--data", service.folder, *words).stdout))
 
 
+def booked(service: Service) -> dict[str, str]:
+    """By point."""
+    return {row["point"]: row["booked"] for row in service.rows("ledger")}
+
+
 @pytest.fixture
 def service(serve: Serve, site: Path) -> Service:
     """A service whose electricity register fell from 5,003 to 0 and counted on from there; held."""
@@ -98,6 +103,27 @@ def test_a_folder_without_a_service_takes_no_decision(service: Service, tmp_path
     service.stop()
     mistake(meterflow("verdicts", "confirm", one["id"], "--data", service.folder), 2, "no service runs")
     mistake(meterflow("verdicts", "list", "--data", tmp_path / "no"), 2, "no such data folder")
+
+
+def test_a_limit_that_is_too_small_is_said_and_raising_it_books_what_was_held(
+    serve: Serve, site: Path
+) -> None:
+    """The list names the limit that would do; started with it, the service holds nothing any more."""
+    right = site.read_text()
+    site.write_text(right.replace("limit: 9000 kW", "limit: 10 kW"))
+    one = serve(site)
+    one.start()
+    send(one, [5_001 + k for k in range(8)])
+    eventually(lambda: len(one.rows("verdict")) == 7, 20, "seven verdicts")
+    told = meterflow("verdicts", "list", "--data", one.folder)
+    assert "works/main: 7 rises in a row are held" in told.stderr
+    needed = told.stderr.partition("too small: ")[2].partition(" would allow")[0]
+    one.stop()
+    site.write_text(right.replace("limit: 9000 kW", f"limit: {needed}"))
+    one.start()
+    send(one, [5_009], begin=8)
+    eventually(lambda: {"main": "80"}.items() <= booked(one).items(), 20, "all that it rose")
+    assert listed(one) == []
 
 
 def test_a_confirmed_reset_restates_and_shows_who(service: Service) -> None:

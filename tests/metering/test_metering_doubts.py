@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from metering.doubts import decision_topic, doubt
+from metering.doubts import decision_topic, doubt, limits_too_small
 
 
 def row(verdict: str = "reset", status: str = "held", **other: Any) -> dict[str, Any]:
@@ -31,6 +31,48 @@ def test_a_step_into_another_unit_says_what_becomes_of_what_follows() -> None:
     )
     assert one.seen.endswith("in another unit from here on, by a factor of 0.001")
     assert all(choice.effect.endswith("; what follows counts as it is shown") for choice in one.choices)
+
+
+def rises(count: int, needed: str = "490 kW", begin: int = 0, **other: Any) -> list[dict[str, Any]]:
+    """Rows of a register that rose minute by minute as its limit does not allow."""
+    seen = {"from_value": "1 kWh", "to_value": "9 kWh", "possible": "2.2 kWh", "limit_needed": needed}
+    times = [{"from": (begin + k) * 60_000, "to": (begin + k + 1) * 60_000} for k in range(count)]
+    return [row("spike", seen=seen, **at, **other) for at in times]
+
+
+def advice(*rows: dict[str, Any]) -> list[tuple[str, int, str]]:
+    """Point, how many, and the limit that is told, of rows as they come: newest first."""
+    found = limits_too_small([doubt(one) for one in reversed(rows)])
+    return [(one.point, one.count, one.needed) for one in found]
+
+
+def test_a_rise_beyond_the_limit_says_what_it_would_need() -> None:
+    """So that a person sees whether that can be."""
+    assert doubt(*rises(1)).seen.endswith("the limit allows at most 2.2 kWh, it would need one of 490 kW")
+
+
+def test_many_rises_in_a_row_say_that_a_limit_may_be_too_small() -> None:
+    """With the limit that would allow all of them; fewer may be wrong readings."""
+    assert advice(*rises(5), *rises(1, "510 kW", 5), *rises(2, begin=6)) == [("main", 8, "510 kW")]
+    assert advice(*rises(4)) == []
+    (one,) = limits_too_small([doubt(one) for one in rises(5)])
+    assert "5 rises in a row" in one.words
+    assert "490 kW would allow all of them" in one.words
+
+
+def test_rises_that_are_not_in_a_row_say_nothing_of_a_limit() -> None:
+    """With something that counts between them, of several points, decided, or unlike each other."""
+    assert advice(*rises(3), *rises(3, begin=4)) == []
+    assert advice(*rises(3), *rises(3, begin=3, point="other")) == []
+    assert advice(*rises(3), *rises(3, begin=3, status="refused")) == []
+    assert advice(*rises(3), *rises(3, "49000 kW", begin=3)) == []
+
+
+def test_rises_behind_a_step_into_another_unit_say_nothing_of_a_limit() -> None:
+    """They are a thousand times too much; those before it do."""
+    step = row("spike", seen={"to_value": "9 kWh", "factor": "1000"}) | {"from": 300_000, "to": 360_000}
+    assert advice(step, *rises(9, begin=6)) == []
+    assert advice(*rises(5), step, *rises(9, begin=6)) == [("main", 5, "490 kW")]
 
 
 def words(**given: Any) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 from metering.roster import FROM_EVER_MS, Installation, Point, Roster
@@ -141,11 +142,33 @@ def note(books: Books, meter: Meter, event: Event) -> None:
         "verdict": event.verdict, "status": event.status, "by": event.by or "rule",
         "evidence": json.dumps(
             evidence
+            | _beyond(meter, event)
             | ({"left_out": event.left, **bounds} if event.left else {})
             | _turns(meter, event)
             | ({"decision": max(revisions)} if revisions else {})
         ),
     }  # fmt: skip
+
+
+def _beyond(meter: Meter, event: Event) -> dict[str, object]:
+    if event.beyond is None:
+        return {}
+    possible, needed = event.beyond
+    return {"possible": text(meter, possible), "limit_needed": _rate(meter, needed)}
+
+
+def _rate(meter: Meter, per_hour: int) -> str:
+    """As a site file has it, rounded up to three digits, or to millionths below one."""
+    unit = meter.point.amount_unit
+    shown, tenth = Fraction(per_hour, MICRO) / unit.factor, 0
+    while shown / Fraction(10) ** tenth > 999:
+        tenth += 1
+    while tenth > -2 and shown >= 1 and shown / Fraction(10) ** (tenth - 1) <= 999:
+        tenth -= 1
+    power = tenth if shown >= 1 else -6
+    rounded = Decimal(ceil(shown / Fraction(10) ** power)).scaleb(power)
+    electric = unit.name in ("Wh", "kWh", "MWh", "varh", "kvarh", "Mvarh")
+    return f"{rounded.normalize():f} {unit.name.removesuffix('h') if electric else unit.name + '/h'}"
 
 
 def _turns(meter: Meter, event: Event) -> dict[str, object]:

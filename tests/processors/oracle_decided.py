@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import ceil, floor
 
 from tests.processors.oracle_doubt import Said as Found
 from tests.processors.oracle_doubt import Series, found, scale
@@ -48,6 +49,8 @@ class Event:
     """How often the register may have passed its end, where that is not sure."""
     factor: int = 0
     """The power of ten by which it steps into another unit."""
+    beyond: tuple[int, int] | None = None
+    """Of a rise that the limit does not allow the most that it does, and the limit in an hour that would."""
 
     @property
     def status(self) -> str:
@@ -102,7 +105,19 @@ def decided(
         if one.verdict == "plain" and _between(series, one):
             events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
     units = _in_another_unit(rest, steps, [(one.start, one.end) for one in force])
-    return [events[span] for span in sorted(events)], lost | set(gone), units
+    said = [replace(events[span], beyond=_beyond(series, events[span])) for span in sorted(events)]
+    return said, lost | set(gone), units
+
+
+def _beyond(series: Series, event: Event) -> tuple[int, int] | None:
+    """Of what was left out, and of steps into another unit, nothing is said."""
+    at = [t for t, _ in series.readings]
+    i, j = at.index(event.start), at.index(event.end)
+    rise, possible = series.readings[j][1] - series.readings[i][1], series.possible(i, j)
+    if series.limit is None or event.left or event.factor or rise <= possible:
+        return None
+    besides = 2 * series.step
+    return floor(possible), ceil(series.limit * (rise - besides) / (possible - besides))
 
 
 def _steps(rest: Series, links: list[Found]) -> dict[tuple[int, int], int]:

@@ -136,6 +136,7 @@ def test_what_people_say_is_as_the_oracle_has_it(both: tuple[Series, list[Decisi
             link.by,
             range(int(link.last < link.first), link.most_turns + 1) if link.most_turns else range(0),
             0 if link.left or link.by else link.scale,
+            link.beyond(Allowance(facts_of(one))),
         )
         for link in links
     ]

@@ -30,9 +30,10 @@ export class Doubts {
     this.held = h("ol", { class: "log doubts" });
     this.settled = h("ol", { class: "log doubts" });
     this.note = h("p", { class: "quiet" });
+    this.limits = h("ul", { class: "quiet" });
     this.who = h("p", { class: "decider" }, h("label", { for: "decider" }, "Your name "), this.name);
     this.past = h("details", {}, h("summary", {}, "Decided by people"), this.settled);
-    element.append(h("h2", { id: "doubts-title" }, "Waiting for a decision"), this.note, this.who, this.held, this.past);
+    element.append(h("h2", { id: "doubts-title" }, "Waiting for a decision"), this.note, this.limits, this.who, this.held, this.past);
   }
 
   /** Asks what waits; what cannot be had now is asked for again with the next news. */
@@ -48,12 +49,14 @@ export class Doubts {
   show() {
     const { answer, context } = this;
     if (!answer || !context.site()) return;
-    const { held, settled, may, more, hint } = answer;
+    const { held, settled, may, more, hint, limits } = answer;
     this.element.hidden = this.away || !(held.length || settled.length);
     this.who.hidden = !may;
     this.past.hidden = !settled.length;
     const count = held.length ? `${held.length}${more ? " and more" : ""} held: not counted until decided. Amounts are as the meter shows them, before its multiplier.` : "Nothing waits.";
     fill(this.note, count, may ? null : ` Decisions are not taken on this page: ${hint}.`);
+    this.limits.hidden = !limits.length;
+    fill(this.limits, ...limits.map((words) => h("li", {}, words)));
     const known = new Set([...held, ...settled].map((row) => row.id));
     for (const id of this.rows.keys()) if (!known.has(id)) this.rows.delete(id);
     this.place(this.held, held);
