@@ -32,7 +32,7 @@ class Readers:
     async def records(self, extent: Extent, start: int, records_max: int, bytes_max: int) -> list[Record]:
         """The records of [start, end) within the limits."""
         stop = extent.row(min(extent.end, start + records_max))
-        return await self._run(lambda c: _records(c, extent.row(start), stop, bytes_max))
+        return await self._run(lambda c: records_of(c, extent.row(start), stop, bytes_max))
 
     async def snapshot(self, consumer: str, partition: int) -> Snapshot:
         return await self._run(lambda c: _snapshot(c, consumer, partition))
@@ -67,7 +67,8 @@ class Readers:
             return None
 
 
-def _records(connection: sqlite3.Connection, start: int, stop: int, bytes_max: int) -> list[Record]:
+def records_of(connection: sqlite3.Connection, start: int, stop: int, bytes_max: int) -> list[Record]:
+    """The records with ids in [start, stop), as many as fit."""
     sql = "SELECT id, stamp_ms, key, value FROM record WHERE id >= ? AND id < ? ORDER BY id"
     cursor = connection.execute(sql, (start, stop))
     try:

@@ -122,6 +122,19 @@ def check(site: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("site", type=FILE)
+@click.option("--against", "data", type=FOLDER, required=True, help="The data folder of up.")
+@click.option("--out", type=FOLDER, help="A folder: every differing row, a Parquet file for each table.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@reported
+def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> None:
+    """Says what a changed site file would change in the stored results, before it is applied."""
+    from meterflow import plan as planning
+
+    raise SystemExit(planning.plan(site, data, out, as_json))
+
+
+@main.command()
 @click.argument("file", type=FILE)
 @click.option("--map", "map_path", type=FILE, required=True, help="The mapping file.")
 @click.option("--out", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), required=True)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -73,13 +74,12 @@ class Selection:
 
     def skips(self, row: dict[str, Any]) -> str | None:
         """Why a row is not looked at, None for one that is."""
-        if not row["topic"]:
+        if not row["payload"] and row["reason"] != Reason.EMPTY:
             return "refused by a processor: it is on the log, and judged again by each change of the site"
         reason = row["reason"]
         if reason not in self.reasons if self.reasons else reason in ONLY_WHEN_NAMED:
             return str(reason)
-        plant = (row["point"] or "").partition("/")[0]
-        if self.plants and plant not in self.plants and not self.plants & set(row["topic"].split("/")):
+        if self.plants and not self.plants & set(row["topic"].split("/")):
             return "of other plants"
         return None
 
@@ -148,15 +148,27 @@ def _of_settings(file: Path, site: Path | None) -> tuple[Roster, str, str | None
 
 def _rows(data: Path, settings: Path | None, query: Query, scratch: Path) -> Iterator[dict[str, Any]]:
     """The rows in the order in which their messages came; by way of a file, for there may be millions."""
-    import pyarrow.parquet as pq
-
     file = scratch / "rejected.parquet"
     with file.open("wb") as stream:
         for chunk in chunks(data, settings, query, "parquet"):
             stream.write(chunk)
-    columns = ["topic", "point", "reason", "payload"]
+    yield from _rows_of(file)
+
+
+def _rows_of(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    columns = ["topic", "reason", "payload"]
     for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=columns):
         yield from batch.to_pylist()
+
+
+def sifted(file: Path, roster: Roster, selection: Selection) -> Report:
+    """What would become of the rows of a Parquet file of ``rejected`` with this roster; nothing is sent."""
+    report = Report()
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        _sift(_rows_of(file), roster, selection, report, RecordingWriter(nowhere), lambda _done, _whole: None)
+    return report
 
 
 def _sift(

@@ -36,7 +36,9 @@ def test_a_step_into_another_unit_says_what_becomes_of_what_follows() -> None:
 def rises(count: int, needed: str = "490 kW", begin: int = 0, **other: Any) -> list[dict[str, Any]]:
     """Rows of a register that rose minute by minute as its limit does not allow."""
     seen = {"from_value": "1 kWh", "to_value": "9 kWh", "possible": "2.2 kWh", "limit_needed": needed}
-    times = [{"from": (begin + k) * 60_000, "to": (begin + k + 1) * 60_000} for k in range(count)]
+    times: list[dict[str, Any]] = [
+        {"from": (begin + k) * 60_000, "to": (begin + k + 1) * 60_000} for k in range(count)
+    ]
     return [row("spike", seen=seen, **at, **other) for at in times]
 
 

@@ -67,7 +67,9 @@ def test_what_waits_and_what_people_decided_can_be_asked_for(served: Serving) ->
 def test_the_page_says_that_a_limit_may_be_too_small(served: Serving, opened: Opening) -> None:
     """Above what waits, once some rises in a row would need a larger one; with that."""
     now, seen = now_ms() - 30 * MINUTE_MS, {"limit_needed": "490 kW", "to_value": "9000 kWh"}
-    times = [{"from": now + k * MINUTE_MS, "to": now + (k + 1) * MINUTE_MS} for k in range(5)]
+    times: list[dict[str, Any]] = [
+        {"from": now + k * MINUTE_MS, "to": now + (k + 1) * MINUTE_MS} for k in range(5)
+    ]
     one = served(deciding=Deciding(Taken()))
     one.site.put({"verdict": [event("spike", seen=seen, **at) for at in times]})
     note = opened(one).locator("#doubts").get_by_text("steel-1/main: 5 rises in a row are held")
