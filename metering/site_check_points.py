@@ -141,8 +141,8 @@ def _check_base(findings: Findings, path: Path, point: Point) -> None:
     if point.base_ms is None:
         return
     if point.reads == INTERVAL:
-        what = "what is read as intervals keeps their own length"
-        findings.add((*path, "base"), what, "Leave 'base' out.")
+        what = "what is read as intervals keeps their own length, and no 'base'"
+        findings.warn((*path, "base"), what, "Leave 'base' out.")
     elif QUARTER_MS % point.base_ms:
         what = f"15 minutes are not a whole number of {findings.document.mark((*path, 'base')).text}"
         findings.add((*path, "base"), what, "Use 1s, 5s, 10s, 15s, 30s, 1m, 3m, 5m or 15m.")

@@ -50,8 +50,7 @@ def days_of(ranges: Iterable[tuple[int, int]]) -> frozenset[int]:
 
 def base_ms(point: site_models.Point) -> int:
     """The shortest span kept; 0: an interval read keeps its own length."""
-    default_ms = 0 if point.reads == INTERVAL else site_models.REGISTER_BASE_MS
-    return point.base_ms or default_ms
+    return 0 if point.reads == INTERVAL else point.base_ms or site_models.REGISTER_BASE_MS
 
 
 def product_of(plant: site_models.Plant, point: site_models.Point) -> str:

@@ -177,7 +177,8 @@ class Word:
         self.kind, self.words, self.aliases = kind, tuple(words), aliases or {}
 
     def check(self, value: Any) -> str:
-        word = self.aliases.get(value, value) if isinstance(value, str) else value
+        text = str(value) if type(value) is int else value  # YAML reads the unit 1 as a number
+        word = self.aliases.get(text, text) if isinstance(text, str) else text
         if isinstance(word, str) and word in self.words:
             return word
         raise wrong(f"'{value}' is not a known {self.kind}", did_you_mean(str(value), self.words))
@@ -188,7 +189,9 @@ class Word:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "enum": [*self.words, *self.aliases]}
+        numbers = [int(word) for word in self.words if word.isdecimal()]
+        kinds: str | list[str] = ["string", "integer"] if numbers else "string"
+        return {"type": kinds, "enum": [*self.words, *self.aliases, *numbers]}
 
 
 def listed(value: Any) -> Any:

@@ -285,3 +285,19 @@ def test_an_instant_is_taken_as_finely_as_it_is_written(tmp_path: Path) -> None:
     points = compile_roster(load_site(tmp_path / "site.yaml")).points
     since = next(point.installations[1].from_ms for point in points if point.id == "main")
     assert since % 60_000 == 123
+
+
+def test_the_unit_one_may_stand_without_quotes_and_a_base_beside_interval_reads(tmp_path: Path) -> None:
+    """YAML reads the unit of a power factor as a number; interval reads keep their own length."""
+    path = tmp_path / "site.yaml"
+    points = (
+        "{id: pf, measures: power_factor, reads: gauge, unit: 1, expect_every: 60s},"
+        " {id: e, measures: electricity, reads: interval, unit: kWh, base: 15m}"
+    )
+    path.write_text(
+        f"meterflow: 1\nplants: [{{id: p, time_zone: UTC, points: [{points}]}}]\n", encoding="utf-8"
+    )
+    site = load_site(path)
+    assert ["keeps their own length" in fault.what for fault in site.warnings] == [True]
+    points_read = [(one.unit.name, one.base_ms) for one in compile_roster(site).points]
+    assert points_read == [("1", 60_000), ("kWh", 0)]
