@@ -16,7 +16,8 @@ from metering.civil import QUARTER_MS, Zone, zone
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Group, Point, Roster
 from metering.units import CANONICAL
 from processors.kernels.shares import Owners
-from processors.scaling import spread
+from processors.progress import Course
+from processors.scaling import distinct, spread
 
 Ints = NDArray[np.int64]
 MINUTE_MS = 60_000
@@ -168,8 +169,6 @@ class Accounts:
         self._member_sign = np.concatenate([ones, *(np.array(part, np.int64) for part in signs)])
         self.size = np.concatenate([ones, np.array(sizes, np.int64)])
         self._member_first = np.concatenate([[0], np.cumsum(self.size)])[:-1].astype(np.int64)
-        self._frontier = (np.empty(0, np.int64), np.empty(0, np.int64))
-        """Of points, and the least of accounts' members, as asked for last."""
         account = np.repeat(np.arange(len(self)), self.size)
         order = np.argsort(self.member_points, kind="stable")
         self._pair_account, self._pair_sign = account[order], self._member_sign[order]
@@ -201,13 +200,24 @@ class Accounts:
         return Owners(first, self._pair_account[mine], self._pair_sign[mine], step_ms)
 
     def frontier(self, of_points: Ints) -> Ints:
-        """Up to where each account is final: the least of its members' frontiers. Do not change either."""
+        """Up to where each account is final: the least of its members' frontiers."""
         if len(self) == 0:
             return np.empty(0, np.int64)
-        if self._frontier[0] is not of_points:  # asked for several times a pass, of all points
-            least = np.minimum.reduceat(of_points[self.member_points], self._member_first)
-            self._frontier = of_points, np.asarray(least)
-        return self._frontier[1]
+        return np.asarray(np.minimum.reduceat(of_points[self.member_points], self._member_first))
+
+    def follow(self, points: Ints, of_points: Course, frontier: Course) -> Ints:
+        """Brings the frontiers of accounts behind a pass that moved those of some points; which it moved.
+
+        They only rise, so that an account stays where it is as long as a member that held it back does.
+        """
+        row, account, _ = self.memberships(points)
+        account = distinct(account[of_points.before[points][row] <= frontier.after[account]])
+        row, member = self.pairs_of(account)
+        heads = np.cumsum(self.size[account]) - self.size[account]
+        least = np.minimum.reduceat(of_points.after[member], heads) if len(account) else account
+        moved = least > frontier.after[account]
+        frontier.move(account[moved], least[moved])
+        return account[moved]
 
     def pairs_of(self, account: Ints) -> tuple[Ints, Ints]:
         """For rows of accounts: (row, member point) of every member."""

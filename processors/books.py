@@ -91,7 +91,8 @@ class Books:
         self.began: dict[int, int] = {}
         """Series -> number of the record that brought its first reading, since the last collection."""
         self.between = Between(index, self.memory)
-        self._unseen = np.ones(len(index), bool)
+        self._unseen = ~index.single[index.point]
+        """Series without any reading, of points that have several."""
         self._spreading = Spreading(self.ratings, index.point)
 
     def resume(self) -> None:

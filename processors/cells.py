@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from processors.directory import Directory
 from processors.kernels.blocks import Make
+from processors.scaling import distinct
 
 BLOCK_SPANS = 16
 _GROWTH = 4
@@ -113,7 +114,7 @@ class Cells:
     def _index(self, series: Ints, span: Ints, make: Make) -> Ints:
         index, lacking = self._blocks.cells(series, span, self._shift, make, self.columns["exists"])
         if len(lacking):
-            self._blocks.add(np.unique(lacking))
+            self._blocks.add(distinct(lacking))
             while len(self._blocks) > len(self.dirty) * self._chunk_blocks:
                 self._grow()
             index, _ = self._blocks.cells(series, span, self._shift, make, self.columns["exists"])

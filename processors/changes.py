@@ -70,7 +70,8 @@ class Pass:
 
     ``first``, ``last``: of each lane, numbers of records. ``causes``: per record, why final rows change by
     it; only the first one's do. ``closing``: what is open is said, too. ``before``, ``after``: every
-    point's frontier; ``seen_*``: its newest reading.
+    point's frontier; ``seen_*``: its newest reading; ``of_accounts_*``: every account's frontier.
+    ``moved``: the points and the accounts whose frontier it moves, ascending.
     """
 
     survey: Survey
@@ -83,6 +84,9 @@ class Pass:
     after: Ints
     seen_before: Ints
     seen_after: Ints
+    of_accounts_before: Ints
+    of_accounts_after: Ints
+    moved: tuple[Ints, Ints]
 
     def reached(self, point: Ints, end: Ints) -> Ints:
         """The log time of the record in this pass by which each point's frontier reached ``end``."""

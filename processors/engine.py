@@ -30,7 +30,7 @@ from processors.lanes import Lanes
 from processors.memory import NONE, time_of
 from processors.passes import Passes, Plan, sorted_by_key
 from processors.profiles import Profiles
-from processors.progress import NEVER, Progress, Survey
+from processors.progress import NEVER, Course, Progress, Survey
 from processors.ratios import Ratio
 from processors.reads import Reads
 from processors.rulings import Rulings
@@ -86,6 +86,8 @@ class Step:
     """Of every lane."""
     log_time: int
     frontier: Ints
+    of_accounts: Ints
+    """Their frontiers."""
     cells: Changes
     reads: ReadRow
     windows: list[WindowRows]
@@ -114,8 +116,8 @@ class Engine:
         self.gaps = Gaps(Profiles(roster, self.accounts, self.spans.base, self.spans.base_ms))
         self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
-        self._reached: tuple[Ints, Ints] | None = None
-        """Frontiers and newest readings of points behind the last pass."""
+        self._frontier = Course(self.accounts.frontier(self.progress.frontier.after))
+        """That of accounts."""
         self.windows = Windows(roster, self.spans, self.reads, self.lanes)
         self.passes = Passes(
             self.index, self.books, self.reads, self.gauges, self.lanes, self.admission.choices
@@ -126,6 +128,16 @@ class Engine:
         self.unknown_refused = 0
         self._refused: list[tuple[Refused, int]] = []
         """With their log time: not said yet."""
+
+    def resume(self) -> None:
+        """Goes on from what was seen and waited for."""
+        self.progress.resume()
+        self._frontier = Course(self.accounts.frontier(self.progress.frontier.after))
+
+    @property
+    def frontiers(self) -> tuple[Course, Course]:
+        """Of points and of accounts."""
+        return self.progress.frontier, self._frontier
 
     def step(self, records: Sequence[LogRecord], *, closing: bool = True) -> Iterator[Step]:
         """Takes records of the log in their order; the news, pass by pass.
@@ -142,7 +154,7 @@ class Engine:
         # who repeats himself has spoken, too: which copies are left out here depends on how the log was cut
         survey = self.progress.survey(batch)
         batch = self.stated.added(batch, self.progress.seen)
-        batch, seen = sorted_by_key(batch, self._newest(), self.progress.seen, self.index)
+        batch, seen = sorted_by_key(batch, self._newest, self.progress.seen, self.index)
         same = self.admission.repeated(batch)
         if same.any():
             self._count_duplicates(batch.point[same])
@@ -155,10 +167,10 @@ class Engine:
             yield self._pass(batch, part, decided, survey, causes, plan.stretch(number), closing=last)
         self.progress.finish(survey)
 
-    def _newest(self) -> Ints:
-        """The newest time of every series, NEVER where there is none."""
-        newest = np.maximum(self.books.memory.newest, self.reads.memory.newest)
-        newest = np.maximum(newest, self.gauges.memory.newest)
+    def _newest(self, some: slice) -> Ints:
+        """The newest time of some series, NEVER where there is none."""
+        newest = np.maximum(self.books.memory.newest[some], self.reads.memory.newest[some])
+        newest = np.maximum(newest, self.gauges.memory.newest[some])
         return np.where(newest == NONE, NEVER, time_of(newest))
 
     # -- counting ---------------------------------------------------------------------------------
@@ -169,8 +181,8 @@ class Engine:
             counts[self.progress.plant[self.index.point[one.series]]] += 1
         self.hop.received += counts
         self.hop.accepted += counts
-        names = {plant.id: plant.index for plant in self.roster.plants}
         self._refused += [(refused, int(batch.stamp[refused.record])) for refused in batch.refused]
+        names = {plant.id: plant.index for plant in self.roster.plants} if batch.refused else {}
         for refused in batch.refused:
             plant = names.get(refused.plant)
             if plant is None:
@@ -190,7 +202,7 @@ class Engine:
         """The readings of each pass, sorted by key."""
         if len(plan) == 1:
             return iter([batch])
-        number = plan.number[self.lanes.of_point[batch.point], batch.record]
+        number = plan.of_records(self.lanes.of_point[batch.point], batch.record)
         parts = batch.take(grouped(number, len(plan)))
         edges = np.cumsum(np.bincount(number, minlength=len(plan))).tolist()
         return (parts.take(slice(*pair)) for pair in pairwise([0, *edges]))
@@ -207,12 +219,12 @@ class Engine:
         closing: bool,
     ) -> Step:
         first, last = stretch
-        before, seen_before = self._reached or (self.progress.frontier, self.progress.seen.copy())
-        admitted = self.admission.admit(part, before, causes, decided)
+        progress = self.progress
+        admitted = self.admission.admit(part, progress.frontier.after, causes, decided)
         for points in admitted.duplicates:
             self._count_duplicates(points)
-        self.progress.advance(survey, last[self.lanes.of_plant], part.point, part.time)
-        self._reached = self.progress.frontier, self.progress.seen.copy()
+        progress.advance(survey, last[self.lanes.of_plant], part.point, part.time)
+        accounts = self.accounts.follow(progress.moved, progress.frontier, self._frontier)
         step = Pass(
             survey,
             self.lanes,
@@ -220,10 +232,10 @@ class Engine:
             last,
             causes,
             closing,
-            before,
-            self._reached[0],
-            seen_before,
-            self._reached[1],
+            *(progress.frontier.before, progress.frontier.after),
+            *(progress.reach.before, progress.reach.after),
+            *(self._frontier.before, self._frontier.after),
+            (progress.moved, accounts),
         )
         touches = Touches(
             *(_concat([getattr(t, n) for t in admitted.touches]) for n in ("point", "time_ms", "record"))
@@ -236,8 +248,9 @@ class Engine:
             batch.offset[last],
             int(batch.offset[-1]),
             survey.log_time[last],
-            self.progress.log_time,
+            progress.log_time,
             step.after,
+            step.of_accounts_after,
             changes,
             reads,
             [rows for rows in (rolled, self.windows.calendar(changes, step)) if rows is not None],

@@ -8,6 +8,7 @@ doubted, changes nothing that was reported: most late readings are of that kind.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,27 +39,43 @@ Bools = NDArray[np.bool_]
 class Plan:
     """``late``: per record, whether it reaches behind what was seen.
 
-    ``number``: of each lane (row) and record the pass it is taken in.
+    ``number``: by row and record the pass it is taken in; ``row``: of each lane. Lanes in which no pass
+    begins share the first one: they are most of many.
     """
 
     late: Bools
     number: Ints
+    row: Ints
     lane: Ints
     """Of each decision of the batch."""
+
+    @classmethod
+    def of(cls, late: Bools, lanes: int, lane: Ints, record: Ints, decided: Ints) -> Plan:
+        """New passes begin at these records of these lanes, not at the first one; ``decided``: ``lane``."""
+        busy, which = np.unique(lane[record > 0], return_inverse=True)
+        row = np.zeros(lanes, np.int64)
+        row[busy] = np.arange(1, len(busy) + 1)
+        begins = np.zeros((len(busy) + 1, len(late)), np.int64)
+        begins[which + 1, record[record > 0]] = 1
+        return cls(late, np.cumsum(begins, axis=1), row, decided)
 
     def __len__(self) -> int:
         return int(self.number.max(initial=0)) + 1
 
+    def of_records(self, lane: Ints, record: Ints) -> Ints:
+        """The passes that records of lanes are taken in."""
+        return np.asarray(self.number[self.row[lane], record])
+
     def decided(self, batch: Batch, number: int) -> list[Placed]:
         """The decisions of a batch that are taken in a pass, by record."""
-        every = zip(batch.decisions, self.lane.tolist(), strict=True)
-        return [one for one, lane in every if self.number[lane, one.record] == number]
+        every = zip(batch.decisions, self.row[self.lane].tolist(), strict=True)
+        return [one for one, row in every if self.number[row, one.record] == number]
 
     def stretch(self, number: int) -> tuple[Ints, Ints]:
         """First and last record of each lane in a pass; lanes that are done stay at their last record."""
         first = (self.number < number).sum(axis=1)
         last = (self.number <= number).sum(axis=1) - 1
-        return np.minimum(first, self.number.shape[1] - 1), last
+        return np.minimum(first, self.number.shape[1] - 1)[self.row], last[self.row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +107,23 @@ class Passes:
     def plan(self, batch: Batch, seen: Seen, survey: Survey) -> Plan:
         """``batch``: sorted by key; ``seen``: of each of its readings."""
         records = len(batch.stamp)
-        late, begins = np.zeros(records, bool), np.zeros((self._lanes.count, records), np.int64)
+        late, begins = np.zeros(records, bool), list[tuple[Ints, Ints]]()
         if len(batch):
             behind, harmful, unsettled = self._behind(batch, seen, survey)
             late[batch.record[behind]] = True
             others = (unsettled, self._makes_suspect(batch), self._disputed(batch), _decided(batch))
             first = np.unique(np.concatenate([harmful, *others]))
             lane, record = self._lanes.of_point[batch.point[first]], batch.record[first]
-            begins[lane, record] = 1
             # what a late interval read changes of its neighbours is told apart from what comes next
             read = self._index.interval[batch.point[first]] & (record + 1 < records)
-            begins[lane[read], record[read] + 1] = 1
+            begins += [(lane, record), (lane[read], record[read] + 1)]
         series = np.array([one.series for one in batch.decisions], np.int64)
         record = np.array([one.record for one in batch.decisions], np.int64)
         decided = self._lanes.of_point[self._index.point[series]]
-        begins[decided, record] = 1
         more = record + 1 < records
-        begins[decided[more], record[more] + 1] = 1
-        begins[:, :1] = 0
-        return Plan(late, np.cumsum(begins, axis=1), decided)
+        begins += [(decided, record), (decided[more], record[more] + 1)]
+        lanes, at = (np.concatenate(column) for column in zip(*begins, strict=True))
+        return Plan.of(late, self._lanes.count, lanes, at, decided)
 
     def _behind(self, batch: Batch, seen: Seen, survey: Survey) -> tuple[Ints, Ints, Ints]:
         """Readings that reach behind what was seen or behind their point's patience; those of them that may
@@ -180,11 +195,11 @@ class Passes:
         key, memory = batch.key, self._books.memory
         twice = doubtful(key, memory.newest)
         twice = twice[doubled(key[twice]) | (memory.find(key[twice])[0] >= 0)]
-        disputed = np.flatnonzero(memory.newest_flags & CONFLICT)
+        disputed = memory.newest_flags[batch.series] & CONFLICT > 0
         twice = np.union1d(np.union1d(twice, self._choices.rows(key)), self._rulings.rows(key))
-        if len(twice) == 0 and len(disputed) == 0:
-            return twice
-        return np.flatnonzero(np.isin(batch.series, np.concatenate([batch.series[twice], disputed])))
+        if len(twice):
+            disputed |= np.isin(batch.series, batch.series[twice])
+        return np.flatnonzero(disputed)
 
     def _makes_suspect(self, batch: Batch) -> Ints:
         """Interval reads that let the zero before them, of an earlier record, look like a dropout."""
@@ -215,16 +230,28 @@ def _end(time_ms: Ints, base: Ints) -> Ints:
     return (spans_of(time_ms, base) + 1) * base
 
 
-def sorted_by_key(batch: Batch, newest: Ints, seen: Ints, index: SeriesIndex) -> tuple[Batch, Seen]:
+def sorted_by_key(
+    batch: Batch, newest: Callable[[slice], Ints], seen: Ints, index: SeriesIndex
+) -> tuple[Batch, Seen]:
     """The batch by series, time and record, and what was seen before each of its readings.
 
-    ``batch``: by record; ``newest``: the newest time of each series before it, ``seen``: of each point.
+    ``batch``: by record; ``newest``: the newest time of some series before it, ``seen``: of each point.
     """
-    by_key, of_series = order(batch.series, batch.time, batch.record, newest)
+    some, series = _stretch(batch.series)
+    by_key, of_series = order(series, batch.time, batch.record, newest(some))
     of_point = of_series
     if not index.only_single:
-        by_point, found = order(batch.point, batch.time, batch.record, seen)
+        some, point = _stretch(batch.point)
+        by_point, found = order(point, batch.time, batch.record, seen[some])
         of_point = np.empty(len(batch), np.int64)
         of_point[by_point] = found
         of_point = of_point[by_key]
     return batch.take(by_key), Seen(of_series, of_point)
+
+
+def _stretch(numbers: Ints) -> tuple[slice, Ints]:
+    """From the least to the greatest one, and all of them counted from the least."""
+    if len(numbers) == 0:
+        return slice(0, 0), numbers
+    low = int(numbers.min())
+    return slice(low, int(numbers.max()) + 1), numbers - low

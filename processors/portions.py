@@ -153,7 +153,7 @@ class Portioner:
             )
 
     def _frontiers(self, step: Step) -> None:
-        frontier = self._engine.accounts.frontier(step.frontier)
+        frontier = step.of_accounts
         full = np.where(frontier == NEVER, NEVER, frontier // QUARTER_MS * QUARTER_MS)
         moved = np.flatnonzero(self._group & (full > self._told))
         if len(moved):

@@ -148,10 +148,10 @@ class Rows:
         return derived.take((derived.series % CLASSES != GRID) & self._wanted[derived.series // CLASSES])
 
     def _say_rollups(self, step: Step, rows: Touched, sheet: Sheet) -> None:
-        frontier, account = self.engine.accounts.frontier(step.frontier), rows.series // CLASSES
+        account = rows.series // CLASSES
         position = step.positions[self._lanes.of_account[account]]
         cells = self.engine.spans.derived.columns
-        self._rollup.say(rows, cells, frontier[account], position, sheet)
+        self._rollup.say(rows, cells, step.of_accounts[account], position, sheet)
 
     def _window_columns(self, rows: WindowRows, step: Step) -> dict[str, Any]:
         columns = {field.name: getattr(rows, field.name) for field in fields(WindowRows)}

@@ -14,13 +14,17 @@ FACTOR_MAX = 2**61
 
 
 def distinct(values: Ints) -> Ints:
-    """The different values, ascending; counted where they lie close together: that is faster."""
+    """The different values, ascending; counted where they lie close together: that is faster.
+
+    Else sorted: numpy's own way puts them into a table first, which takes several times as long.
+    """
     if len(values) == 0:
         return values
     low, high = int(values.min()), int(values.max())
     if high - low < 4 * len(values) + 1024:
         return np.flatnonzero(np.bincount(values - low)) + low
-    return np.unique(values)
+    ordered = np.sort(values)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
 
 
 def grouped(numbers: Ints, size: int) -> Ints:

@@ -75,9 +75,9 @@ class Spans:
 
     def _said(self, parts: list[Touched], step: Pass) -> Touched:
         """What a pass says; what is open waits for the end of the batch and then says it all."""
-        before, after = self.accounts.frontier(step.before), self.accounts.frontier(step.after)
+        before, after = step.of_accounts_before, step.of_accounts_after
         parts = [*parts, self._still_open(before)] if step.closing else [self._final(parts, after)]
-        rows = self._with_flips(parts, self._derived_flips(before, after))
+        rows = self._with_flips(parts, self._derived_flips(step.moved[1], before, after))
         self._stamp(rows, self.edges(rows.series, rows.span)[1], before, after, step)
         return rows
 
@@ -300,9 +300,8 @@ class Spans:
 
     # -- finality ---------------------------------------------------------------------------------
 
-    def _derived_flips(self, before: Ints, after: Ints) -> Touched:
-        """What became final; windows on the grid find out themselves."""
-        moved = np.flatnonzero(after > before)
+    def _derived_flips(self, moved: Ints, before: Ints, after: Ints) -> Touched:
+        """What became final of accounts; windows on the grid find out themselves."""
         began = np.maximum(before[moved], TIME_FIRST_MS)
         quarters = began // QUARTER_MS != after[moved] // QUARTER_MS
         moved, began = moved[quarters], began[quarters]  # nothing ends within a quarter of an hour

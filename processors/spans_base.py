@@ -76,7 +76,7 @@ class BaseSpans:
         rows = pieces(flows, touches, wanted, clock)
         point, span, kinds = rows["point"], rows["span"], rows["kinds"]
         index = self.cells.place(point, span, kinds & MADE > 0)
-        causes = step.causes[step.first[step.lanes.of_point]]
+        causes = step.lanes.of_point, step.causes[step.first]
         keep = settle(rows, index, causes, self.cells.columns, self.cells.dirty)
         said = Touched(point, span, index).take(keep)
         end = (said.span + 1) * self.base_ms[said.series]
@@ -107,7 +107,8 @@ class BaseSpans:
 
     def _flips(self, step: Pass) -> Stretches:
         """The spans that a pass makes final, as far as there may be any."""
-        moved = np.flatnonzero((step.after > step.before) & (self.base_ms > 0))
+        moved = step.moved[0]
+        moved = moved[self.base_ms[moved] > 0]
         base = self.base_ms[moved]
         first, last = self.cells.extents(moved)
         low = np.maximum(step.before[moved] // base, first)

@@ -166,6 +166,7 @@ def _take_small(engine: Engine, chunk: bytes) -> None:
             array[:] = small[name]
         engine.progress.ways = Ways(*(small[f"way_{field.name}"] for field in fields(Ways)))
     engine.progress.log_time = head["log_time"]
+    engine.resume()
     engine.unknown_refused = head["unknown_refused"]
     engine.reads.sharing.overlapping = set(head["overlapping"])
     engine.admission.variants = {

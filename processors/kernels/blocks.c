@@ -57,3 +57,17 @@ int64_t meterflow_cells(int64_t n, int64_t size, int64_t shift, const int64_t *s
     }
     return count;
 }
+
+/* Two arrays of ascending keys, with their numbers, become one; no key is in both. */
+int64_t meterflow_join_keys(int64_t n, const int64_t *key, const int32_t *number, int64_t m, const int64_t *other_key,
+                            const int32_t *other_number, int64_t *out_key, int32_t *out_number) {
+    int64_t i = 0, j = 0;
+    while (i < n || j < m) {
+        const int first = j == m || (i < n && key[i] < other_key[j]);
+        out_key[i + j] = first ? key[i] : other_key[j];
+        out_number[i + j] = first ? number[i] : other_number[j];
+        i += first;
+        j += !first;
+    }
+    return n + m;
+}

@@ -23,6 +23,7 @@ _CELLS = compiled(
     "cells",
     (SIZE, SIZE, SIZE, INT64, INT64, SIZE, BYTE, *_PART, *_PART, BYTE, OUT_INT32, OUT_INT64, OUT_INT64),
 )
+_JOIN = compiled("join_keys", (*_PART, *_PART, OUT_INT64, OUT_INT32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,27 @@ class Part:
         return cls(keys[order], (order + first).astype(np.int32))
 
     def joined(self, other: Part) -> Part:
-        """Both."""
-        keys, numbers = np.append(self.keys, other.keys), np.append(self.numbers, other.numbers)
-        order = np.argsort(keys, kind="stable")
-        return Part(keys[order], numbers[order])
+        """Both; no key is in both."""
+        return joined(self, other)
+
+
+def _joined_by_loop(one: Part, other: Part) -> Part:
+    assert _JOIN is not None
+    size = len(one.keys) + len(other.keys)
+    out = Part(np.empty(size, np.int64), np.empty(size, np.int32))
+    _JOIN(*_given(one), *_given(other), out.keys, out.numbers)
+    return out
+
+
+def joined_twin(one: Part, other: Part) -> Part:
+    """As ``joined``, in numpy."""
+    keys, numbers = np.append(one.keys, other.keys), np.append(one.numbers, other.numbers)
+    order = np.argsort(keys, kind="stable")
+    return Part(keys[order], numbers[order])
+
+
+def _given(part: Part) -> tuple[int, Ints, Codes]:
+    return len(part.keys), part.keys, part.numbers
 
 
 Parts = tuple[Part, Part]
@@ -62,7 +80,7 @@ def _cells_by_loop(
     index, lacking = np.empty(len(series), np.int64), np.empty(len(series), np.int64)
     columns = (np.ascontiguousarray(series), np.ascontiguousarray(span))
     mode, made = (_ALL if make else _NONE, _EMPTY) if isinstance(make, bool) else (_SOME, make.view(np.uint8))
-    both = [one for part in parts for one in (len(part.keys), part.keys, part.numbers)]
+    both = [one for part in parts for one in _given(part)]
     shape = (len(series), recent.shape[1], shift)
     count = _CELLS(*shape, *columns, mode, made, *both, exists, recent, index, lacking)
     return index, lacking[:count].copy()
@@ -100,6 +118,8 @@ def numbers_of(keys: Ints, parts: Parts) -> Ints:
     return out
 
 
+joined = chosen(_JOIN, _joined_by_loop, joined_twin)
+"""Two parts as one; no key is in both."""
 cells = chosen(_CELLS, _cells_by_loop, cells_twin)
 """(series, span, shift, make, parts, exists, recent) -> (index, lacking).
 

@@ -36,6 +36,33 @@ class Ways:
         empty = np.empty(0, np.int64)
         return cls(np.zeros(plants + 1, np.int64), empty, empty, np.full(plants, NEVER, np.int64))
 
+    def of(self, plants: Ints) -> Ways:
+        """Of some plants, ascending."""
+        if len(plants) == len(self.spoke):
+            return self
+        lengths, mine = np.diff(self.first), self._mask(plants, self.first)
+        first = np.append(0, np.cumsum(lengths[plants]))
+        return Ways(first, self.times[mine], self.horizon[mine], self.spoke[plants])
+
+    def with_those(self, plants: Ints, ways: Ways) -> Ways:
+        """The same with other ways of some plants."""
+        if len(plants) == len(self.spoke):
+            return ways
+        lengths, spoke = np.diff(self.first), self.spoke.copy()
+        lengths[plants], spoke[plants] = np.diff(ways.first), ways.spoke
+        first = np.append(0, np.cumsum(lengths))
+        old, new = self._mask(plants, self.first), self._mask(plants, first)
+        times, horizon = np.empty((2, int(first[-1])), np.int64)
+        times[new], horizon[new] = ways.times, ways.horizon
+        times[~new], horizon[~new] = self.times[~old], self.horizon[~old]
+        return Ways(first, times, horizon, spoke)
+
+    def _mask(self, plants: Ints, first: Ints) -> NDArray[np.bool_]:
+        """Which rows are of these plants, if those of plant p are first[p] to first[p + 1]."""
+        mine = np.zeros(len(self.spoke), bool)
+        mine[plants] = True
+        return np.repeat(mine, np.diff(first))
+
 
 @dataclass(frozen=True, slots=True)
 class Waits:
@@ -44,6 +71,32 @@ class Waits:
     plant: Ints
     wait_ms: Ints
     waited: Ints
+
+    def of(self, plants: Ints) -> tuple[Ints, Waits]:
+        """The groups of some plants, ascending, and the same of them alone, their plants numbered anew."""
+        number = np.searchsorted(plants, self.plant)
+        groups = np.flatnonzero(number < len(plants))
+        groups = groups[plants[number[groups]] == self.plant[groups]]
+        return groups, Waits(number[groups], self.wait_ms[groups], self.waited[groups])
+
+
+def moving(ways: Ways, waits: Waits, plant: Ints, log_time: int) -> Ints:
+    """The plants that have readings (``plant``), or whose patience may move up to a log time, ascending; one
+    if there are none.
+
+    It goes to where the plant was at most, if it was anywhere then, or to the end of the silence.
+    """
+    some = np.zeros(len(ways.spoke), bool)
+    some[plant] = True
+    known = np.flatnonzero(ways.first[1:] > ways.first[:-1])
+    first, then = (np.full(len(some), each, np.int64) for each in (-NEVER, NEVER))
+    first[known], then[known] = ways.times[ways.first[known]], ways.horizon[ways.first[known + 1] - 1]
+    limit, spoke = log_time - waits.wait_ms, ways.spoke[waits.plant]
+    then = np.where(first[waits.plant] // SECOND_MS < limit // SECOND_MS, then[waits.plant], NEVER)
+    used = np.where(spoke <= limit, limit, np.minimum(limit, then))
+    some[waits.plant[(spoke != NEVER) & (used > waits.waited)]] = True
+    some[:1] |= not some.any()
+    return np.flatnonzero(some)
 
 
 def _patience_by_loop(ways: Ways, waits: Waits, newest: Ints, log_time: Ints) -> tuple[Ints, Ways]:

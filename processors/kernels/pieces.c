@@ -250,7 +250,7 @@ int64_t meterflow_pieces(int64_t n, const int64_t *point, const int64_t *sign, c
 
 /* Adds rows as above to cells (-1: there is none); keep: which of them are to be said anew. */
 int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int64_t *index,
-                         const int64_t *cause_of_point, uint8_t *exists, int64_t *amount, int32_t *known,
+                         const int64_t *lane, const int64_t *cause_of_lane, uint8_t *exists, int64_t *amount, int32_t *known,
                          int32_t *estimated, int32_t *held, int32_t *rounded, uint8_t *readings,
                          int32_t *revision, uint8_t *cause, int64_t *reported, uint8_t *dirty,
                          uint8_t *keep) {
@@ -275,7 +275,7 @@ int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int
         if (rows[6 * room + i]) held[c] += (int32_t)rows[6 * room + i];
         if (rows[7 * room + i]) rounded[c] += (int32_t)rows[7 * room + i];
         if (rows[8 * room + i]) revision[c] += (int32_t)rows[8 * room + i];
-        if (rows[8 * room + i]) cause[c] = (uint8_t)cause_of_point[rows[i]];
+        if (rows[8 * room + i]) cause[c] = (uint8_t)cause_of_lane[lane[rows[i]]];
         if (rows[9 * room + i] > reported[c]) reported[c] = rows[9 * room + i];
     }
     return 0;

@@ -52,7 +52,20 @@ _PIECES = compiled(
 _SETTLE = compiled(
     "settle",
     (
-        *(SIZE, SIZE, INT64, INT64, INT64, OUT_BYTE, OUT_INT64, OUT_INT32, OUT_INT32, OUT_INT32, OUT_INT32),
+        *(
+            SIZE,
+            SIZE,
+            INT64,
+            INT64,
+            INT64,
+            INT64,
+            OUT_BYTE,
+            OUT_INT64,
+            OUT_INT32,
+            OUT_INT32,
+            OUT_INT32,
+            OUT_INT32,
+        ),
         *(OUT_BYTE, OUT_INT32, OUT_BYTE, OUT_INT64, OUT_BYTE, OUT_BYTE),
     ),
 )
@@ -213,18 +226,18 @@ Flows of points without base spans are left out. ``reported``: the last log time
 
 
 def _settle_by_loop(
-    rows: Pieces, index: Ints, cause_of_point: Ints, cells: dict[str, NDArray[Any]], dirty: Bools
+    rows: Pieces, index: Ints, causes: tuple[Ints, Ints], cells: dict[str, NDArray[Any]], dirty: Bools
 ) -> Bools:
     assert _SETTLE is not None
     keep = np.empty(len(rows), np.uint8)
     columns = (cells[name] for name in _SETTLED)
     rooms = (len(rows), rows.table.shape[1], rows.table)
-    _SETTLE(*rooms, ints(index), cause_of_point, *columns, dirty.view(np.uint8), keep)
+    _SETTLE(*rooms, ints(index), *causes, *columns, dirty.view(np.uint8), keep)
     return keep.view(np.bool_)
 
 
 def settle_twin(
-    rows: Pieces, index: Ints, cause_of_point: Ints, cells: dict[str, NDArray[Any]], dirty: Bools
+    rows: Pieces, index: Ints, causes: tuple[Ints, Ints], cells: dict[str, NDArray[Any]], dirty: Bools
 ) -> Bools:
     """As ``settle``, in numpy."""
     kinds, there = rows["kinds"], index >= 0
@@ -244,7 +257,8 @@ def settle_twin(
         changed = values != 0
         cells[name][index[said[changed]]] += values[changed].astype(cells[name].dtype)
     revised = said[rows["revision"][said] > 0]
-    cells["cause"][index[revised]] = cause_of_point[rows["point"][revised]]
+    lane, cause = causes
+    cells["cause"][index[revised]] = cause[lane[rows["point"][revised]]]
     _raise(cells["reported"], index[said], rows["reported"][said])
     return keep
 
@@ -254,7 +268,8 @@ def _raise(column: Ints, index: Ints, values: Ints) -> None:
 
 
 settle = chosen(_SETTLE, _settle_by_loop, settle_twin)
-"""(rows, index, cause of each point, cells' columns, dirty chunks) -> which rows are to be said anew.
+"""(rows, index, causes, cells' columns, dirty chunks) -> which rows are to be said anew.
 
-Adds what changes to the cells (``index``: -1 where there is none), by point and span each once.
+Adds what changes to the cells (``index``: -1 where there is none), by point and span each once. ``causes``:
+the lane of each point, and the cause of each lane.
 """

@@ -17,20 +17,22 @@ Bools = NDArray[np.bool_]
 NEVER = -(2**62)
 """Before anything was seen."""
 
-_SURVEY = compiled("survey", (SIZE, SIZE, SIZE, *4 * (INT64,), *4 * (OUT_INT64,)))
+_SURVEY = compiled("survey", (*4 * (SIZE,), *4 * (INT64,), *4 * (OUT_INT64,)))
 _NEAREST = compiled("nearest", (SIZE, SIZE, *3 * (INT64,), SIZE, SIZE, OUT_INT64, OUT_BOOL))
-_STAMP = compiled("stamp", (SIZE, *5 * (INT64,), SIZE, INT64, INT64, SIZE, *6 * (INT64,), OUT_INT64))
-_BEHIND = compiled("behind", (SIZE, SIZE, *9 * (INT64,), BOOL, OUT_INT64, OUT_BOOL))
+_STAMP = compiled("stamp", (SIZE, *5 * (INT64,), SIZE, INT64, INT64, SIZE, *7 * (INT64,), OUT_INT64))
+_BEHIND = compiled("behind", (SIZE, SIZE, *10 * (INT64,), BOOL, OUT_INT64, OUT_BOOL))
 
 
 def _survey_by_loop(
     point: Ints, time: Ints, record: Ints, plant: Ints, plants: int, records: int
 ) -> tuple[Ints, Ints, Ints]:
     assert _SURVEY is not None
-    scratch = np.empty(len(plant) + 1, np.int64)
+    least, greatest = (int(point.min()), int(point.max())) if len(point) else (0, 0)
+    scratch = np.empty(greatest - least + 2, np.int64)
     keys, numbers = np.empty(len(point), np.int64), np.empty(len(point), np.int64)
     highest = np.full((plants, records), NEVER, np.int64)
-    _SURVEY(len(point), len(plant), records, point, time, record, plant, scratch, keys, numbers, highest)
+    sizes = (len(point), least, greatest - least + 1, records)
+    _SURVEY(*sizes, point, time, record, plant, scratch, keys, numbers, highest)
     return keys, numbers, highest
 
 
@@ -38,10 +40,10 @@ def survey_twin(
     point: Ints, time: Ints, record: Ints, plant: Ints, plants: int, records: int
 ) -> tuple[Ints, Ints, Ints]:
     """As ``survey``, in numpy."""
-    order = np.argsort(point.astype(np.uint16) if len(plant) <= 1 << 16 else point, kind="stable")
+    order = np.argsort(point.astype(np.uint16) if point.max(initial=0) < 1 << 16 else point, kind="stable")
     keys = (point[order] << TIME_BITS) | (time[order] - TIME_FIRST_MS + 1)
     highest = np.full((plants, records), NEVER, np.int64)
-    np.maximum.at(highest, (plant[point], record), time)
+    np.maximum.at(highest, (plant, record), time)
     return np.maximum.accumulate(keys), record[order], highest
 
 
@@ -49,6 +51,7 @@ def _behind_by_loop(
     columns: tuple[Ints, Ints, Ints, Ints, Ints, Ints],
     patience: Ints,
     group: Ints,
+    row: Ints,
     base_ms: Ints,
     interval: Bools,
 ) -> tuple[Ints, Bools]:
@@ -57,7 +60,7 @@ def _behind_by_loop(
     rows, over = np.empty(size, np.int64), np.empty(size, bool)
     if columns[2].strides == (0,):  # no interval reads, none of whose starts are looked at
         columns = (*columns[:2], columns[1], *columns[3:])
-    count = _BEHIND(size, patience.shape[1], *columns, patience, group, base_ms, interval, rows, over)
+    count = _BEHIND(size, patience.shape[1], *columns, patience, group, row, base_ms, interval, rows, over)
     return rows[:count].copy(), over[:count].copy()
 
 
@@ -65,13 +68,14 @@ def behind_twin(
     columns: tuple[Ints, Ints, Ints, Ints, Ints, Ints],
     patience: Ints,
     group: Ints,
+    row: Ints,
     base_ms: Ints,
     interval: Bools,
 ) -> tuple[Ints, Bools]:
     """As ``behind``, in numpy."""
     point, time, start, record, seen_series, seen_point = columns
     reads, base = interval[point], base_ms[point]
-    waited = patience[group[point], record]
+    waited = patience[row[group[point]], record]
     known = np.where(seen_series != NEVER, seen_series, time)
     start_known = np.where(reads, start, known)
     frontier = np.maximum(np.where(reads, waited, seen_point), waited)
@@ -113,7 +117,7 @@ def nearest_twin(series: Ints, record: Ints, rows: Ints, step: int, steps_max: i
 
 
 survey = chosen(_SURVEY, _survey_by_loop, survey_twin)
-"""(point, time, record; plant by point; number of plants, of records) -> (keys, records, highest).
+"""(point, time, record, plant; number of plants, of records) -> (keys, records, highest).
 
 Rows come by record. ``keys``, ``records``: by point and row, the highest key of the point so far (point above
 time) and the row's record. ``highest``: of each plant (row) and record the newest time, NEVER without any.
@@ -122,8 +126,9 @@ behind = chosen(_BEHIND, _behind_by_loop, behind_twin)
 """The rows that reach behind what was seen or behind their point's patience, and whether it is the former.
 
 ``columns``: point, time, start, record, and the newest time of the row's series, and of its point, in earlier
-records. ``patience``: of each group (row) before each record. By point: ``group``, ``base_ms`` and whether it
-is read in intervals. An interval read reaches back to its start: it may share time with the one before.
+records. ``patience``: of groups before each record, ``row``: that of each group. By point: ``group``,
+``base_ms`` and whether it is read in intervals. An interval read reaches back to its start: it may share time
+with the one before.
 """
 nearest = chosen(_NEAREST, _nearest_by_loop, nearest_twin)
 """The nearest row of the same series of an earlier record (-1: none), in direction ``step``; and sure?
@@ -145,6 +150,7 @@ class Track:
     records: Ints
     patience: Ints
     group: Ints
+    row: Ints
     lane: Ints
     first: Ints
     last: Ints
@@ -160,7 +166,7 @@ def _stamp_by_loop(rows: Rows, track: Track, reached: Reached, reported: Ints) -
     assert _STAMP is not None
     del reached
     shape, columns = (len(rows[0]), *map(np.ascontiguousarray, rows)), (track.keys, track.records)
-    patience = (track.patience.shape[1], track.patience, track.group)
+    patience = (track.patience.shape[1], track.patience, track.group, track.row)
     way = (track.lane, track.first, track.last, track.log_time)
     _STAMP(*shape, track.before, track.after, len(track.keys), *columns, *patience, *way, reported)
 

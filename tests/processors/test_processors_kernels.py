@@ -78,7 +78,7 @@ def test_a_batch_from_back_to_front_is_ordered_too() -> None:
 def test_time_through_a_batch_is_surveyed_as_numpy_does(rows: list[tuple[int, int, int]]) -> None:
     """The highest keys by point, and the newest time of each plant in each record."""
     point, time, record = by_record(rows)
-    args = (point, time, record, ints([0, 1, 0, 2]), 3, 4)
+    args = (point, time, record, ints([0, 1, 0, 2])[point], 3, 4)
     assert same(survey.survey(*args), survey.survey_twin(*args))
 
 
@@ -94,7 +94,8 @@ def test_what_reaches_behind_is_found_as_numpy_finds_it(data: st.DataObject) -> 
     time = draw(TIMES)
     start = np.where(interval[point], draw(TIMES), NO_TIME)
     patience = ints(data.draw(st.lists(seen, min_size=8, max_size=8))).reshape(2, 4)
-    args = ((point, time, start, record, draw(seen), draw(seen)), patience, group, base_ms, interval)
+    columns = (point, time, start, record, draw(seen), draw(seen))
+    args = (columns, patience, group, ints([1, 0]), base_ms, interval)
     assert same(survey.behind(*args), survey.behind_twin(*args))
 
 
@@ -124,16 +125,18 @@ def test_cells_are_stamped_as_numpy_stamps_them(rows: list[tuple[int, int, int]]
     """Spans that end anywhere, of points in any order; what is final already, or not yet, keeps its time."""
     random = np.random.default_rng(seed)
     point, time, record = by_record(rows)
-    plant = np.zeros(SERIES, np.int64)
+    plant = np.zeros(len(point), np.int64)
     keys, records, _ = survey.survey(point, time, record, plant, 1, 4)
     frontiers = np.sort(random.integers(TIME_FIRST_MS - 5, TIME_FIRST_MS + 60, (2, SERIES)), axis=0)
     patience = np.sort(random.integers(TIME_FIRST_MS - 5, TIME_FIRST_MS + 60, (2, 5)), axis=1)
     first = np.array([0, 1])
-    way = (random.integers(0, 2, SERIES), random.integers(0, 2, SERIES), first, random.integers(1, 4, 2))
+    groups = (random.integers(0, 3, SERIES), random.integers(0, 2, 3))
+    way = (*groups, random.integers(0, 2, SERIES), first, random.integers(1, 4, 2))
     track = survey.Track(
         frontiers[0], frontiers[1], keys, records, patience, *way, np.sort(random.integers(0, 99, 4))
     )
-    progress = Survey(track.log_time, Ways.none(0), patience, track.group, keys, records)
+    none = np.empty(0, np.int64)
+    progress = Survey(track.log_time, Ways.none(0), patience, *groups, none, none, keys, records)
     cells = random.integers(0, SERIES, 9), random.integers(TIME_FIRST_MS, TIME_FIRST_MS + 60, 9), np.arange(9)
 
     def reached(which: Ints, end: Ints) -> Ints:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from processors import directory
 from processors.directory import Directory
-from processors.kernels.blocks import Part, cells, cells_twin, key_of
+from processors.kernels.blocks import Part, cells, cells_twin, joined, joined_twin, key_of
 
 Ints = NDArray[np.int64]
 
@@ -41,6 +41,15 @@ def test_cells_are_found_by_the_loop_as_by_numpy(known: list[tuple[int, int]], d
             one, other = cells(*args, room), cells_twin(*args, room)
             assert [part.tolist() for part in one] == [part.tolist() for part in other]
             last = room[:, :4].copy()
+
+
+@given(st.lists(st.integers(0, 99), unique=True), st.data())
+def test_keys_are_joined_by_the_loop_as_by_numpy(keys: list[int], data: st.DataObject) -> None:
+    """In front of, behind and between each other; none on either side."""
+    cut = data.draw(st.integers(0, len(keys)))
+    parts = Part.of(np.array(keys[:cut], np.int64), 0), Part.of(np.array(keys[cut:], np.int64), cut)
+    one, other = joined(*parts), joined_twin(*parts)
+    assert (one.keys.tolist(), one.numbers.tolist()) == (other.keys.tolist(), other.numbers.tolist())
 
 
 @given(st.lists(st.tuples(spans, st.booleans()), max_size=6), st.integers(0, 3))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from processors.kernels import library
-from processors.kernels.patience import Waits, Ways, patience, patience_twin
+from processors.kernels.patience import Waits, Ways, moving, patience, patience_twin
 from processors.progress import NEVER
 
 Ints = NDArray[np.int64]
@@ -49,6 +49,25 @@ def test_patience_is_used_up_as_numpy_finds_it(data: st.DataObject) -> None:
     each = st.lists(TIMES | st.just(NEVER), min_size=records, max_size=records)
     newest = np.array(data.draw(st.lists(each, min_size=3, max_size=3)), np.int64)
     assert same(patience(known, WAITS, newest, log_time), patience_twin(known, WAITS, newest, log_time))
+
+
+@given(st.data())
+def test_plants_whose_patience_stands_still_may_be_left_out(data: st.DataObject) -> None:
+    """Of the others alone comes what comes of all; those that are left out wait for what they waited for."""
+    known, records = ways(data, 3), data.draw(st.integers(1, 5))
+    log_time = data.draw(st.integers(0, 9_000)) + ascending(data, records)
+    each = st.just([NEVER] * records) | st.lists(TIMES | st.just(NEVER), min_size=records, max_size=records)
+    newest = np.array(data.draw(st.lists(each, min_size=3, max_size=3)), np.int64)
+    plants = moving(known, WAITS, np.flatnonzero((newest != NEVER).any(axis=1)), int(log_time[-1]))
+    groups, waits = WAITS.of(plants)
+    used_up, left = patience(known.of(plants), waits, newest[plants], log_time)
+    every, all_left = patience(known, WAITS, newest, log_time)
+    assert used_up.tolist() == every[groups].tolist()
+    others = np.setdiff1d(np.arange(len(WAITS.plant)), groups)
+    assert (every[others] == WAITS.waited[others, None]).all()
+    both, silent = known.with_those(plants, left), np.setdiff1d(np.arange(3), plants)
+    assert same((used_up, both.of(plants)), (used_up, all_left.of(plants)))
+    assert same((used_up, both.of(silent)), (used_up, known.of(silent)))
 
 
 def test_a_partition_without_plants_has_nobody_to_wait_for() -> None:

@@ -86,7 +86,7 @@ def test_flows_are_cut_and_added_up_as_the_twin_does_it(seed: int, rows: int, re
 def test_cells_take_up_pieces_as_the_twin_does_it(seed: int, rows: int, reach_ms: int) -> None:
     """Every column of the cells, what is dirty, and which rows are to be said."""
     random, taken = np.random.default_rng(seed), kernel.pieces(*inputs(seed, rows, reach_ms))
-    causes = random.integers(1, 4, len(BASE_MS))
+    causes = random.integers(0, 2, len(BASE_MS)), random.integers(1, 4, 2)
     index = random.permutation(2 * CHUNK_CELLS)[: len(taken)]
     index = np.where((taken["kinds"] & kernel.MADE == 0) & (random.random(len(taken)) < 0.5), -1, index)
     answers = []

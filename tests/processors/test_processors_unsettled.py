@@ -25,7 +25,7 @@ def found(engine: Engine, log: list[Arrival]) -> Found:
     """What is found of a log, as one batch."""
     batch, seen = sorted_by_key(
         build(as_records(log), engine.index),
-        engine._newest(),
+        engine._newest,
         engine.progress.seen,
         engine.index,
     )
