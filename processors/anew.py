@@ -108,8 +108,10 @@ def _covered(times: Ints, spans: Ints) -> NDArray[np.bool_]:
 
 
 def _windows(at: Ints, walls: Ints) -> list[Break]:
-    """A day around each instant, up to the nearest posts that stay."""
-    low, high = at - RUN_MAX_MS, at + RUN_MAX_MS
+    """A day around each instant and a moment, as a wrap next to a run depends on it; up to the nearest posts
+    that stay.
+    """
+    low, high = at - RUN_MAX_MS - 1, at + RUN_MAX_MS + 1
     if len(walls):
         before, after = np.searchsorted(walls, at) - 1, np.searchsorted(walls, at, "right")
         low = np.where(before >= 0, np.maximum(low, walls[before]), low)

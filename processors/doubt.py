@@ -7,6 +7,7 @@ names, on nothing else.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -16,16 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
+from processors.clocks import clock_is_off
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
 from processors.standstill import began_before, jumps
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-CLOCK_MAX_MS = 600_000
-"""How far a gateway's clock may be off for its readings to count as those of another time."""
-CLOCK_KNOWN_MS = 1_800_000
-"""How near the readings must be that say so: between those of hours anything lies."""
 SHOWN_MAX = 5
 """A piece that shows one value no more often than that may be wrong wherever it stands."""
 WRAPS_BY_CHANCE = 10
@@ -165,16 +163,20 @@ def judge(
 
 
 class _Judge:
-    """``lone``: breaks that no run can bridge."""
+    """``lone``: breaks that no run can bridge. ``_bridged``: from which to which positions runs lead, in
+    order; those that overlap together.
+    """
 
     def __init__(self, readings: Readings, stays: Mapping[tuple[int, int], Region]) -> None:
         self.readings, self._stays = readings, stays
         self.limited = readings.allowance.facts.limit_per_hour is not None
+        self._bridged: list[tuple[int, int]] = []
 
     def regions(self) -> Iterator[Region]:
         readings, at = self.readings, 0
-        breaks = readings.breaks.tolist()
-        for runs in components(runs_of(readings)):
+        breaks, parts = readings.breaks.tolist(), components(runs_of(readings))
+        self._bridged = [(int(runs.start[0]), int(runs.end.max())) for runs in parts]
+        for runs in parts:
             start, end = int(runs.start[0]), int(runs.end.max())
             while at < len(breaks) and breaks[at] < start:
                 yield self._lone(breaks[at])
@@ -211,7 +213,7 @@ class _Judge:
         for low, high in out:
             keeps[low + 1 - start : high - start] = False
         links = self._pairs(start, keeps) + [self._bridge(low, high) for low, high in out]
-        if self._clock_is_off(start, keeps, links):
+        if clock_is_off(self.readings, start, keeps, links):
             links = [self._off(one) if one.left else one for one in links]
         links = [self._stood_still(one) for one in sorted(links, key=lambda one: one.start)]
         ends = int(self.readings.time[start]), int(self.readings.time[end])
@@ -221,11 +223,39 @@ class _Judge:
         """The breaks that stay."""
         pair = self.readings.pair[start : start + len(keeps) - 1]
         stays = np.flatnonzero((pair != SMOOTH) & keeps[:-1] & keeps[1:]) + start
-        links = [self._link(low, low + 1, self._hypothesis(low)) for low in stays.tolist()]
-        return [
-            self._scaled(one) if pair[low - start] == BROKEN else one
-            for low, one in zip(stays.tolist(), links, strict=True)
-        ]
+        broken = [low for low in stays.tolist() if pair[low - start] == BROKEN]
+        return [self._pair(low, broken) for low in stays.tolist()]
+
+    def _pair(self, low: int, broken: list[int]) -> Link:
+        """A break that stays; ``broken``: those of its region that do."""
+        link, kind = self._link(low, low + 1, self._hypothesis(low)), self.readings.pair[low]
+        if kind == WRAP and self._by_chance(low, low + 1) and self._beside_one_that_stays(low, broken):
+            return replace(link, decided=False, wrapped=False)
+        return self._scaled(link) if kind == BROKEN else link
+
+    def _beside_one_that_stays(self, low: int, broken: list[int]) -> bool:
+        """Whether a pair next to one is broken and stays: some that do are known, and those that no run
+        bridges; both in the time of a run, and with nothing between that must be kept.
+        """
+        readings, time = self.readings, self.readings.time
+        for other in (low - 1, low + 1):
+            first, middle = min(low, other), max(low, other)
+            if first < 0 or middle >= len(readings.pair) or readings.pair[other] != BROKEN:
+                continue
+            near = time[middle + 1] - time[first] <= RUN_MAX_MS and not readings.kept[middle]
+            if near and (other in broken or not self._is_bridged(other)):
+                return True
+        return False
+
+    def _is_bridged(self, low: int) -> bool:
+        at = bisect_right(self._bridged, low, key=lambda ends: ends[0]) - 1
+        return at >= 0 and low < self._bridged[at][1]
+
+    def _by_chance(self, low: int, high: int) -> bool:
+        """Whether nearly any fall between two positions would look like a wrap."""
+        at = self.readings.time[[low, high]]
+        possible = int(self.readings.allowance.over(at[:1], at[1:])[0])
+        return possible * WRAPS_BY_CHANCE > self.readings.allowance.facts.width
 
     def _scaled(self, link: Link) -> Link:
         """With the power of ten by which it steps."""
@@ -262,11 +292,9 @@ class _Judge:
         """Whether what was left out may be right: it counts on, or stands where the register can have counted
         to, or a fall passes for a wrap too easily.
         """
-        readings, at = self.readings, self.readings.time[[low, high]]
-        if not link.wrapped:
-            return readings.counts_on(low, high) or self._stands(low, high)
-        possible = int(readings.allowance.over(at[:1], at[1:])[0])
-        return possible * WRAPS_BY_CHANCE > readings.allowance.facts.width
+        if link.wrapped:
+            return self._by_chance(low, high)
+        return self.readings.counts_on(low, high) or self._stands(low, high)
 
     def _stands(self, low: int, high: int) -> bool:
         """Whether a piece between two readings shows one value again and again that the register can have
@@ -286,25 +314,6 @@ class _Judge:
         decided = wrapped = kind == WRAP
         link = Link(int(time[low]), int(time[high]), first, last, verdict, decided, wrapped)
         return replace(link, most_turns=turns(link, readings.allowance)) if kind == UNSURE else link
-
-    def _clock_is_off(self, start: int, keeps: Bools, links: list[Link]) -> bool:
-        """Whether what was left out (two readings at least) is what the line shows up to ten minutes away."""
-        other = any(one.wrapped or one.last < one.first for one in links)
-        if other or (~keeps).sum() < 2:
-            return False
-        readings, end = self.readings, start + len(keeps) - 1
-        before = start - 1 if start > 0 and readings.pair[start - 1] == SMOOTH else start
-        after = end + 1 if end + 1 < len(readings) and readings.pair[end] == SMOOTH else end
-        line = np.unique(np.concatenate([[before], np.flatnonzero(keeps) + start, [after]]))
-        out = np.flatnonzero(~keeps) + start
-        time = readings.time[line]
-        lowest = np.searchsorted(time, readings.time[out] - CLOCK_MAX_MS, "right") - 1
-        highest = np.searchsorted(time, readings.time[out] + CLOCK_MAX_MS)
-        low = readings.value[line[np.maximum(lowest, 0)]]
-        high = readings.value[line[np.minimum(highest, len(line) - 1)]]
-        from_ms, to_ms = time[np.maximum(lowest, 0)], time[np.minimum(highest, len(line) - 1)]
-        known = np.maximum(readings.time[out] - from_ms, to_ms - readings.time[out]) <= CLOCK_KNOWN_MS
-        return bool((known & (low <= readings.value[out]) & (readings.value[out] <= high)).all())
 
     def _stood_still(self, link: Link) -> Link:
         """A rise that cannot be, behind a standstill that explains it: the link over that."""

