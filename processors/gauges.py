@@ -40,7 +40,6 @@ from processors.told import Said, Say, Told
 from processors.verdicts import NO_LIMIT, Ratings
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 HOUR_MS = 3_600_000
 ANYTHING = 2**62
@@ -117,17 +116,11 @@ class Gauges:
         fresh = {name: int(self.memory.get(name, where)[0]) for name in ("value", "flags")}
         return self.replace(key, fresh | {"flags": fresh["flags"] & own}, one.record)
 
-    def possible(self, key: Ints, value: Ints) -> Bools:
-        """Which readings are within what their points can do, as far as that is known."""
-        if not self._limited.any():
-            return np.ones(len(key), bool)
-        return np.asarray(np.abs(value) <= self._possible(series_of(key), time_of(key)))
-
     def _marked(self, run: Run) -> NDArray[np.uint8]:
         """The flags of readings, with what is to be said of each by the rule and by people."""
         key, flags = run["key"], run["flags"]
         if self._limited.any():
-            wrong = ~self.possible(key, run["value"])
+            wrong = np.abs(run["value"]) > self._possible(series_of(key), time_of(key))
             for at in self._choices.rows(key).tolist():  # what was chosen counts
                 wrong[at] &= self._choices.of(int(key[at])) is None
             flags = flags | np.where(wrong & (flags & CONFLICT == 0), IMPOSSIBLE, 0).astype(np.uint8)

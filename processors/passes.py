@@ -165,12 +165,11 @@ class Passes:
         return out
 
     def _harmless_gauges(self, batch: Batch, at: Ints, frontier: Ints) -> Bools:
-        """The same of gauges' late readings, of which nothing is to be said."""
+        """The same of gauges' late readings, whatever is to be said of them: each has a row of its own."""
         if len(at) == 0:
             return np.empty(0, bool)
         before, after, sure = self._neighbours(batch, at, self._gauges.memory, 0)
         plain = sure & (before != NONE) & (after != NONE)
-        plain &= self._gauges.possible(batch.key[at], batch.value[at])
         return np.asarray(plain & (frontier < _end(time_of(before), self._base_ms[batch.point[at]])))
 
     def _neighbours(self, batch: Batch, at: Ints, memory: Memory, skip: int) -> tuple[Ints, Ints, Bools]:
