@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from processors.doubt import Region
 from processors.lines import RUN_MAX_MS, posts
 from processors.regions import Regions
 
@@ -71,7 +72,7 @@ def stretches(
     turned = np.concatenate([broke, ends])
     doubtful = np.concatenate([turned, np.array([one.reach for one in hit], np.int64).reshape(-1, 2)])
     windows = np.concatenate([times[_covered(times, doubtful)], ends.ravel(), moved])
-    found = [(one.start, one.end) for one in hit]
+    found = [(one.start, one.end) for one in hit] + [_behind(one, walls) for one in hit]
     found += [*_tuples(turned), *_windows(np.unique(windows), walls)]
     return Anew(_closed(_joined(found), regions), np.union1d(np.concatenate([times, moved]), ends))
 
@@ -105,6 +106,12 @@ def _covered(times: Ints, spans: Ints) -> NDArray[np.bool_]:
     spans = spans[np.argsort(spans[:, 0])]
     until = np.append(np.iinfo(np.int64).min, np.maximum.accumulate(spans[:, 1]))
     return np.asarray(until[np.searchsorted(spans[:, 0], times, "right")] >= times)
+
+
+def _behind(one: Region, walls: Ints) -> Break:
+    """From the first break of a region to where a run may lead that begins at one of them."""
+    first, last = one.breaks
+    return first - 1, min([last + RUN_MAX_MS + 1, *walls[np.searchsorted(walls, last) :][:1].tolist()])
 
 
 def _windows(at: Ints, walls: Ints) -> list[Break]:

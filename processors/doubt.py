@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
 from processors.clocks import clock_is_off
 from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
-from processors.standstill import began_before, jumps
+from processors.standstill import Standstills
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -148,6 +148,7 @@ def judge(
     kept: Bools | None = None,
     pair: Kinds | None = None,
     stays: Mapping[tuple[int, int], Region] = MappingProxyType({}),
+    right: Bools | None = None,
 ) -> list[Region]:
     """The regions of a stretch of a series, in their order.
 
@@ -155,11 +156,13 @@ def judge(
     among them. ``kept``: which of them no run may leave out (posts, and what a person said is right).
     ``pair``: what each is to the one before it, where that is known from more readings than these.
     ``stays``: by their breaks regions that are as they were, if those are broken and no run bridges them.
+    ``right``: those of ``kept`` that a person said are right.
     """
     readings = Readings(time, value, Allowance(facts), kept, pair)
     if len(readings.breaks) == 0:
         return []
-    return list(_Judge(readings, stays).regions())
+    still = Standstills(readings, np.zeros(len(time), bool) if right is None else right)
+    return list(_Judge(readings, still, stays).regions())
 
 
 class _Judge:
@@ -167,14 +170,16 @@ class _Judge:
     order; those that overlap together.
     """
 
-    def __init__(self, readings: Readings, stays: Mapping[tuple[int, int], Region]) -> None:
-        self.readings, self._stays = readings, stays
+    def __init__(
+        self, readings: Readings, still: Standstills, stays: Mapping[tuple[int, int], Region]
+    ) -> None:
+        self.readings, self._still, self._stays = readings, still, stays
         self.limited = readings.allowance.facts.limit_per_hour is not None
         self._bridged: list[tuple[int, int]] = []
 
     def regions(self) -> Iterator[Region]:
         readings, at = self.readings, 0
-        breaks, parts = readings.breaks.tolist(), components(runs_of(readings))
+        breaks, parts = readings.breaks.tolist(), components(self._still.without_caught_up(runs_of(readings)))
         self._bridged = [(int(runs.start[0]), int(runs.end.max())) for runs in parts]
         for runs in parts:
             start, end = int(runs.start[0]), int(runs.end.max())
@@ -317,48 +322,17 @@ class _Judge:
 
     def _stood_still(self, link: Link) -> Link:
         """A rise that cannot be, behind a standstill that explains it: the link over that."""
-        jumps = link.verdict == Verdict.SPIKE and not (link.left or link.scale)
-        still = self._standstill(link) if jumps else None
+        if link.verdict != Verdict.SPIKE or link.left:
+            return link
+        still = self._still.before(int(np.searchsorted(self.readings.time, link.start)))
         if still is None:
             return link
-        low, high = still
-        stuck = replace(self._link(low, high, Verdict.STUCK), decided=True)
-        return over(stuck, (high - low - 1, link.first, link.first))
-
-    def _standstill(self, link: Link) -> tuple[int, int] | None:
-        """From where to where a register stood still and caught up: it counted on to there, and goes on.
-
-        A zero that it begins with may be what a gateway says that has not read any meter.
-        """
-        readings = self.readings
-        high = int(np.searchsorted(readings.time, link.end))
-        low, *before = began_before(readings.value, readings.pair, high - 1, readings.began)
-        if low >= high - 1 or readings.kept[low + 1 : high].any() or not self._is_smooth(low, high):
-            return None
-        return (low, high) if self._counted(low, before) and self._goes_on(low, high) else None
-
-    def _counted(self, low: int, before: list[int]) -> bool:
-        """Whether the register counted on to a position, or caught up to there; ``before``: with what it
-        showed from these on until then.
-        """
-        value = self.readings.value
-        if low == 0 or self.readings.pair[low - 1] == SMOOTH:
-            return bool(low or value[0] != 0)
-        return any(value[first] != 0 and self._is_smooth(first, low) for first in before)
-
-    def _goes_on(self, low: int, high: int) -> bool:
-        """Whether the register goes on from a position, or is still catching up there since another one."""
-        readings = self.readings
-        if high + 1 >= len(readings) or readings.pair[high] == SMOOTH:
-            return high + 1 < len(readings)
-        return jumps(readings.value, readings.pair, high) and self._is_smooth(low, high + 1)
-
-    def _is_smooth(self, low: int, high: int) -> bool:
-        return bool(self.readings.kinds(np.array([low]), np.array([high]))[0] == SMOOTH)
+        stuck = replace(self._link(*still, Verdict.STUCK), decided=True)
+        return over(stuck, (still[1] - still[0] - 1, link.first, link.first))
 
     def _edges(self, start: int, end: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """The outermost breaks; and two readings beyond those that show the same as their ends, or beyond the
-        standstills that end in the first.
+        """The outermost breaks; and two readings beyond those that show the same as their ends, or beyond
+        what says something of the standstills that end in one of them.
         """
         readings = self.readings
         inside = readings.breaks[
@@ -368,9 +342,7 @@ class _Judge:
         oldest = int(np.searchsorted(readings.time, readings.time[low + 1] - RUN_MAX_MS))
         newest = int(np.searchsorted(readings.time, readings.time[high - 1] + RUN_MAX_MS, "right")) - 1
         first = max(int(readings.same_from(np.array([low]))[0]), oldest) - 2
-        if jumps(readings.value, readings.pair, low):
-            *_, began = began_before(readings.value, readings.pair, low, readings.began)
-            first = min(first, began - 2)
+        first = min([first, *(self._still.looked_back(one) for one in inside.tolist())])
         last = min(int(readings.other_after(np.array([high]))[0]) - 1, newest) + 2
         reach = (
             int(readings.time[first]) if first >= 0 else FROM_EVER,

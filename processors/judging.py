@@ -93,8 +93,9 @@ def judged(
     for (low, high), (begin, last) in zip(spans, places(readings, pair, spans), strict=True):
         first = max(0, begin)
         part = readings.take(slice(first, last))
-        kept = np.isin(part.time, walls) | marks(part.time, decisions)[1]
-        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1], stays)
+        right = marks(part.time, decisions)[1]
+        kept = np.isin(part.time, walls) | right
+        regions = judge(part.time, part.value, allowance.facts, kept, pair[first : last - 1], stays, right)
         out += [one for one in regions if low <= one.breaks[0] and one.breaks[1] <= high]
     return out
 
@@ -104,8 +105,12 @@ def places(readings: Readings, pair: Kinds, spans: list[Break]) -> list[tuple[in
     of some spans; ``pair``: what each reading is to the one before it.
     """
     broken = np.flatnonzero(pair == BROKEN)
-    found = [(_from(readings, broken, low), _until(readings, broken, high)) for low, high in spans]
-    return [(min(first, judged_from(readings.value, pair, max(0, first))), last) for first, last in found]
+    found = []
+    for low, high in spans:
+        first, last = _from(readings, broken, low), _until(readings, broken, high)
+        begins = judged_from(readings.time, readings.value, pair, max(0, first), last, low)
+        found.append((min(first, begins), last))
+    return found
 
 
 def _from(readings: Readings, broken: Ints, low_ms: int) -> int:

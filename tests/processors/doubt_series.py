@@ -47,8 +47,8 @@ def regions_of(series: Series) -> list[Region]:
     """The operators' answer for a whole series."""
     time, value = arrays(series.readings)
     facts = facts_of(series)
-    held = np.isin(time, [*posts_of(time, value, facts).tolist(), *series.kept])
-    return judge(time, value, facts, held)
+    right = np.isin(time, list(series.kept))
+    return judge(time, value, facts, np.isin(time, posts_of(time, value, facts)) | right, right=right)
 
 
 def lost(regions: Iterable[Region], time: np.ndarray) -> set[int]:
@@ -134,13 +134,17 @@ def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
 
 
 def standing(chance: Random) -> Series:
-    """A register that stands still for days, again and again, and mostly catches up; mostly it goes on then,
-    or it stands still again at once.
+    """A register that stands still for hours or days, again and again, and mostly catches up; mostly it goes
+    on then, or it stands still again at once. What it stands at may follow zeros, or a fall, and people may
+    say that some of it is right.
     """
-    rows, value = [(0, 500 * KWH)], 500 * KWH
+    rows, value, time = [(0, chance.choice([500, 500, 0]) * KWH)], 500 * KWH, 0
     for _ in range(chance.randint(1, 3)):
-        time, value = rows[-1][0] + HOUR, value + chance.choice([0, 20, 500]) * KWH
-        rows.append((time, value))
+        if chance.random() < 0.3:
+            value = _beginning(chance, rows, value)
+        else:
+            time, value = rows[-1][0] + HOUR, value + chance.choice([0, 20, 500]) * KWH
+            rows.append((time, value))
         for _ in range(chance.choice([1, 1, 2, 3])):
             shown, (time, value) = value, _standing(chance, rows, value)
             if chance.random() < 0.3:  # it catches up in two steps, mostly the first one a single reading
@@ -149,7 +153,24 @@ def standing(chance: Random) -> Series:
             rows.append((time, value))
         rows.append((time + HOUR, value + chance.choice([KWH, KWH, -KWH])))
         value = rows[-1][1]
-    return Series(rows, LIMIT, None, 1)
+    kept = {at for at, _ in chance.sample(rows, 2)} if chance.random() < 0.3 else set()
+    return Series(rows, LIMIT, None, 1, kept=kept)
+
+
+def _beginning(chance: Random, rows: Rows, value: int) -> int:
+    """A register that counts a few values from a zero, or from what it falls or rises to, or from what it
+    showed an hour ago; the last of these.
+    """
+    time, shown = rows[-1][0], chance.choice([0, 0, 50, 5_000, value // KWH]) * KWH
+    for _ in range(chance.choice([1, 2, 3, 30])):
+        time += chance.choice([MINUTE, HOUR])
+        rows.append((time, shown))
+    if chance.random() < 0.3:
+        shown = value
+    for _ in range(chance.randint(0, 6)):
+        time, shown = time + HOUR, shown + KWH
+        rows.append((time, shown))
+    return rows[-1][1]
 
 
 def always_broken(chance: Random, size: int) -> Series:

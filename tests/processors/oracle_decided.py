@@ -11,7 +11,8 @@ from itertools import pairwise
 from math import ceil, floor
 
 from tests.processors.oracle_doubt import Said as Found
-from tests.processors.oracle_doubt import Series, found, scale
+from tests.processors.oracle_doubt import Series, found
+from tests.processors.oracle_standstill import scale
 
 OUT = ("glitch", "spike", "stuck", "clock_jump")
 MOVED = ("reset", "decrease", "spike")

@@ -11,6 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from tests.processors.oracle_clock import clock_is_off
+from tests.processors.oracle_standstill import stood_still
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -137,7 +138,7 @@ class Series:
         return out
 
     def may_be_left_out(self, i: int, j: int) -> bool:
-        """Whether the readings between i and j may be: the three conditions."""
+        """Whether the readings between i and j may be: the three conditions, and what a standstill says."""
         if j - i < 2 or self.readings[j][0] - self.readings[i][0] > DAY:
             return False
         if any(self.readings[k][0] in self.kept | self.posts for k in range(i + 1, j)):
@@ -145,7 +146,8 @@ class Series:
         link, breaks = self.link(i, j), self.breaks(i, j)
         if link not in ("smooth", "wrap") or "broken" not in breaks or len(breaks) > 100:
             return False
-        if self.counts_on(i, j) and not self.told_apart(i, j):
+        caught_up = self.readings[j][1] >= self.readings[i + 1][1] and stood_still(self, i)
+        if caught_up or (self.counts_on(i, j) and not self.told_apart(i, j)):
             return False
         cut_before, cut_behind = self.pair(i) != "smooth", self.pair(j - 1) != "smooth"
         if cut_before and cut_behind:
@@ -191,31 +193,6 @@ class Series:
         events = sum(2 if values == 1 else 3 if values <= 5 else 5 for values in shown)
         values = [value for _, value in self.readings[i + 1 : j]]
         return events, len(values), sum(value != 0 for value in values), int(self.link(i, j) == "wrap")
-
-
-def scale(series: Series, i: int) -> int:
-    """The power of ten by which reading i + 1 is in another unit than reading i; 0: it is not."""
-    (start, first), (end, last) = series.readings[i], series.readings[i + 1]
-    if series.limit is None or first <= 0 or last <= 0:
-        return 0
-    used = int(series.possible(i, i + 1))  # whole millionths
-    for power in (-6, -3, -2, -1, 1, 2, 3, 6):
-        factor = 10 ** abs(power)
-        before, after = (first * factor, last) if power > 0 else (first, last * factor)
-        rounding = series.step * factor
-        for most in (used, used * factor):  # used in the finer unit, or in the other one
-            precise = 100 * (most + 2 * rounding) <= max(before, after)
-            if precise and -rounding <= after - before <= most + rounding:
-                return 0 if _is_stated(series, start, end, power) else power
-    return 0
-
-
-def _is_stated(series: Series, start: int, end: int, power: int) -> bool:
-    """Whether the multiplier changes to make up for it."""
-    steps = pairwise(series.multipliers)
-    return any(
-        start < since <= end and other * Fraction(10) ** power == one for (_, one), (since, other) in steps
-    )
 
 
 def _shown(piece: list[int]) -> int:
@@ -264,7 +241,7 @@ def found(series: Series) -> tuple[list[Said], set[int]]:
         if j > i + 1:
             said.append(_bridge(series, i, j, clock_is_off(series, chain, _region_of(regions, i, j))))
         elif series.pair(i) != "smooth":
-            said.append(_stood_still(series, i) or _pair(series, i))
+            said.append(stood_still(series, i) or _pair(series, i))
             if series.link(i, j) == "wrap" and _is_in_doubt(series, i, chain, regions):
                 said[-1] = (*said[-1][:3], False, False, 0, 0, 0)
     lost = {time for one in said for time, _ in series.readings if one[5] and one[0] < time < one[1]}
@@ -315,58 +292,6 @@ def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
         doubtful = int(series.possible(i, j)) * 10 > (series.width or 0)
     decided = series.limit is not None and (clock_is_off or not doubtful)
     return *times, finding, decided, decided and wrapped, len(values), min(values), max(values)
-
-
-def _stood_still(series: Series, i: int) -> Said | None:
-    """A rise that cannot be, behind a standstill that explains it: the register counted on to there, and goes
-    on from behind it.
-    """
-    value, (end, last) = series.readings[i][1], series.readings[i + 1]
-    if last <= value or series.link(i, i + 1) != "broken" or scale(series, i):
-        return None
-    first = _shown_since(series, i)
-    if not _counted_to(series, first) or not _goes_on(series, first, i + 1):
-        return None
-    told = [when for when, _ in series.readings[first + 1 : i + 1]]
-    if not told or set(told) & (series.kept | series.posts) or series.link(first, i + 1) != "smooth":
-        return None
-    return series.readings[first][0], end, "stuck", True, False, len(told), value, value
-
-
-def _shown_since(series: Series, i: int) -> int:
-    """The first reading of those up to i that show the same, each smooth with the one before it."""
-    value = series.readings[i][1]
-    while i > 0 and series.pair(i - 1) == "smooth" and series.readings[i - 1][1] == value:
-        i -= 1
-    return i
-
-
-def _jumps(series: Series, i: int) -> bool:
-    """Whether from reading i to the next is a broken rise."""
-    return series.pair(i) == "broken" and series.readings[i + 1][1] > series.readings[i][1]
-
-
-def _counted_to(series: Series, first: int) -> bool:
-    """Whether the register counted on to where it began to stand still, or caught up to there."""
-    if first == 0:
-        return series.readings[0][1] != 0
-    if series.pair(first - 1) == "smooth":
-        return True
-    since = first
-    for _ in range(2):
-        if since == 0 or not _jumps(series, since - 1):
-            return False
-        since = _shown_since(series, since - 1)
-        if series.readings[since][1] != 0 and series.link(since, first) == "smooth":
-            return True
-    return False
-
-
-def _goes_on(series: Series, first: int, j: int) -> bool:
-    """Whether it goes on from j, or goes on catching up with what it can have counted since the first."""
-    if j + 1 == len(series.readings):
-        return False
-    return series.pair(j) == "smooth" or (_jumps(series, j) and series.link(first, j + 1) == "smooth")
 
 
 def _regions(series: Series) -> list[tuple[int, int]]:

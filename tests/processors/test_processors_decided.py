@@ -27,7 +27,7 @@ def links_of(one: Series, decisions: Sequence[Decision]) -> tuple[list[Link], se
     out, right = marks(time, force)
     rest, facts = ~out, facts_of(one)
     kept = right[rest] | np.isin(time[rest], posts_of(time[rest], value[rest], facts))
-    regions = judge(time[rest], value[rest], facts, kept)
+    regions = judge(time[rest], value[rest], facts, kept, right=right[rest])
     rule = {(link.start, link.end): link for region in regions for link in region.links}
     lost = doubt_series.lost(regions, time[rest])
     on = rest & ~np.isin(time, list(lost))

@@ -109,7 +109,7 @@ def test_a_standstill_is_looked_back_over_to_its_beginning(chance: Random) -> No
     for row in chance.sample(one.readings, len(one.readings)):
         gone = [chance.choice(keeper.rows)] if keeper.rows and chance.random() < 0.1 else []
         keeper.change([row, *gone], [time for time, _ in gone])
-        so_far = Series(keeper.rows, one.limit, one.width, one.step)
+        so_far = Series(keeper.rows, one.limit, one.width, one.step, kept=one.kept)
         assert keeper.regions == regions_of(so_far)
     assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
 
