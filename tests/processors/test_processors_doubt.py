@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import floor, inf
@@ -26,6 +26,7 @@ from tests.processors.doubt_series import (
     Keeper,
     arrays,
     facts_of,
+    minutes,
     posts_of,
     regions_of,
     said,
@@ -112,6 +113,24 @@ def test_a_standstill_is_looked_back_over_to_its_beginning(chance: Random) -> No
         so_far = Series(keeper.rows, one.limit, one.width, one.step, kept=one.kept)
         assert keeper.regions == regions_of(so_far)
     assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
+
+
+@pytest.mark.parametrize("fourth", [True, False])
+def test_what_came_days_before_standstills_says_what_they_are(*, fourth: bool) -> None:
+    """Of two within a day the first is caught up with, or what follows it is left out, as a late reading of
+    days before, or one that goes, has it.
+    """
+    counted = [(k * 60, k * 8) for k in range(6)]
+    days = [*range(360, 4_000, 60), *range(4_000, 4_500, 30)]
+    stood = [(at, 40) for at in days] + [(at, 240) for at in range(4_500, 4_770, 30)]
+    one = minutes(*counted, *stood, (4_770, 440), (4_800, 441))
+    keeper, late = Keeper(one), one.readings[3]
+    rest = [row for row in one.readings if row != late]
+    keeper.change(rest if fourth else one.readings)
+    keeper.change([late] if fourth else [], [] if fourth else [late[0]])
+    assert keeper.regions == regions_of(one if fourth else replace(one, readings=rest))
+    verdicts = [link.verdict for region in keeper.regions for link in region.links]
+    assert verdicts == ([Verdict.STUCK] * 2 if fourth else [Verdict.SPIKE])
 
 
 @given(st.randoms(use_true_random=False))
