@@ -34,6 +34,8 @@ Ints = NDArray[np.int64]
 _FACTS = 112
 """Numbers that the loop notes of a frame."""
 _TEXTS = ("point", "unit", "serial", "product")
+_LZ4_MAX = 255
+"""No byte of LZ4 becomes more: what says that it does is no record of ours."""
 _ROWS, _PLANT, _PLANT_SIZE, _WORDS, _BYTES, _SUMS = 0, 1, 2, slice(3, 7), slice(7, 11), 11
 _LOOK = compiled(LIBRARY, "look", (SIZE, BYTE, INT64, SIZE, OUT_INT64, OUT_INT64))
 _READ = compiled(
@@ -129,6 +131,8 @@ class Frames:
             return None
         sums, count = self._sums[first:until], until - first
         rows = int(sums[:, _ROWS].sum())
+        if max(rows, int(sums[:, _BYTES].sum()), 4 * int(sums[:, _WORDS].sum())) > _LZ4_MAX * len(self._data):
+            return None
         columns: dict[str, NDArray[Any]] = {
             "time": np.empty(rows, np.int64),
             "start": np.empty(rows, np.int64),

@@ -24,7 +24,7 @@ def distinct(values: Ints) -> Ints:
     if high - low < 4 * len(values) + 1024:
         return np.flatnonzero(np.bincount(values - low)) + low
     ordered = np.sort(values)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+    return np.asarray(ordered[np.append(True, ordered[1:] != ordered[:-1])])
 
 
 def grouped(numbers: Ints, size: int) -> Ints:

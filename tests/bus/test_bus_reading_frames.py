@@ -93,6 +93,7 @@ def test_what_is_no_frame_of_readings_is_left_to_arrow() -> None:
 
 @settings(max_examples=300)
 @example(5, 744, 128)
+@example(5, 1123, 95)
 @given(st.sampled_from([0, 5, 200]), st.integers(0), st.integers(1, 255))
 def test_an_altered_frame_with_a_right_checksum_does_no_harm(size: int, at: int, by: int) -> None:
     """It is left to Arrow, or read as something that Arrow reads, too, or refuses for what it holds."""
