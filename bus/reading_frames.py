@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,7 @@ class Stack:
         text = self._texts["point"]
         numbers: list[int] = []
         for plant, first, until in zip(self.plants, text.first[:-1], text.first[1:], strict=True):
-            of_plant = names.get(plant, {})
-            numbers += [of_plant.get(word, -1) for word in text.words[first:until]]
+            numbers += map(names.get(plant, {}).get, text.words[first:until], repeat(-1))
         return np.array([*numbers, -1], np.int64)[text.codes]
 
     def plant_and_point(self, row: int) -> tuple[str, str]:

@@ -42,10 +42,11 @@ class Cells:
             **{name: np.dtype(kind) for name, kind in fields.items()},
         }
         self._blocks = Directory(series)
+        chunks = 1 + series // self._chunk_blocks  # with a block of each series nothing is copied
         self.columns: dict[str, NDArray[Any]] = {
-            name: np.zeros(CHUNK_CELLS, kind) for name, kind in self._types.items()
+            name: np.zeros(chunks * CHUNK_CELLS, kind) for name, kind in self._types.items()
         }
-        self.dirty = np.zeros(1, bool)
+        self.dirty = np.zeros(chunks, bool)
         """Chunks that changed since the last dump."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:

@@ -127,7 +127,7 @@ class Memory:
         """Value and flags of that reading."""
         self._oldest = self._oldest_value = np.empty(0, np.int64)
         """Key and value of the first reading on the line of every series; 0: to be looked for. Made
-        when somebody asks for one.
+        when there is a reading.
         """
 
     def __len__(self) -> int:
@@ -158,9 +158,18 @@ class Memory:
     def _note(self, run: Run) -> None:
         series = series_of(run["key"])
         ends = np.flatnonzero(np.append(series[1:] != series[:-1], True))
-        ends = ends[run["key"][ends] > self.newest[series[ends]]]
-        self._remember(run, ends)
-        self._forget(run["key"][np.flatnonzero(np.append(True, series[1:] != series[:-1]))])
+        heads = np.append(0, ends[:-1] + 1)
+        self._forget(run["key"][heads])
+        self._begin(run, heads[self.newest[series[heads]] == NONE])
+        self._remember(run, ends[run["key"][ends] > self.newest[series[ends]]])
+
+    def _begin(self, run: Run, at: Ints) -> None:
+        """Notes the first readings of series of which nothing was known, where they are on the line."""
+        if len(self._oldest) != len(self.newest):
+            self._oldest, self._oldest_value = np.zeros((2, len(self.newest)), np.int64)
+        at = at[run["flags"][at] & OFF_LINE == 0]
+        series = series_of(run["key"][at])
+        self._oldest[series], self._oldest_value[series] = run["key"][at], run["value"][at]
 
     def _forget(self, keys: Ints) -> None:
         """Something of these came or changed: the first reading of their series may be another one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -17,6 +18,8 @@ from processors.columns import Columns, Ints, Vocabulary, decimal, hourly, plain
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
 from processors.memory import CONFLICT, NONE, key_of, time_of
+
+_HOP = Vocabulary(["processors"])
 
 
 class SmallRows:
@@ -194,25 +197,14 @@ class SmallRows:
 
     def hop(self, step: Step) -> pa.Table:
         """What became of all readings so far, per plant."""
-        hop = self.engine.hop
-        rows = []
-        for plant, name in enumerate(self._plants):
-            received, accepted, duplicate, rejected = (
-                int(column[plant]) for column in (hop.received, hop.accepted, hop.duplicate, hop.rejected)
-            )
-            rows.append(
-                {
-                    "hop": "processors",
-                    "plant": name,
-                    "received": received,
-                    "accepted": accepted,
-                    "duplicate": duplicate,
-                    "rejected": rejected,
-                    "balance": received - accepted - duplicate - rejected,
-                    "reported": step.log_time,
-                }
-            )
-        return plain(HOP, rows, step.position, None)
+        hop, plants = self.engine.hop, np.arange(len(self._plants))
+        balance = hop.received - hop.accepted - hop.duplicate - hop.rejected
+        counts = {**{each.name: getattr(hop, each.name).copy() for each in fields(hop)}, "balance": balance}
+        columns: Columns = {name: pa.array(count) for name, count in counts.items()}
+        columns["hop"] = words(_HOP, np.zeros(len(plants), np.int64))
+        columns["plant"] = words(self._plant_words, plants)
+        columns["reported"] = times(np.full(len(plants), step.log_time))
+        return table(HOP, columns, step.position)
 
 
 def _evidence_of_read(link: Link, point: Point) -> dict[str, object]:
