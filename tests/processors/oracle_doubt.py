@@ -100,19 +100,27 @@ class Series:
         return first - last <= self._resolution(k) and first - last <= Fraction(last, 100)
 
     def _is_slip(self, k: int) -> bool:
-        """Whether a small fall is all that the register falls before and behind it."""
+        """Whether a small fall is all that the register falls before and behind it, with no break over it."""
         if not self._is_small(k):
             return False
         (start, first), (end, last) = self.readings[k], self.readings[k + 1]
         before, behind = [first], [last]
         i = k - 1
-        while i >= 0 and self._leads_on(i) and self.readings[i][0] >= end - DAY // 2:
+        while i >= 0 and self.readings[i][0] >= end - DAY // 2:
+            if not self._leads_on(i):
+                if self.readings[i][1] <= last:
+                    return False
+                break
             if self.readings[i][1] <= last:
                 break
             before.append(self.readings[i][1])
             i -= 1
         j = k + 2
-        while j < len(self.readings) and self._leads_on(j - 1) and self.readings[j][0] <= start + DAY // 2:
+        while j < len(self.readings) and self.readings[j][0] <= start + DAY // 2:
+            if not self._leads_on(j - 1):
+                if self.readings[j][1] >= first:
+                    return False
+                break
             if self.readings[j][1] >= first:
                 break
             behind.append(self.readings[j][1])
