@@ -115,22 +115,30 @@ def test_a_standstill_is_looked_back_over_to_its_beginning(chance: Random) -> No
     assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
 
 
-@pytest.mark.parametrize("fourth", [True, False])
-def test_what_came_days_before_standstills_says_what_they_are(*, fourth: bool) -> None:
+COUNTED = [(k * 60, k * 8) for k in range(5)]
+SPIKES = [(0, 1_039), *((k * 60, 5_000) for k in range(1, 19)), (1_140, 1_040)]
+
+
+@pytest.mark.parametrize("before", [COUNTED, SPIKES])
+@pytest.mark.parametrize("late", [True, False])
+def test_what_came_days_before_standstills_says_what_they_are(
+    before: list[tuple[int, int]], *, late: bool
+) -> None:
     """Of two within a day the first is caught up with, or what follows it is left out, as a late reading of
     days before, or one that goes, has it.
     """
-    counted = [(k * 60, k * 8) for k in range(6)]
-    days = [*range(360, 4_000, 60), *range(4_000, 4_500, 30)]
-    stood = [(at, 40) for at in days] + [(at, 240) for at in range(4_500, 4_770, 30)]
-    one = minutes(*counted, *stood, (4_770, 440), (4_800, 441))
-    keeper, late = Keeper(one), one.readings[3]
-    rest = [row for row in one.readings if row != late]
-    keeper.change(rest if fourth else one.readings)
-    keeper.change([late] if fourth else [], [] if fourth else [late[0]])
-    assert keeper.regions == regions_of(one if fourth else replace(one, readings=rest))
-    verdicts = [link.verdict for region in keeper.regions for link in region.links]
-    assert verdicts == ([Verdict.STUCK] * 2 if fourth else [Verdict.SPIKE])
+    first = 40 if before is COUNTED else 1_040
+    stood = [(at, first) for at in [*range(1_200, 6_000, 60), *range(6_000, 6_500, 30)]]
+    again = [(at, first + 200) for at in range(6_500, 6_770, 30)]
+    one = minutes(*before, *stood, *again, (6_770, first + 400), (6_800, first + 401))
+    gone = one.readings[1] if before is COUNTED else one.readings[0]
+    rest = [row for row in one.readings if row != gone]
+    keeper = Keeper(one)
+    keeper.change(rest if late else one.readings)
+    keeper.change([gone] if late else [], [] if late else [gone[0]])
+    assert keeper.regions == regions_of(one if late else replace(one, readings=rest))
+    verdicts = [link.verdict for region in keeper.regions for link in region.links][-2:]
+    assert verdicts == [Verdict.STUCK] * 2 if late else verdicts[-1:] == [Verdict.SPIKE]
 
 
 @given(st.randoms(use_true_random=False))
