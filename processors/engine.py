@@ -271,7 +271,10 @@ class Engine:
             cause = np.where(rows.revised > 0, causes[rows.record], memory.get("cause", where))
             memory.put("cause", where, cause.astype(np.uint8))
         keys = np.unique(_concat([rows.key for rows in admitted.rows]))
-        return ReadRow(keys, admitted.vanished)
+        vanished = np.array([key for key, _ in admitted.vanished], np.int64)
+        stands = memory.get("start", memory.find(vanished)).tolist()
+        gone = {one for one, start in zip(admitted.vanished, stands, strict=True) if one[1] != start}
+        return ReadRow(keys, sorted(gone))
 
     def _verdicts(self, survey: Survey) -> list[tuple[VerdictKey, int]]:
         changed, self.books.changed_verdicts = self.books.changed_verdicts, {}
