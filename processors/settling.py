@@ -286,14 +286,16 @@ class Doubts:
 
 
 def _other(some: list[Region], others: list[Region], changed: list[int]) -> list[Region]:
-    """Those that are not among others, or leave out readings that are among what changed."""
+    """Those that are not among others, or lead over readings from, to or past what changed: what is next to
+    that is then not next to it on the line.
+    """
     known = {one.breaks: one for one in others}
-    return [one for one in some if known.get(one.breaks) != one or _leaves_out(one, changed)]
+    return [one for one in some if known.get(one.breaks) != one or _leads_over(one, changed)]
 
 
-def _leaves_out(region: Region, times: list[int]) -> bool:
+def _leads_over(region: Region, times: list[int]) -> bool:
     return any(
-        one.left and bisect_right(times, one.start) < bisect_left(times, one.end) for one in region.links
+        one.left and bisect_left(times, one.start) < bisect_right(times, one.end) for one in region.links
     )
 
 
