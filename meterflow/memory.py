@@ -8,7 +8,7 @@ from contextlib import suppress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt (malloc.h)."""
-_ARENAS, _TRIM_BYTES, _MAP_BYTES = 2, 16 << 20, 1 << 20
+_ARENAS, _TRIM_BYTES, _MAP_BYTES = 2, 64 << 20, 8 << 20
 
 
 def spare() -> None:
@@ -20,7 +20,7 @@ def spare() -> None:
     pool: a service with three simulated plants then holds 390 MB instead of 250. What is larger than
     a batch's arrays is mapped by itself, so that it leaves no hole when it goes; batches' own arrays are
     not, as every page of a new mapping is a fault and is cleared: half a microsecond a reading in all. Of
-    what is free at the end 16 MB are kept from one batch to the next, until ``give_back``.
+    what is free at the end 64 MB are kept from one batch to the next, until ``give_back``.
     """
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL("libc.so.6")
