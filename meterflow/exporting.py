@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -69,6 +69,12 @@ def chunks(data: Path, settings: Path | None, query: Query, form: Format) -> Ite
     if not data.is_dir():
         raise UsageError("there is no such data folder", where=str(data), hint="Name it with --data.")
     return _of_folder(Folder(data), query, form)
+
+
+def save(parts: Iterable[bytes], file: Path) -> None:
+    """Writes a file's parts."""
+    with file.open("wb") as stream:
+        stream.writelines(parts)
 
 
 def _remote(file: Path, query: Query, form: Format) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ def spare() -> None:
     Of the C library it asks nothing where that is another one.
 
     By default glibc gives every thread an arena and keeps what is freed, and so does Arrow's own
-    pool: a service with three simulated plants then holds 390 MB instead of 250. What is larger than
+    pool. What is larger than
     a batch's arrays is mapped by itself, so that it leaves no hole when it goes; batches' own arrays are
     not, as every page of a new mapping is a fault and is cleared: half a microsecond a reading in all. Of
     what is free at the end 64 MB are kept from one batch to the next, until ``give_back``.

@@ -10,7 +10,6 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ import pyarrow as pa
 from bus.frames import decode_table
 from bus.log import READINGS, RESULTS
 from bus.log_sqlite_look import look
-from meterflow.exporting import chunks
+from meterflow.exporting import chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
 from meterflow.given import load_roster
@@ -31,8 +30,8 @@ from metering.query import Query
 from metering.roster import Roster
 from processors.operators import Plants
 from sinks.store_duckdb import DuckStore, open_store
+from web.answers import rfc3339
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SHOWN_MAX: Final = 40
 """Lines of one kind; all of them are in --json, and row by row in --out."""
 
@@ -70,13 +69,13 @@ def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> int:
 
 def _planned(roster: Roster, folder: Folder, scratch: Path, out: Path | None) -> Plan:
     for name in (*COMPARED, "rejected"):
-        _save(chunks(folder.path, None, Query(name), "parquet"), scratch / f"{name}.before.parquet")
+        save(chunks(folder.path, None, Query(name), "parquet"), scratch / f"{name}.before.parquet")
     store, _ = open_store(scratch / "after.duckdb")
     try:
         with bar("records") as told:
             _work_out(roster, folder.path, store, told)
         for name in (*COMPARED, "rejected"):
-            _save(store.export(Query(name), "parquet"), scratch / f"{name}.after.parquet")
+            save(store.export(Query(name), "parquet"), scratch / f"{name}.after.parquet")
     finally:
         store.close()
     comparer = Comparer(scratch)
@@ -86,15 +85,11 @@ def _planned(roster: Roster, folder: Folder, scratch: Path, out: Path | None) ->
     finally:
         comparer.close()
     points = [f"{roster.plants[point.plant].id}/{point.id}" for point in roster.points]
-    again = sifted(scratch / "rejected.before.parquet", roster, Selection.of((), (), None, None))
+    again, every = Report(), Selection.of((), (), None, None)
+    for _ in sifted(scratch / "rejected.before.parquet", roster, every, again):
+        pass
     new, vanished = sorted(set(points) - set(known)), sorted(set(known) - set(points))
     return Plan(comparison, new, vanished, orphaned, again)
-
-
-def _save(parts: Iterator[bytes], file: Path) -> None:
-    with file.open("wb") as stream:
-        for part in parts:
-            stream.write(part)
 
 
 def _work_out(
@@ -133,7 +128,7 @@ def _named(one: Difference | Figure) -> dict[str, Any]:
     plain = asdict(one)
     for name in ("from", "to", "end"):
         if f"{name}_ms" in plain:
-            plain[name] = _utc(plain.pop(f"{name}_ms"))
+            plain[name] = rfc3339(plain.pop(f"{name}_ms"))
     return {"table": plain.pop("table"), **plain.pop("of"), **plain}
 
 
@@ -167,7 +162,7 @@ def _line_of_figure(one: Figure) -> str:
     of = " ".join(word for word in one.of.values() if word)
     so_far = ", so far" if one.open else ""
     change = f"{one.before or '-'} -> {one.after or '-'} {one.unit}"
-    return f"{one.table:9} {of}, until {_utc(one.end_ms)}{so_far}: {change}"
+    return f"{one.table:9} {of}, until {rfc3339(one.end_ms)}{so_far}: {change}"
 
 
 def _line_of_rows(one: Difference) -> str:
@@ -176,9 +171,4 @@ def _line_of_rows(one: Difference) -> str:
         f"{n} {word}" for n, word in ((one.changed, "changed"), (one.added, "new"), (one.gone, "gone")) if n
     ]
     sums = f", in all {one.before or '-'} -> {one.after or '-'} {one.unit}" if one.before or one.after else ""
-    return f"{one.table:9} {of}, {_utc(one.from_ms)} to {_utc(one.to_ms)}: {', '.join(counts)}{sums}"
-
-
-def _utc(instant_ms: int) -> str:
-    at = _EPOCH + timedelta(milliseconds=instant_ms)
-    return at.isoformat(timespec="milliseconds" if instant_ms % 1000 else "seconds").replace("+00:00", "Z")
+    return f"{one.table:9} {of}, {rfc3339(one.from_ms)} to {rfc3339(one.to_ms)}: {', '.join(counts)}{sums}"

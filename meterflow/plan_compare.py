@@ -21,15 +21,7 @@ NAMED: Final = {
     "ledger": ("plant", "point", "serial"),
 }
 """By what the rows of a table are counted together."""
-FIGURE: Final = {
-    "interval": "amount",
-    "rollup": "amount",
-    "intensity": "value",
-    "verdict": "verdict",
-    "alert": "value",
-    "ledger": "booked",
-}
-ADDED_UP: Final = ("interval", "rollup")
+FIGURE: Final = {"rollup": "amount", "intensity": "value"}
 PERIODS: Final = {"rollup": ("span", ("month", "year")), "intensity": ("window", ("day", "month", "year"))}
 """Of which spans and windows each changed figure is told by itself."""
 _MEMORY: Final = "1GB"
@@ -146,8 +138,8 @@ class Comparer:
 
     def _differences(self, table: Table) -> list[Difference]:
         names = _names(NAMED[table.name])
-        sides = [f"{FIGURE[table.name]}_{side}" for side in ("before", "after")]
-        sums = ", ".join(f"sum({side})::VARCHAR" if table.name in ADDED_UP else "NULL" for side in sides)
+        adds_up = "amount" in table.names
+        sums = "sum(amount_before)::VARCHAR, sum(amount_after)::VARCHAR" if adds_up else "NULL, NULL"
         unit = "max(coalesce(unit_after, unit_before))" if "unit" in table.names else "NULL"
         counts = ", ".join(f"count(*) FILTER (change = '{word}')" for word in ("changed", "added", "gone"))
         sql = f"""

@@ -6,10 +6,9 @@ import asyncio
 import base64
 import binascii
 import json
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
@@ -20,14 +19,14 @@ import click
 from ingest.clock import wall_clock_ms
 from ingest.decode import Decoder, Delivery
 from ingest.reasons import Reason
-from meterflow.exporting import bound, chunks
+from meterflow.exporting import bound, chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
 from meterflow.given import load_roster, secret
 from metering.errors import UsageError
 from metering.query import Query
 from metering.roster import Roster
-from simulators.recording import Message, RecordingWriter, write_recording
+from simulators.recording import Message, write_recording
 from simulators.replay import ReplayProgress, replay
 
 ONLY_WHEN_NAMED: Final = frozenset({Reason.NOT_PERMITTED, Reason.TIME_IN_FUTURE})
@@ -112,10 +111,13 @@ def resubmit(
     password = secret(password_file, "password")
     report = Report()
     with tempfile.TemporaryDirectory(prefix="meterflow-") as scratch:
-        rows = _rows(data, settings, selection.query, Path(scratch))
+        rows = Path(scratch) / "rejected.parquet"
+        save(chunks(data, settings, selection.query, "parquet"), rows)
         recording = out or Path(scratch) / "again.ndjson"
         with write_recording(recording, whole=True) as writer, bar("rows") as told:
-            _sift(rows, roster, selection, report, writer, told)
+            for message in sifted(rows, roster, selection, report):
+                writer.write(message)
+                told(report.rows, None)
         if out is None and report.messages:
             _publish(recording, url or "", user, password, report)
     _tell(report, out, as_json)
@@ -146,42 +148,10 @@ def _of_settings(file: Path, site: Path | None) -> tuple[Roster, str, str | None
     return (roster, broker.url, broker.user or None) if broker else (roster, "", None)
 
 
-def _rows(data: Path, settings: Path | None, query: Query, scratch: Path) -> Iterator[dict[str, Any]]:
-    """The rows in the order in which their messages came; by way of a file, for there may be millions."""
-    file = scratch / "rejected.parquet"
-    with file.open("wb") as stream:
-        for chunk in chunks(data, settings, query, "parquet"):
-            stream.write(chunk)
-    yield from _rows_of(file)
-
-
-def _rows_of(file: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
-    columns = ["topic", "reason", "payload"]
-    for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=columns):
-        yield from batch.to_pylist()
-
-
-def sifted(file: Path, roster: Roster, selection: Selection) -> Report:
-    """What would become of the rows of a Parquet file of ``rejected`` with this roster; nothing is sent."""
-    report = Report()
-    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-        _sift(_rows_of(file), roster, selection, report, RecordingWriter(nowhere), lambda _done, _whole: None)
-    return report
-
-
-def _sift(
-    rows: Iterator[dict[str, Any]],
-    roster: Roster,
-    selection: Selection,
-    report: Report,
-    writer: RecordingWriter,
-    told: Callable[[int, int | None], None],
-) -> None:
-    """Writes each message once that would be taken now, and counts the others."""
+def sifted(file: Path, roster: Roster, selection: Selection, report: Report) -> Iterator[Message]:
+    """Of a Parquet file of ``rejected`` each message once that would be taken now; ``report`` counts all."""
     decoder, seen, now_ms = Decoder(roster), set[bytes](), wall_clock_ms()
-    for row in rows:
+    for row in _rows(file):
         report.rows += 1
         why = selection.skips(row)
         if why is not None:
@@ -194,8 +164,15 @@ def _sift(
             continue
         seen.add(mark)
         if _taken(decoder, message, report):
-            writer.write(message)
-        told(report.rows, None)
+            yield message
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    columns = ["topic", "reason", "payload"]
+    for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=columns):
+        yield from batch.to_pylist()
 
 
 def _taken(decoder: Decoder, message: Message, report: Report) -> bool:
