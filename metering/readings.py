@@ -54,11 +54,41 @@ class Dictionary:
         return None if code == NO_CODE else self.words[code]
 
 
+DIGEST_BYTES = 32
+"""Of a SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Where each of n readings came from: the message, who sent it, and by what it was judged.
+
+    ``topic``: the MQTT topic of its message, or the name of the Kafka topic; ``user``: the name with which
+    its sender had logged in, absent where nobody had to, or where a broker stands between and does not
+    tell. ``digest``: the SHA-256 of each of m messages' raw bytes as they came, of shape (m, 32);
+    ``message``: which of them each reading is of. Readings of one message share its row; the same bytes
+    sent twice are two messages, whose rows are alike. ``site``: the version of site file and policy pack
+    that took the readings in (``Roster.version``). When a reading's message came is its ``received``.
+    """
+
+    topic: Dictionary
+    user: Dictionary
+    digest: NDArray[np.uint8]
+    message: NDArray[np.int32]
+    site: str
+
+    def part(self, rows: slice) -> Evidence:
+        """That of some of the readings, with the messages that they are of."""
+        kept, message = np.unique(self.message[rows], return_inverse=True)
+        topic, user = (Dictionary(text.words, text.codes[rows]) for text in (self.topic, self.user))
+        return Evidence(topic, user, self.digest[kept], message.astype(np.int32), self.site)
+
+
 @dataclass(frozen=True, slots=True)
 class Readings:
     """The readings of one plant in one log record; every array has the same length n.
 
     ``time`` and ``start`` are milliseconds since 1970 UTC; ``received`` is when the message came.
+    ``evidence``: where they came from; None of readings from before it was kept.
     """
 
     plant: str
@@ -75,20 +105,22 @@ class Readings:
     quality: NDArray[np.uint8]
     flags: NDArray[np.uint8]
     received: NDArray[np.int64]
+    evidence: Evidence | None = None
 
     def __len__(self) -> int:
         return len(self.time)
 
     def part(self, rows: slice) -> Readings:
         """Some of the readings, in their order."""
-        columns: list[tuple[str, Any]] = [(f.name, getattr(self, f.name)) for f in fields(self)[1:]]
+        columns: list[tuple[str, Any]] = [(f.name, getattr(self, f.name)) for f in fields(self)[1:-1]]
         cut: dict[str, Any] = {
             name: Dictionary(column.words, column.codes[rows])
             if isinstance(column, Dictionary)
             else column[rows]
             for name, column in columns
         }
-        return Readings(self.plant, **cut)
+        evidence = None if self.evidence is None else self.evidence.part(rows)
+        return Readings(self.plant, **cut, evidence=evidence)
 
 
 def dictionary(texts: list[str | None]) -> Dictionary:
