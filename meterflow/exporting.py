@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -19,12 +18,12 @@ from meterflow import computed
 from meterflow.folder import Folder, Running
 from meterflow.given import instant_ms
 from metering.errors import MeterflowError, UsageError
+from metering.instants import rfc3339
 from metering.query import Format, Query
 from metering.tables import TABLES
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_S = 600
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def export(
@@ -102,7 +101,7 @@ def _of_folder(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
 def _asked(running: Running, query: Query, form: Format) -> Iterator[bytes]:
     """Asks the service that owns the folder; straight, whatever proxy the environment names."""
     bounds = {"from": query.from_ms, "to": query.to_ms, "as_of": query.as_of_ms}
-    parameters = {"format": form} | {name: _rfc3339(at) for name, at in bounds.items() if at is not None}
+    parameters = {"format": form} | {name: rfc3339(at) for name, at in bounds.items() if at is not None}
     if query.history:
         parameters["history"] = "true"
     url = f"{running.address}api/export/{query.table}?{urlencode(parameters)}"
@@ -128,10 +127,6 @@ def _refused(error: HTTPError, url: str) -> MeterflowError:
         text = str(json.loads(text)["error"])
     kind = UsageError if error.code == HTTPStatus.BAD_REQUEST else MeterflowError
     return kind(f"the service refused the export ({error.code}): {text}", where=url)
-
-
-def _rfc3339(instant_ms: int) -> str:
-    return (_EPOCH + timedelta(milliseconds=instant_ms)).isoformat(timespec="milliseconds")
 
 
 def _stored(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:

@@ -26,11 +26,11 @@ from meterflow.given import load_roster
 from meterflow.plan_compare import COMPARED, Comparer, Comparison, Difference, Figure
 from meterflow.resubmit import Report, Selection, sifted
 from metering.errors import UsageError
+from metering.instants import rfc3339
 from metering.query import Query
 from metering.roster import Roster
 from processors.operators import Plants
 from sinks.store_duckdb import DuckStore, open_store
-from web.answers import rfc3339
 
 _SHOWN_MAX: Final = 40
 """Lines of one kind; all of them are in --json, and row by row in --out."""

@@ -18,6 +18,7 @@ from meterflow.verdicts_source import Source
 from metering.decisions import CONFLICT, WORDS
 from metering.doubts import HELD, Doubt, decision_topic, doubts, limits_too_small
 from metering.errors import MeterflowError, UsageError
+from metering.instants import rfc3339
 from metering.query import Query
 
 WAIT_S, LOOK_S = 30.0, 0.2
@@ -62,8 +63,12 @@ def show(source: Source, status: Sequence[str], plants: Sequence[str], as_json: 
 
 
 def _plain(one: Doubt) -> dict[str, Any]:
-    installed = None if one.installed_ms is None else _utc(one.installed_ms)
-    return one.plain_values() | {"from": _utc(one.from_ms), "to": _utc(one.to_ms), "installed": installed}
+    installed = None if one.installed_ms is None else rfc3339(one.installed_ms)
+    return one.plain_values() | {
+        "from": rfc3339(one.from_ms),
+        "to": rfc3339(one.to_ms),
+        "installed": installed,
+    }
 
 
 def _told(one: Doubt, zone: str) -> str:
@@ -201,7 +206,3 @@ def _refusals(source: Source, one: Doubt) -> Mapping[int, str]:
 def _local(instant: int, zone: str) -> str:
     at = datetime.fromtimestamp(instant / 1000, ZoneInfo(zone))
     return at.isoformat(" ", "milliseconds" if instant % 1000 else "seconds")
-
-
-def _utc(instant: int) -> str:
-    return _local(instant, "UTC").replace(" ", "T").replace("+00:00", "Z")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 
+from metering.instants import rfc3339
 from metering.roster import FROM_EVER_MS, REGISTER, Point, Roster
 from metering.tables import ALERT, HOP, LEDGER, REJECTED, VERDICT
 from processors.allowance import Allowance
@@ -80,7 +80,7 @@ class SmallRows:
             contents, choice = self.engine.admission.contest_at(series, link.end)
             out: dict[str, object] = {"values": [decimal(value, point) for value, _ in contents]}
             if len({start for _, start in contents}) > 1:
-                out["starts"] = [_rfc3339(start) for _, start in contents]
+                out["starts"] = [rfc3339(start) for _, start in contents]
             out |= {} if choice is None else {"counts": decimal(choice.value, point)}
             return out | {"unit": point.unit.name}
         if point.reads != REGISTER:
@@ -243,9 +243,3 @@ def _turns(link: Link, point: Point, width: int) -> dict[str, object]:
     """How often a register may have passed its end, where that is in doubt."""
     fewest = int(link.last < link.first)
     return {"fewest_turns": fewest, "most_turns": link.most_turns, "rolls_at": decimal(width, point)}
-
-
-def _rfc3339(time_ms: int) -> str:
-    """A start as it is sent: whole seconds of UTC where it is of one."""
-    at = datetime.fromtimestamp(time_ms // 1000, UTC).replace(microsecond=time_ms % 1000 * 1000)
-    return at.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")

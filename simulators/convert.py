@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from metering.errors import UsageError
+from metering.instants import rfc3339
 from simulators.convert_map import ColumnReading, FileForm, Mapping, load_mapping
-from simulators.convert_stamps import EPOCH, MILLISECOND, Midnights, Stamps
+from simulators.convert_stamps import Midnights, Stamps
 from simulators.convert_table import Cell, Progress, read_table
 from simulators.recording import Message, write_recording
 
@@ -202,7 +203,7 @@ class _MessageBuilder:
 
     def message(self, start_ms: int, end_ms: int, values: list[str]) -> Message:
         """One message; empty values are left out."""
-        begin, end = _rfc3339(start_ms), _rfc3339(end_ms)
+        begin, end = rfc3339(start_ms), rfc3339(end_ms)
         times = {
             "register": f'"time":"{end}"',
             "interval": f'"time":"{end}","start":"{begin}"',
@@ -229,8 +230,3 @@ class _MessageBuilder:
 def _tail(reading: ColumnReading) -> str:
     named = {"unit": reading.unit, "product": reading.product}
     return "".join(f',"{key}":{_encode_text(text).decode()}' for key, text in named.items() if text)
-
-
-def _rfc3339(time_ms: int) -> str:
-    precision = "milliseconds" if time_ms % 1_000 else "seconds"
-    return (EPOCH + time_ms * MILLISECOND).isoformat(timespec=precision)[:-6] + "Z"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from metering.instants import rfc3339
 from metering.tables import POSITION
 from sinks.influx_layout import (
     GONE,
@@ -35,7 +35,6 @@ _CODES_MAX = 1 << 40
 _SERIES_KEPT = 1 << 14
 """What is worked out of a series is kept, some 600 bytes: rows that are still open come with every batch."""
 _SECOND_MS, _THOUSAND = 1000, 1000
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 
 Tags = tuple[tuple[str, str], ...]
@@ -120,8 +119,7 @@ def _stamps(column: Any) -> tuple[Ints, Sequence[str]]:
 def _rfc3339(instant_ms: int | None) -> str:
     if instant_ms is None or not YEAR_1_MS <= instant_ms <= YEAR_9999_MS:
         return ""
-    at = _EPOCH + timedelta(milliseconds=instant_ms)
-    return at.isoformat(timespec="milliseconds" if instant_ms % 1000 else "seconds").replace("+00:00", "Z")
+    return rfc3339(instant_ms)
 
 
 def _numbers(values: Ints, *, blank: int | None) -> tuple[Ints, Sequence[str]]:

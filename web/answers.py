@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from metering.instants import rfc3339
 from metering.tables import TABLES, Kind
 
 GZIP_BYTES_MIN = 1_000
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def rfc3339(instant_ms: int | None) -> str | None:
-    """UTC with Z; milliseconds only where there are any."""
-    if instant_ms is None:
-        return None
-    at = _EPOCH + timedelta(milliseconds=instant_ms)
-    return at.isoformat(timespec="milliseconds" if instant_ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def readable(table: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metering.doubts import DECIDED_BY_PEOPLE, HELD, Doubt, decision_topic, doubts, limits_too_small
+from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import Roster
-from web.answers import encoded, failure, packed, rfc3339
+from web.answers import encoded, failure, packed
 from web.params import BadParameter
 
 DOUBTS_MAX = 200

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import AlertRule, Roster
-from web.answers import readable, rfc3339
+from web.answers import readable
 from web.health import not_ready
 from web.status import Status
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import FOR_EVER_MS, FROM_EVER_MS, Group, Intensity, Plant, Point, Roster
-from web.answers import readable, rfc3339
+from web.answers import readable
 from web.overview import SEEN
 from web.params import BadParameter
 from web.status import Status

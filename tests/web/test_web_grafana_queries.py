@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from metering.instants import rfc3339
 from metering.query import Query
 from sinks.store_duckdb import open_existing
 from tests.real.influxd import Influx
 from tests.sinks.influx_filled import fill_from_store, write
 from tests.web.grafana_site import CHOSEN, FROM_MS, TO_MS, Row, ask, filled_in, results, store_of, withdrawn
 from tests.web.web_site import MINUTE_MS, NOON_MS
-from web.answers import rfc3339
 from web.grafana.queries import LISTED_MAX, QUERIES
 
 COMPLETE = ("final", "revised")
