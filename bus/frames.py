@@ -21,10 +21,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from metering.errors import MeterflowError
-from metering.readings import NO_CODE, Dictionary, Readings
+from metering.readings import DIGEST_BYTES, NO_CODE, Dictionary, Evidence, Readings
 from metering.tables import POSITION, TABLES, Kind, Table
 
-READINGS_FORMAT = b"readings/1"
+READINGS_FORMAT, BARE_READINGS_FORMAT = b"readings/2", b"readings/1"
+"""With their evidence, and without it: so were all readings once."""
 ROWS_FORMAT = b"rows/1"
 COMPRESSED_ROWS_MIN = 128
 """Batches of fewer rows go uncompressed: below it LZ4 costs more time than the bytes are worth."""
@@ -42,6 +43,7 @@ class OtherFormat(MeterflowError):
 
 
 _FORMAT, _PLANT, _TABLE = b"meterflow.format", b"meterflow.plant", b"meterflow.table"
+_SITE = b"meterflow.site"
 _CRC = struct.Struct("<I")
 CRC_BYTES = _CRC.size
 """A frame ends with so many: the checksum of all that is before."""
@@ -63,6 +65,9 @@ _READINGS_TYPES: tuple[tuple[str, Any], ...] = (
 )
 _SHORT_TEXT = pa.dictionary(pa.int16(), pa.utf8())
 _LONG_TEXT = pa.dictionary(pa.int32(), pa.utf8())
+_DIGEST = pa.binary(DIGEST_BYTES)
+_SHORT_DIGEST = pa.dictionary(pa.int16(), _DIGEST)
+_LONG_DIGEST = pa.dictionary(pa.int32(), _DIGEST)
 _KINDS = {
     Kind.TEXT: pa.utf8(),
     Kind.TIME: pa.timestamp("ms", tz="UTC"),
@@ -78,19 +83,25 @@ _READ = pa.ipc.IpcReadOptions(use_threads=False)
 def encode_readings(readings: Readings) -> bytes:
     """The frame of one plant's readings; ``decode_readings`` gives back exactly the same."""
     arrays = [_reading_column(readings, name, kind) for name, kind in _READINGS_TYPES]
-    schema = _readings_schema(readings.plant, tuple(array.type == _LONG_TEXT for array in arrays))
-    return _written(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    if readings.evidence is not None:
+        arrays += _evidence_columns(readings.evidence)
+    site = None if readings.evidence is None else readings.evidence.site
+    long = tuple(array.type in (_LONG_TEXT, _LONG_DIGEST) for array in arrays)
+    return _written(pa.RecordBatch.from_arrays(arrays, schema=_readings_schema(readings.plant, site, long)))
 
 
 def decode_readings(frame: bytes) -> Readings:
     """The readings of a frame; arrays are read-only. Raises MeterflowError on any other bytes."""
-    batch = _read(frame, READINGS_FORMAT)
+    batch = _read(frame, READINGS_FORMAT, BARE_READINGS_FORMAT)
+    head: Mapping[bytes, bytes] = batch.schema.metadata
     try:
         columns = dict(zip(batch.schema.names, batch.columns, strict=True))
         values: dict[str, Any] = {n: _reading_values(columns[n], kind) for n, kind in _READINGS_TYPES}
-        return Readings(plant=batch.schema.metadata[_PLANT].decode(), **values)
-    except (KeyError, pa.ArrowException, ValueError, AttributeError) as error:
-        raise _damaged(f"the columns are not those of {READINGS_FORMAT.decode()}") from error
+        if head[_FORMAT] == READINGS_FORMAT:
+            values["evidence"] = _evidence(columns, head[_SITE].decode())
+        return Readings(plant=head[_PLANT].decode(), **values)
+    except (KeyError, pa.ArrowException, ValueError) as error:
+        raise _damaged(f"the columns are not those of {head[_FORMAT].decode()}") from error
 
 
 @lru_cache(maxsize=64)
@@ -159,11 +170,51 @@ def coded_schema(table: str) -> pa.Schema:
 
 
 @lru_cache(maxsize=4096)
-def _readings_schema(plant: str, long: tuple[bool, ...]) -> pa.Schema:
-    head = {_FORMAT: READINGS_FORMAT, _PLANT: plant.encode()}
-    text = {True: _LONG_TEXT, False: _SHORT_TEXT}
-    fields = [(name, kind or text[wide]) for (name, kind), wide in zip(_READINGS_TYPES, long, strict=True)]
-    return pa.schema(fields, metadata=head)
+def _readings_schema(plant: str, site: str | None, long: tuple[bool, ...]) -> pa.Schema:
+    """``site``: None of readings without evidence; ``long``: of each column, whether its codes are."""
+    head = {_FORMAT: BARE_READINGS_FORMAT, _PLANT: plant.encode()}
+    kinds = [
+        (name, kind or (_LONG_TEXT if wide else _SHORT_TEXT))
+        for (name, kind), wide in zip(_READINGS_TYPES, long, strict=False)
+    ]
+    if site is not None:
+        head |= {_FORMAT: READINGS_FORMAT, _SITE: site.encode()}
+        topic, user, digest = long[len(_READINGS_TYPES) :]
+        kinds += [
+            ("topic", _LONG_TEXT if topic else _SHORT_TEXT),
+            ("user", _LONG_TEXT if user else _SHORT_TEXT),
+        ]
+        kinds += [("digest", _LONG_DIGEST if digest else _SHORT_DIGEST)]
+    return pa.schema(kinds, metadata=head)
+
+
+def _evidence_columns(evidence: Evidence) -> list[Any]:
+    digest = np.ascontiguousarray(evidence.digest)
+    assert digest.dtype == np.uint8
+    assert digest.shape[1:] == (DIGEST_BYTES,)
+    words = pa.FixedSizeBinaryArray.from_buffers(_DIGEST, len(digest), [None, pa.py_buffer(digest)])
+    codes = evidence.message.astype(np.int16) if len(digest) < _SHORT_WORDS_MAX else evidence.message
+    digests = pa.DictionaryArray.from_arrays(pa.array(codes), words, safe=False)
+    return [_text_column(evidence.topic), _text_column(evidence.user), digests]
+
+
+def _evidence(columns: Mapping[str, Any], site: str) -> Evidence:
+    """That of a frame's columns. Raises ValueError and KeyError of others."""
+    digests = columns["digest"]
+    if digests.type not in (_SHORT_DIGEST, _LONG_DIGEST) or digests.null_count:
+        raise ValueError(digests.type)
+    words = digests.dictionary
+    if words.null_count:
+        raise ValueError(words.type)
+    content = words.buffers()[1] if len(words) else b""
+    digest = np.frombuffer(content, np.uint8, len(words) * DIGEST_BYTES, words.offset * DIGEST_BYTES)
+    return Evidence(
+        topic=_texts(columns["topic"]),
+        user=_texts(columns["user"]),
+        digest=digest.reshape(-1, DIGEST_BYTES),
+        message=digests.indices.to_numpy().astype(np.int32),
+        site=site,
+    )
 
 
 def _reading_column(readings: Readings, name: str, kind: Any) -> Any:
@@ -182,9 +233,16 @@ def _text_column(text: Dictionary) -> Any:
 
 
 def _reading_values(column: Any, kind: Any) -> Dictionary | NDArray[Any]:
-    if kind is not None:
-        values: NDArray[Any] = _plain(column, kind).to_numpy()
-        return values
+    if kind is None:
+        return _texts(column)
+    values: NDArray[Any] = _plain(column, kind).to_numpy()
+    return values
+
+
+def _texts(column: Any) -> Dictionary:
+    """Raises ValueError of what is no column of texts as frames have them."""
+    if column.type not in (_SHORT_TEXT, _LONG_TEXT):
+        raise ValueError(column.type)
     words = tuple(column.dictionary.to_pylist())
     if column.null_count == len(column):
         return Dictionary(words, np.full(len(column), NO_CODE, np.int32))
@@ -223,8 +281,8 @@ def is_whole(frame: bytes) -> bool:
     return cut > 0 and _CRC.unpack_from(frame, cut)[0] == zlib.crc32(memoryview(frame)[:cut])
 
 
-def _read(frame: bytes, wanted: bytes) -> Any:
-    """The one batch of a whole frame of the wanted format; every index in it is checked."""
+def _read(frame: bytes, *wanted: bytes) -> Any:
+    """The one batch of a whole frame of a wanted format, the newest first; every index in it is checked."""
     if not is_whole(frame):
         raise _damaged("its checksum is wrong")
     try:
@@ -237,9 +295,9 @@ def _read(frame: bytes, wanted: bytes) -> Any:
     return batch
 
 
-def _check_format(found: bytes, wanted: bytes) -> None:
-    if found != wanted:
-        raise OtherFormat(found, wanted)
+def _check_format(found: bytes, wanted: Sequence[bytes]) -> None:
+    if found not in wanted:
+        raise OtherFormat(found, wanted[0])
 
 
 def _damaged(why: str) -> MeterflowError:

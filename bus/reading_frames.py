@@ -1,6 +1,7 @@
 """Records of readings, many at once: a compiled loop finds the columns of each and joins them.
 
-What is not exactly as ``bus.frames`` writes it is left to Arrow, which says what is wrong with it.
+Their evidence is passed over: nothing that is computed depends on it. What is not exactly as ``bus.frames``
+writes it is left to Arrow, which says what is wrong with it.
 """
 
 from __future__ import annotations

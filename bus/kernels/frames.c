@@ -4,13 +4,16 @@
 #include "lz4.h"
 #include <stdlib.h>
 
-#define FORMAT "readings/1"
+#define BARE_FORMAT "readings/1"
+#define FORMAT "readings/2" /* with the readings' evidence behind the other columns, which is passed over */
 #define COLUMNS 13
+#define EVIDENCE 3
 #define TEXTS 4
+#define DIGEST_BYTES 32
 #define NO_CODE (-1)
 
 enum { SCHEMA = 1, DICTIONARY, BATCH };
-enum { TYPE_INT = 2, TYPE_UTF8 = 5 };
+enum { TYPE_INT = 2, TYPE_UTF8 = 5, TYPE_FIXED = 15 };
 
 typedef struct {
     const char *name;
@@ -24,6 +27,7 @@ static const Column columns[COLUMNS] = {
     {"quality", 1, 0}, {"flags", 1, 0},   {"received", 8, 1},
 };
 static const int texts[TEXTS] = {0, 5, 6, 7};
+static const char *const evidence[EVIDENCE] = {"topic", "user", "digest"};
 
 /* Bytes of all frames, from their beginning; size -1: none. */
 typedef struct {
@@ -38,6 +42,7 @@ typedef struct {
     Piece valid[COLUMNS], values[COLUMNS];
     int64_t words_compressed[TEXTS];
     Piece offsets[TEXTS], letters[TEXTS];
+    int64_t evidence, evidence_id[EVIDENCE]; /* how many columns of it, and their numbers; -1 of one that was there */
 } Frame;
 
 typedef struct {
@@ -87,27 +92,43 @@ static int read_field(Flat *flat, int64_t field, int column, Frame *frame) {
     return 0;
 }
 
+/* The same of a column of evidence: its words, then, are of no concern. */
+static int read_evidence(Flat *flat, int64_t field, int number, Frame *frame) {
+    if (!flat_is(flat, flat_child(flat, field, 0), evidence[number])) return 0;
+    const int64_t type = flat_value(flat, field, 2, 1), coded = flat_field(flat, field, 4);
+    if (type != (number < EVIDENCE - 1 ? TYPE_UTF8 : TYPE_FIXED) || !coded) return 0;
+    if (type == TYPE_FIXED && flat_value(flat, flat_child(flat, field, 3), 0, 4) != DIGEST_BYTES) return 0;
+    const int64_t encoding = flat_follow(flat, coded), index = flat_child(flat, encoding, 1);
+    frame->evidence_id[number] = flat_value(flat, encoding, 0, 8);
+    return frame->evidence_id[number] >= 0 && (is_int(flat, index, 2, 1) || is_int(flat, index, 4, 1));
+}
+
 static int read_schema(const uint8_t *data, Message *message, Frame *frame) {
     Flat *flat = &message->flat;
     if (message->kind != SCHEMA || flat_value(flat, message->header, 0, 2)) return 0;
     const int64_t fields = flat_child(flat, message->header, 1), facts = flat_child(flat, message->header, 2);
-    if (flat_number(flat, fields, 4) != COLUMNS) return 0;
+    frame->evidence = flat_number(flat, fields, 4) - COLUMNS;
+    if (frame->evidence != 0 && frame->evidence != EVIDENCE) return 0;
     for (int column = 0; column < COLUMNS; column++)
         if (!read_field(flat, flat_follow(flat, fields + 4 + 4 * column), column, frame)) return 0;
-    int format = 0;
+    for (int number = 0; number < frame->evidence; number++)
+        if (!read_evidence(flat, flat_follow(flat, fields + 4 + 4 * (COLUMNS + number)), number, frame)) return 0;
+    int format = 0, site = 0;
     frame->plant = -1;
     const int64_t count = flat_number(flat, facts, 4);
     for (int64_t i = 0; i < count && !flat->bad; i++) {
         const int64_t pair = flat_follow(flat, facts + 4 + 4 * i);
         const int64_t key = flat_child(flat, pair, 0), value = flat_child(flat, pair, 1);
-        if (flat_is(flat, key, "meterflow.format")) format = flat_is(flat, value, FORMAT);
+        if (flat_is(flat, key, "meterflow.format"))
+            format = flat_is(flat, value, frame->evidence ? FORMAT : BARE_FORMAT);
+        if (flat_is(flat, key, "meterflow.site")) site = 1;
         if (flat_is(flat, key, "meterflow.plant")) {
             frame->plant = (flat->data - data) + value + 4;
             frame->plant_size = flat_number(flat, value, 4);
             if (frame->plant_size < 0 || value + 4 > flat->size - frame->plant_size) return 0;
         }
     }
-    return format && frame->plant >= 0 && !flat->bad;
+    return format && frame->plant >= 0 && (site || !frame->evidence) && !flat->bad;
 }
 
 /* A record batch's way of compression (1: LZ4 by buffer), -1 of another. */
@@ -156,10 +177,22 @@ static int read_dictionary(const uint8_t *data, Message *message, Frame *frame) 
     return 0;
 }
 
+/* Words of evidence: whose they are. */
+static int pass_dictionary(Message *message, Frame *frame) {
+    const int64_t id = flat_value(&message->flat, message->header, 0, 8);
+    for (int number = 0; number < frame->evidence; number++)
+        if (id >= 0 && frame->evidence_id[number] == id) {
+            frame->evidence_id[number] = -1;
+            return 1;
+        }
+    return 0;
+}
+
 static int read_batch(Message *message, Frame *frame) {
     Flat *flat = &message->flat;
     const int64_t nodes = flat_child(flat, message->header, 1), buffers = flat_child(flat, message->header, 2);
-    if (flat_number(flat, nodes, 4) != COLUMNS || flat_number(flat, buffers, 4) != 2 * COLUMNS) return 0;
+    const int64_t count = COLUMNS + frame->evidence;
+    if (flat_number(flat, nodes, 4) != count || flat_number(flat, buffers, 4) != 2 * count) return 0;
     frame->compressed = compression(flat, message->header);
     const int64_t rows = flat_value(flat, message->header, 0, 8);
     if (frame->compressed < 0 || rows < 0 || rows > INT32_MAX) return 0;
@@ -182,6 +215,10 @@ static int read_frame(const uint8_t *data, int64_t at, int64_t end, Frame *frame
     for (int text = 0; text < TEXTS; text++) {
         if (read_message(data, message.next, end, &message) <= 0 || message.kind != DICTIONARY) return 0;
         if (!read_dictionary(data, &message, frame) || message.flat.bad) return 0;
+    }
+    for (int number = 0; number < frame->evidence; number++) {
+        if (read_message(data, message.next, end, &message) <= 0 || message.kind != DICTIONARY) return 0;
+        if (!pass_dictionary(&message, frame) || message.flat.bad) return 0;
     }
     if (read_message(data, message.next, end, &message) <= 0 || message.kind != BATCH) return 0;
     if (!read_batch(&message, frame) || message.flat.bad) return 0;

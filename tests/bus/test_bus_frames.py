@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
+from dataclasses import replace
 from decimal import Context, Decimal
 from typing import Any
 
@@ -23,7 +25,17 @@ from bus.frames import (
     schema,
 )
 from metering.errors import MeterflowError
-from metering.readings import NO_CODE, NO_SEQ, NO_TIME, Dictionary, Readings, absent, dictionary
+from metering.readings import (
+    DIGEST_BYTES,
+    NO_CODE,
+    NO_SEQ,
+    NO_TIME,
+    Dictionary,
+    Evidence,
+    Readings,
+    absent,
+    dictionary,
+)
 from metering.tables import POSITION, TABLES, Kind, Table
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -46,7 +58,16 @@ def readings_of_any_kind(draw: st.DrawFn) -> Readings:
     n = draw(st.sampled_from([0, 1, 2, 17, 200]))
     numbers: dict[str, Any] = {name: draw(arrays(TYPES.get(name, np.int64), n)) for name in NUMBERS}
     texts: dict[str, Any] = {name: draw(dictionaries(n)) for name in WORDS}
-    return Readings(plant=draw(TEXTS), **numbers, **texts)
+    given_from = draw(st.none() | evidence_of_any_kind(n))
+    return Readings(plant=draw(TEXTS), **numbers, **texts, evidence=given_from)
+
+
+@st.composite
+def evidence_of_any_kind(draw: st.DrawFn, n: int) -> Evidence:
+    """Any topics and users, also absent ones; messages of no reading, and several of the same bytes."""
+    digests = draw(st.integers(1, 5).flatmap(lambda m: arrays(np.uint8, (m, DIGEST_BYTES))))
+    message = draw(arrays(np.int32, n, elements=st.integers(0, len(digests) - 1)))
+    return Evidence(draw(dictionaries(n)), draw(dictionaries(n)), digests, message, draw(TEXTS))
 
 
 def rows_of(table: Table) -> st.SearchStrategy[dict[str, object]]:
@@ -83,6 +104,36 @@ def some(n: int) -> Readings:
     )
 
 
+def with_evidence(readings: Readings, each: int = 1) -> Readings:
+    """The same of messages of so many readings ``each``: message i says i."""
+    n = len(readings)
+    count = -(-n // each)
+    digests = b"".join(hashlib.sha256(b"%d" % i).digest() for i in range(count))
+    evidence = Evidence(
+        topic=dictionary([f"meterflow/v1/steel-1/point-{i % 20}" for i in range(n)]),
+        user=dictionary([None if i % 7 else "hall-3" for i in range(n)]),
+        digest=np.frombuffer(digests, np.uint8).reshape(count, DIGEST_BYTES),
+        message=(np.arange(n) // each).astype(np.int32),
+        site="5e" * 32,
+    )
+    return replace(readings, evidence=evidence)
+
+
+def assert_same_evidence(one: Evidence | None, other: Evidence | None) -> None:
+    """Both have none, or the same."""
+    if one is None or other is None:
+        assert one is other
+        return
+    assert one.site == other.site
+    for a, b in ((one.topic, other.topic), (one.user, other.user)):
+        assert a.words == b.words
+        assert a.codes.tolist() == b.codes.tolist()
+    for numbers, others in ((one.digest, other.digest), (one.message, other.message)):
+        assert numbers.dtype == others.dtype
+        assert numbers.shape == others.shape
+        np.testing.assert_array_equal(numbers, others)
+
+
 def assert_same(one: Readings, other: Readings) -> None:
     """Equal in every value, word and type."""
     assert one.plant == other.plant
@@ -94,6 +145,7 @@ def assert_same(one: Readings, other: Readings) -> None:
         a, b = getattr(one, name), getattr(other, name)
         assert (a.words, a.codes.dtype) == (b.words, np.int32)
         np.testing.assert_array_equal(a.codes, b.codes)
+    assert_same_evidence(one.evidence, other.evidence)
 
 
 def values(table: pa.Table) -> list[dict[str, Any]]:
@@ -123,9 +175,16 @@ def test_many_words_come_back() -> None:
     assert_same(decode_readings(encode_readings(readings)), readings)
 
 
+def test_many_messages_come_back() -> None:
+    """More than 16 bits of messages hold."""
+    readings = with_evidence(some(40_000))
+    assert_same(decode_readings(encode_readings(readings)), readings)
+
+
 def test_the_same_readings_give_the_same_bytes() -> None:
     """A frame is a function of its readings."""
     assert encode_readings(some(300)) == encode_readings(some(300))
+    assert encode_readings(with_evidence(some(300))) == encode_readings(with_evidence(some(300)))
 
 
 def test_a_frame_is_an_arrow_stream() -> None:
@@ -137,6 +196,25 @@ def test_a_frame_is_an_arrow_stream() -> None:
     assert table.schema.metadata[b"meterflow.format"] == b"readings/1"
 
 
+@pytest.mark.parametrize("size", [5, 300])
+def test_any_arrow_reader_sees_the_evidence(size: int) -> None:
+    """Topic, user and the SHA-256 of each reading's message; in the metadata by what site it was taken."""
+    with pa.ipc.open_stream(encode_readings(with_evidence(some(size), each=2))) as reader:
+        table = reader.read_all()
+    digests = table.column("digest").to_pylist()
+    assert digests == [hashlib.sha256(b"%d" % (i // 2)).digest() for i in range(size)]
+    assert table.column("topic")[3].as_py() == "meterflow/v1/steel-1/point-3"
+    assert table.column("user").to_pylist() == [None if i % 7 else "hall-3" for i in range(size)]
+    assert table.schema.metadata[b"meterflow.format"] == b"readings/2"
+    assert table.schema.metadata[b"meterflow.site"] == b"5e" * 32
+
+
+def test_a_message_has_its_digest_once() -> None:
+    """One of 1,000 readings costs its 32 bytes once, not a thousand times."""
+    plain, more = some(1000), with_evidence(some(1000), each=1000)
+    assert len(encode_readings(more)) - len(encode_readings(plain)) < 4_000
+
+
 def test_large_frames_are_compressed() -> None:
     """5,000 readings take less than 20 bytes each."""
     assert len(encode_readings(some(5000))) < 100_000
@@ -145,7 +223,7 @@ def test_large_frames_are_compressed() -> None:
 @pytest.mark.parametrize("size", [1, 300])
 def test_a_frame_cut_anywhere_is_refused(size: int) -> None:
     """At every length, by an error that says what to do."""
-    frame = encode_readings(some(size))
+    frame = encode_readings(with_evidence(some(size)))
     for length in range(0, len(frame), 1 if size == 1 else 37):
         with pytest.raises(MeterflowError, match="checksum") as refused:
             decode_readings(frame[:length])
@@ -156,7 +234,7 @@ def test_a_frame_cut_anywhere_is_refused(size: int) -> None:
 @settings(max_examples=200, deadline=None)
 def test_a_frame_with_one_byte_changed_is_refused(place: int, change: int) -> None:
     """Wherever it is."""
-    frame = bytearray(encode_readings(some(5)))
+    frame = bytearray(encode_readings(with_evidence(some(5))))
     frame[place % len(frame)] ^= change
     with pytest.raises(MeterflowError):
         decode_readings(bytes(frame))
@@ -182,15 +260,15 @@ def altered(frame: bytes, old: bytes, new: bytes) -> bytes:
 
 def test_another_version_is_refused_with_what_to_do() -> None:
     """A frame of a newer meterflow is not guessed at."""
-    frame = altered(encode_readings(some(5)), b"readings/1", b"readings/2")
-    with pytest.raises(MeterflowError, match=re.escape("'readings/2', expected 'readings/1'")) as refused:
+    frame = altered(encode_readings(with_evidence(some(5))), b"readings/2", b"readings/3")
+    with pytest.raises(MeterflowError, match=re.escape("'readings/3', expected 'readings/2'")) as refused:
         decode_readings(frame)
     assert "newer one" in refused.value.hint
 
 
 def test_rows_are_not_readings_and_readings_are_not_rows() -> None:
     """The format says which they are."""
-    with pytest.raises(MeterflowError, match="expected 'readings/1'"):
+    with pytest.raises(MeterflowError, match="expected 'readings/2'"):
         decode_readings(encode_rows("alert", []))
     with pytest.raises(MeterflowError, match="expected 'rows/1'"):
         decode_table(encode_readings(some(1)))
@@ -201,8 +279,30 @@ def test_a_frame_with_other_columns_is_refused() -> None:
     for old in (b"mantissa", b"meterflow.plant"):
         with pytest.raises(MeterflowError, match="columns"):
             decode_readings(altered(encode_readings(some(5)), old, old[:-1] + b"x"))
+    for old in (b"topic", b"user", b"digest", b"meterflow.site"):
+        with pytest.raises(MeterflowError, match="columns are not those of readings/2"):
+            decode_readings(altered(encode_readings(with_evidence(some(5))), old, old[:-1] + b"x"))
+    with pytest.raises(MeterflowError, match="columns are not those of readings/2"):
+        decode_readings(altered(encode_readings(some(5)), b"readings/1", b"readings/2"))
     with pytest.raises(MeterflowError, match="columns"):
         decode_table(altered(encode_rows("alert", []), b"threshold", b"threshxld"))
+
+
+@pytest.mark.parametrize("name", ["unit", "user", "digest"])
+def test_a_frame_with_codes_of_another_kind_is_refused(name: str) -> None:
+    """Unsigned ones, by any other writer: damaged, not a crash."""
+    with pa.ipc.open_stream(encode_readings(with_evidence(some(5)))) as reader:
+        batch = reader.read_next_batch()
+    number = batch.schema.names.index(name)
+    column = batch.column(number)
+    other = column.cast(pa.dictionary(pa.uint16(), column.type.value_type))
+    changed = batch.set_column(number, name, other)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, changed.schema) as writer:
+        writer.write_batch(changed)
+    stream = sink.getvalue().to_pybytes()
+    with pytest.raises(MeterflowError, match="columns"):
+        decode_readings(stream + zlib.crc32(stream).to_bytes(4, "little"))
 
 
 def test_a_table_of_a_newer_version_is_refused() -> None:

@@ -15,7 +15,7 @@ from bus.kernels import LIBRARY
 from bus.reading_frames import Frames, Stack
 from metering.errors import MeterflowError
 from metering.readings import Readings
-from tests.bus.test_bus_frames import readings_of_any_kind, some
+from tests.bus.test_bus_frames import altered, readings_of_any_kind, some, with_evidence
 
 pytestmark = pytest.mark.skipif(LIBRARY is None, reason="the loops are not built: make setup")
 NUMBERS = ("time", "start", "mantissa", "exponent", "revision", "quality", "flags")
@@ -91,13 +91,33 @@ def test_what_is_no_frame_of_readings_is_left_to_arrow() -> None:
     assert Frames.of([]) is None
 
 
-@settings(max_examples=300)
-@example(5, 744, 128)
-@example(5, 1123, 95)
-@given(st.sampled_from([0, 5, 200]), st.integers(0), st.integers(1, 255))
-def test_an_altered_frame_with_a_right_checksum_does_no_harm(size: int, at: int, by: int) -> None:
+def test_evidence_is_passed_over() -> None:
+    """The columns are those of the same readings without it, of small and of compressed frames."""
+    parts = [some(3), some(200), some(40_000), some(0)]
+    frames = [encode_readings(with_evidence(part, each=2)) for part in parts]
+    assert_same(read(frames), parts)
+    mixed = [frames[0], encode_readings(parts[1]), frames[2]]
+    assert_same(read(mixed), parts[:3])
+
+
+def test_evidence_that_is_not_as_it_is_written_is_left_to_arrow() -> None:
+    """Columns of other names, no version of the site, a format that has none, or has it."""
+    whole = encode_readings(with_evidence(some(5)))
+    assert Frames.of([whole]) is not None
+    for old in (b"topic", b"user", b"digest", b"meterflow.site", b"readings/2"):
+        assert Frames.of([altered(whole, old, old[:-1] + b"1")]) is None
+    assert Frames.of([altered(encode_readings(some(5)), b"readings/1", b"readings/2")]) is None
+
+
+@settings(max_examples=600)
+@example(5, False, 744, 128)
+@example(5, False, 1123, 95)
+@given(st.sampled_from([0, 5, 200]), st.booleans(), st.integers(0), st.integers(1, 255))
+def test_an_altered_frame_with_a_right_checksum_does_no_harm(
+    size: int, evidence: bool, at: int, by: int
+) -> None:
     """It is left to Arrow, or read as something that Arrow reads, too, or refuses for what it holds."""
-    body = bytearray(encode_readings(some(size))[:-4])
+    body = bytearray(encode_readings(with_evidence(some(size)) if evidence else some(size))[:-4])
     body[at % len(body)] ^= by
     frame = bytes(body) + zlib.crc32(body).to_bytes(4, "little")
     looked = Frames.of([frame])
