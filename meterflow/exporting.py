@@ -131,10 +131,11 @@ def _refused(error: HTTPError, url: str) -> MeterflowError:
 
 def _stored(folder: Folder, query: Query, form: Format) -> Iterator[bytes]:
     from sinks.store_duckdb import open_existing
+    from sinks.store_earlier import EarlierResults
 
     store = open_existing(folder.store)
     try:
-        yield from store.export(query, form)
+        yield from EarlierResults(store, folder.stood).export(query, form)
     finally:
         store.close()
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bus.log_sqlite_file import LOCK_NAME
 from metering.errors import UsageError
 
 VERSION = 1
-_VERSION_FILE, _SITE_FILE, _SERVICE_FILE = "version", "site", "service.json"
+_VERSION_FILE, _SITE_FILE, _SERVICE_FILE, _EARLIER_FILE = "version", "site", "service.json", "earlier"
+_BEFORE, _STAMP = ".before-", "%Y%m%dT%H%M%S%fZ"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,34 @@ class Folder:
             self._write(_SITE_FILE, f"{mark}\n")
         except OSError as error:
             raise self._unusable(error) from error
+
+    def put_aside(self) -> Path:
+        """Keeps the results of the site file before, under a name with the time; where they are now."""
+        aside = self.store.with_name(f"{self.store.name}{_BEFORE}{datetime.now(UTC).strftime(_STAMP)}")
+        try:
+            self.store.rename(aside)
+            wal = self.store.with_name(f"{self.store.name}.wal")
+            if wal.exists():
+                wal.rename(aside.with_name(f"{aside.name}.wal"))
+            self._write(_EARLIER_FILE, "".join(f"{name}\n" for name in sorted(self._aside())))
+        except OSError as error:
+            raise self._unusable(error) from error
+        return aside
+
+    def stood(self, at_ms: int) -> tuple[Path, int] | None:
+        """The results that stood at an instant, and until when; None: the newest. They may be gone."""
+        for name in sorted(self._aside()):
+            with suppress(ValueError):  # somebody's own name
+                until = datetime.strptime(name.partition(_BEFORE)[2], _STAMP).replace(tzinfo=UTC)
+                until_ms = (until - _EPOCH) // timedelta(milliseconds=1)
+                if at_ms < until_ms:
+                    return self.path / name, until_ms
+        return None
+
+    def _aside(self) -> set[str]:
+        """Names of files of results before: those that are here, and those that were."""
+        here = {path.name for path in self.path.glob(f"{self.store.name}{_BEFORE}*Z")}
+        return here | set((self._text(_EARLIER_FILE) or "").split())
 
     def announce(self, running: Running) -> None:
         """Tells other verbs where the service is; readable by this user only."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -36,6 +35,7 @@ from processors.worker import Worker
 from simulators.publisher import publish_park
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
+from sinks.store_earlier import EarlierResults
 from web.app import Deciding, Server, create_app, serve
 from web.live import LiveFeed
 from web.status import Progress, Status
@@ -125,7 +125,7 @@ class Service:
 
     async def _listen(self) -> None:
         app = create_app(
-            self.store,
+            EarlierResults(self.store, self.folder.stood),
             self.roster,
             status=self.status,
             token=self.options.token,
@@ -174,7 +174,7 @@ class Service:
         mark, found = f"{self.roster.version} {STATE_FORMAT}", self.folder.site()
         fits = await self.worker.start() and mark == found
         if not fits and self.folder.store.exists():
-            aside = _move_aside(self.folder.store)
+            aside = self.folder.put_aside()
             why = "the site file or its format has changed" if mark != found else "the saved state is damaged"
             _log.warning(
                 f"{why}: everything is worked out anew from the readings on the log",
@@ -254,17 +254,6 @@ class Service:
         error = "the store does not take rows" if self.sink.stalled else ""
         idle_ms = int((time.monotonic() - self.sink.moved_s) * 1000) if self.sink.lag else 0
         return Progress(position, position + self.sink.lag, idle_ms, 0, True, error)
-
-
-def _move_aside(path: Path) -> Path:
-    """Keeps the results of the site file before, under a name with the time."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
-    aside = path.with_name(f"{path.name}.before-{stamp}")
-    path.rename(aside)
-    wal = path.with_name(path.name + ".wal")
-    if wal.exists():
-        wal.rename(aside.with_name(aside.name + ".wal"))
-    return aside
 
 
 def _reachable(address: str) -> str:

@@ -6,11 +6,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.meterflow.helper import Row, Service, done, eventually, publish
+from tests.meterflow.helper import Row, Service, done, eventually, meterflow, mistake, publish
 from tests.meterflow.recordings import BEGIN_MS, MINUTE_MS, works
 
 TABLES = ("interval", "rollup", "intensity", "ledger", "verdict", "alert", "rejected")
@@ -85,6 +86,42 @@ def test_a_site_file_changed_before_any_state_was_saved(filled: tuple[Service, i
     service.caught_up(readings)
     assert {row["point"] for row in service.rows("interval")} == {"main", "intake", "count"}
     assert not [row for row in service.rows("intensity") if row["id"] == "yuan"]
+
+
+def test_what_was_reported_before_a_changed_site_file_can_be_asked_for(
+    filled: tuple[Service, int], site: Path
+) -> None:
+    """Twice another multiplier: what was exported in each time comes again, running or not; what somebody
+    has taken away is missed, not made up.
+    """
+    service, readings = filled
+    said: list[tuple[str, list[Row]]] = []
+    text = site.read_text()
+    for multiplier in (10, 20, 5):
+        site.write_text(text.replace("multiplier: 10", f"multiplier: {multiplier}").replace("9000", "18000"))
+        if multiplier != 10:
+            service.stop()
+            service.start()
+            service.caught_up(readings)
+        now = datetime.now(UTC).isoformat()
+        said.append((now, service.export("rollup", "--as-of", now)))
+    assert len({json.dumps(rows) for _, rows in said}) == len(said)
+    assert all(len(rows) > MINUTES / 60 for _, rows in said)
+    for now, rows in said:
+        assert service.export("rollup", "--as-of", now) == rows
+        everything = service.export("rollup", "--as-of", now, "--history")
+        assert all(row in everything for row in rows)
+    service.stop()
+    for now, rows in said:
+        assert service.export("rollup", "--as-of", now) == rows
+    min(asides(service, "before")).unlink()
+    asked = ("export", "rollup", "--data", service.folder, "--as-of")
+    for running in (False, True):
+        if running:
+            service.start()
+            service.caught_up(readings)
+        mistake(meterflow(*asked, said[0][0]), 2, "results.duckdb.before-", "not here any more")
+        assert [service.export("rollup", "--as-of", now) for now, _ in said[1:]] == [r for _, r in said[1:]]
 
 
 def test_a_kill_while_everything_is_made_anew(filled: tuple[Service, int], site: Path) -> None:
