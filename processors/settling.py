@@ -21,6 +21,7 @@ from processors.allowance import GAP_MAX_MS, SMOOTH, Kinds
 from processors.anew import Break, stretches
 from processors.decided import Decided, Decision, marks, said_of
 from processors.doubt import FOR_EVER, FROM_EVER, Link, Region, calm
+from processors.fallbacks import CaughtUp
 from processors.judging import Readings, as_they_were, is_enough, judged, known_back
 from processors.lines import RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
@@ -65,6 +66,7 @@ class Doubts:
         """The times in which what a series shows is in another unit, and held."""
         self._steps: Counter[int] = Counter()
         """How many links of a series step into another unit."""
+        self._caught_up = CaughtUp()
         self._simple = ratings.facts.simple.copy()
         self.watched, self.unruly = (np.full(len(memory.newest), NONE, np.int64) for _ in range(2))
 
@@ -74,6 +76,7 @@ class Doubts:
         regions = self.regions.setdefault(series, Regions())
         regions.replace(lost, found)
         self._steps[series] += _steps(found) - _steps(lost)
+        self._caught_up.put(series, lost, found)
         if not len(regions):
             del self.regions[series]
         self.watch(series)
@@ -199,6 +202,8 @@ class Doubts:
             around = known_back(lost, between[0]), between[1]
             readings, pair = self._reaching_back(series, around, (fresh, gone), anew.spans, force)
             found = judged(readings, pair, anew.spans, allowance, force, stays)
+            spans = [one.span for one in force]
+            lost, found = self._caught_up.settled(series, (lost, found), regions, allowance, spans)
             if known is _NOTHING:  # nobody said anything, of what did not change either
                 changed, between = times.tolist(), (low, high)
                 lost, found = _other(lost, found, changed), _other(found, lost, changed)

@@ -135,8 +135,8 @@ def _standing(chance: Random, rows: Rows, value: int) -> tuple[int, int]:
 
 def standing(chance: Random) -> Series:
     """A register that stands still for hours or days, again and again, and mostly catches up; mostly it goes
-    on then, or it stands still again at once. What it stands at may follow zeros, or a fall, and people may
-    say that some of it is right.
+    on then, or it stands still again at once, or it falls back a day or more later. What it stands at may
+    follow zeros, or a fall, and people may say that some of it is right.
     """
     rows, value, time = [(0, chance.choice([500, 500, 0]) * KWH)], 500 * KWH, 0
     for _ in range(chance.randint(1, 3)):
@@ -145,6 +145,7 @@ def standing(chance: Random) -> Series:
         else:
             time, value = rows[-1][0] + HOUR, value + chance.choice([0, 20, 500]) * KWH
             rows.append((time, value))
+        shown = value
         for _ in range(chance.choice([1, 1, 2, 3])):
             shown, (time, value) = value, _standing(chance, rows, value)
             if chance.random() < 0.3:  # it catches up in two steps, mostly the first one a single reading
@@ -153,8 +154,25 @@ def standing(chance: Random) -> Series:
             rows.append((time, value))
         rows.append((time + HOUR, value + chance.choice([KWH, KWH, -KWH])))
         value = rows[-1][1]
+        if chance.random() < 0.3:
+            value = _falling_back(chance, rows, shown)
     kept = {at for at, _ in chance.sample(rows, 2)} if chance.random() < 0.3 else set()
     return Series(rows, LIMIT, None, 1, kept=kept)
+
+
+def _falling_back(chance: Random, rows: Rows, shown: int) -> int:
+    """What a register rose to stays for a day or more, and it falls back to what it showed before, or to
+    nearly that, or elsewhere; the last of these, maybe for a single reading.
+    """
+    time, value = rows[-1]
+    for _ in range(chance.choice([1, 2, 3])):
+        time, value = time + chance.choice([20 * HOUR, 26 * HOUR]), value + chance.choice([0, KWH])
+        rows.append((time, value))
+    low = max(0, chance.choice([shown, shown + KWH, shown - KWH, (shown + value) // 2, value]))
+    for _ in range(chance.choice([1, 3])):
+        time, low = time + HOUR, low + chance.choice([0, KWH])
+        rows.append((time, low))
+    return chance.choice([value, low, low])
 
 
 def _beginning(chance: Random, rows: Rows, value: int) -> int:

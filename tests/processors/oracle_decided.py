@@ -94,6 +94,10 @@ def decided(
         link[:2]: Event(*link, factor=scale(rest, steps[link[:2]]) if link[:2] in steps else 0)
         for link in links
     }
+    covered = [(one.start, one.end) for one in force]
+    stuck = [span for span, event in events.items() if event.verdict == "stuck"]
+    for span in stuck:
+        events[span] = replace(events[span], decided=not _comes_back(rest, span, steps, covered))
     line = [number for number, (t, _) in enumerate(rest.readings) if t not in lost]
     for i, j in pairwise(line):
         event = _event(rest, (i, j), gone, force, events)
@@ -105,7 +109,7 @@ def decided(
     for one in force:
         if one.verdict == "plain" and _between(series, one):
             events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
-    units = _in_another_unit(rest, steps, [(one.start, one.end) for one in force])
+    units = _in_another_unit(rest, steps, covered)
     said = [replace(events[span], beyond=_beyond(series, events[span])) for span in sorted(events)]
     return said, lost | set(gone), units
 
@@ -126,6 +130,23 @@ def _steps(rest: Series, links: list[Found]) -> dict[tuple[int, int], int]:
     times = [t for t, _ in rest.readings]
     broken = [link for link in links if link[2] in MOVED and not link[5]]
     return {link[:2]: times.index(link[0]) for link in broken}
+
+
+def _comes_back(
+    rest: Series, span: tuple[int, int], steps: dict[tuple[int, int], int], said: list[tuple[int, int]]
+) -> bool:
+    """Whether a broken pair behind a standstill that was caught up with, of which nobody said anything, ends
+    lower than what that rose to, and the link to there from where it began is smooth.
+    """
+    times = [t for t, _ in rest.readings]
+    s, risen = times.index(span[0]), rest.readings[times.index(span[1])][1]
+    return any(
+        start >= span[1]
+        and rest.readings[k + 1][1] < risen
+        and rest.link(s, k + 1) == "smooth"
+        and not any(a <= start and end <= b for a, b in said)
+        for (start, end), k in steps.items()
+    )
 
 
 def _in_another_unit(

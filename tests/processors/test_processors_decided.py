@@ -12,28 +12,32 @@ from hypothesis import strategies as st
 from processors.allowance import Allowance
 from processors.decided import Decision, Line, in_force, marks, said_of, settled
 from processors.doubt import Link, Verdict, judge
+from processors.fallbacks import CaughtUp
+from processors.regions import Regions
 from tests.processors import doubt_series, oracle_decided
-from tests.processors.doubt_series import arrays, facts_of, minutes, posts_of, series
-from tests.processors.histories import examples
+from tests.processors.doubt_series import arrays, facts_of, minutes, posts_of, series, standing
+from tests.processors.histories import chances, examples
 from tests.processors.oracle_doubt import MINUTE, Series
 
 
 def links_of(one: Series, decisions: Sequence[Decision]) -> tuple[list[Link], set[int]]:
     """All links of a whole series that are not plain, and instants of what is left out."""
     time, value = arrays(one.readings)
-    spans = {(d.start, d.end) for d in decisions}
-    found = [settled([d for d in decisions if (d.start, d.end) == span]) for span in sorted(spans)]
+    every = sorted({d.span for d in decisions})
+    found = [settled([d for d in decisions if d.span == span]) for span in every]
     force = in_force([d for d in found if d is not None], time)
     out, right = marks(time, force)
     rest, facts = ~out, facts_of(one)
     kept = right[rest] | np.isin(time[rest], posts_of(time[rest], value[rest], facts))
     regions = judge(time[rest], value[rest], facts, kept, right=right[rest])
+    spans, allowance = [one.span for one in force], Allowance(facts)
+    _, regions = CaughtUp().settled(0, ([], regions), Regions(), allowance, spans)
     rule = {(link.start, link.end): link for region in regions for link in region.links}
     lost = doubt_series.lost(regions, time[rest])
     on = rest & ~np.isin(time, list(lost))
     line = Line(time[on], value[on], time[out], value[out])
-    every = rule | said_of(line, force, rule, Allowance(facts))
-    return [every[span] for span in sorted(every)], lost | set(time[out].tolist())
+    links = rule | said_of(line, force, rule, allowance)
+    return [links[span] for span in sorted(links)], lost | set(time[out].tolist())
 
 
 def decided(one: Series, *decisions: Decision) -> list[tuple[float, float, str, str, int]]:
@@ -98,7 +102,7 @@ def test_a_decision_says_what_happened(
 @st.composite
 def said_of_series(draw: st.DrawFn) -> tuple[Series, list[Decision]]:
     """A series, and what people said of it: of neighbours, of stretches, twice, or one against another."""
-    one = draw(series(12))
+    one = draw(series(12) | chances().map(standing))
     times = [time for time, _ in one.readings]
     out = []
     for _ in range(draw(st.integers(1, 5))):
