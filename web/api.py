@@ -124,9 +124,9 @@ class Api(Health):
         return await self._answer(request, partial(series, self._results, query))
 
     async def plant(self, request: Request) -> Response:
-        make = partial(
-            plant_detail, self._results, self._roster, request.path_params["plant"], self._status()
-        )
+        as_of_ms = params.as_of_ms(request.query_params)
+        of = (self._roster, request.path_params["plant"], self._status(), as_of_ms)
+        make = partial(plant_detail, self._results, *of)
         return await self._answer(request, make)
 
     async def export(self, request: Request) -> Response:

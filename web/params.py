@@ -79,6 +79,14 @@ def rows_query(name: str, params: QueryParams) -> Query:
     )
 
 
+def as_of_ms(params: QueryParams) -> int | None:
+    """The instant in ``as_of``, if there is one; nothing else may be asked. Raises BadParameter."""
+    for name in params:
+        if name != "as_of":
+            raise BadParameter(f"{name!r} is not known here", "only as_of is")
+    return _instant(params, "as_of")
+
+
 def export_query(name: str, params: QueryParams) -> tuple[Query, Format]:
     """The query of ``/api/export`` and the format; without a limit."""
     table = table_of(name)

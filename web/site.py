@@ -16,6 +16,7 @@ from web.status import Status
 Row = dict[str, Any]
 SERIES_ROWS_MAX = 20_000
 HOURS_MAX = 24
+PRODUCTS_MAX = 16
 
 
 def site(roster: Roster, version: str) -> Row:
@@ -122,15 +123,22 @@ def series(results: Results, query: Query) -> Row:
     }
 
 
-def plant_detail(results: Results, roster: Roster, plant_id: str, status: Status) -> Row:
-    """A plant's points with what each used last, and its amounts by hour and by day."""
+def plant_detail(
+    results: Results, roster: Roster, plant_id: str, status: Status, as_of_ms: int | None = None
+) -> Row:
+    """A plant's points with what each used last, and its amounts by hour and by day; with ``as_of_ms`` as
+    they were reported then, and the newest windows of then, too.
+    """
     plant = next((plant for plant in roster.plants if plant.id == plant_id), None)
     if plant is None:
         raise BadParameter(f"there is no plant {plant_id!r}", status=404)
     points = [roster.points[index] for index in plant.points]
-    last = _last_intervals(results, plant.id, points)
+    last = _last_intervals(results, plant.id, points, as_of_ms)
+    windows = [] if as_of_ms is None else _windows(results, roster, plant.id, as_of_ms)
     return {
         "plant": plant.id,
+        "as_of": rfc3339(as_of_ms),
+        "windows": readable("intensity", windows),
         "points": [
             {
                 "point": point.id,
@@ -139,26 +147,44 @@ def plant_detail(results: Results, roster: Roster, plant_id: str, status: Status
             }
             for point in points
         ],
-        "days": _newest_rollups(results, plant.id, "day", 16),
-        "hours": _newest_rollups(results, plant.id, "hour", 16 * HOURS_MAX),
+        "days": _newest_rollups(results, plant.id, "day", 16, as_of_ms),
+        "hours": _newest_rollups(results, plant.id, "hour", 16 * HOURS_MAX, as_of_ms),
     }
 
 
-def _last_intervals(results: Results, plant: str, points: Iterable[Point]) -> dict[str, Row]:
+def _windows(results: Results, roster: Roster, plant: str, as_of_ms: int) -> list[Row]:
+    """The newest window of each intensity, its products one after the other, as reported at an instant."""
+    found: list[Row] = []
+    for intensity in roster.intensities:
+        for window in intensity.windows if intensity.scope == f"plant:{plant}" else ():
+            equal = {"scope": (intensity.scope,), "id": (intensity.id,), "window": (window,)}
+            query = Query("intensity", equal=equal, as_of_ms=as_of_ms, newest_first=True, limit=PRODUCTS_MAX)
+            newest: dict[str, Row] = {}
+            for row in results.rows(query):
+                newest.setdefault(row["product"] or "", row)
+            found += (newest[product] for product in sorted(newest))
+    return found
+
+
+def _last_intervals(
+    results: Results, plant: str, points: Iterable[Point], as_of_ms: int | None
+) -> dict[str, Row]:
     """The newest interval of each point that has an amount."""
     wanted = {point.id for point in points}
     limit = 8 * len(wanted) + 16
     found: dict[str, Row] = {}
     equal = {"plant": (plant,), "quality": SEEN}
-    rows = results.rows(Query("interval", equal=equal, newest_first=True, limit=limit))
+    rows = results.rows(Query("interval", equal=equal, as_of_ms=as_of_ms, newest_first=True, limit=limit))
     for row in rows:
         found.setdefault(row["point"], row)
     for point in wanted - found.keys() if len(rows) == limit else ():
-        query = Query("interval", equal={**equal, "point": (point,)}, newest_first=True, limit=1)
+        its = {**equal, "point": (point,)}
+        query = Query("interval", equal=its, as_of_ms=as_of_ms, newest_first=True, limit=1)
         found.update((point, row) for row in results.rows(query))
     return {point: readable("interval", [row])[0] for point, row in found.items()}
 
 
-def _newest_rollups(results: Results, plant: str, span: str, limit: int) -> list[Row]:
+def _newest_rollups(results: Results, plant: str, span: str, limit: int, as_of_ms: int | None) -> list[Row]:
     equal = {"scope": (f"plant:{plant}",), "span": (span,)}
-    return readable("rollup", results.rows(Query("rollup", equal=equal, newest_first=True, limit=limit)))
+    query = Query("rollup", equal=equal, as_of_ms=as_of_ms, newest_first=True, limit=limit)
+    return readable("rollup", results.rows(query))

@@ -3,8 +3,9 @@
 import { fill, h, icon, table } from "./dom.js";
 import { barChart } from "./history.js";
 import { get } from "./feed.js";
-import { ago, clock, duration, figure, moment, percent, plain, sameDay, zoneName } from "./format.js";
+import { ago, clock, duration, fieldIn, figure, instantIn, moment, percent, plain, sameDay, zoneName } from "./format.js";
 import { spanText, standing } from "./figure.js";
+import { stateOf } from "./revisions.js";
 import { intensityTitle, intensityUnit, measureName, QUALITIES, reasonText, unitName, windowName } from "./words.js";
 
 export class Detail {
@@ -24,6 +25,7 @@ export class Detail {
       this.plant = plant;
       this.answer = null;
       this.measure = null;
+      this.asOf = null;
       this.frame();
     }
     this.update();
@@ -32,9 +34,22 @@ export class Detail {
 
   close() {
     this.plant = null;
-    this.bars?.destroy();
-    this.bars = null;
+    this.clearBars();
     fill(this.element);
+  }
+
+  clearBars() {
+    this.bars?.destroy();
+    this.bars = this.drawn = null;
+    fill(this.chart);
+  }
+
+  /** Nothing of another instant stays on the screen while an answer is awaited. */
+  clear() {
+    this.clearBars();
+    fill(this.readout);
+    fill(this.measures);
+    fill(this.parts.days);
   }
 
   frame() {
@@ -44,6 +59,7 @@ export class Detail {
     this.element.replaceChildren(
       h("p", {}, h("a", { href: "#/", class: "back" }, "← All plants")),
       h("header", { class: "plant-head" }, this.heading, h("p", { class: "quiet" }, `${plant.id} · times in ${zoneName(plant.time_zone, this.context.now())}${plant.energies.length ? ` · uses ${plant.energies.map((e) => e.replaceAll("_", " ")).join(", ")}` : ""}`)),
+      this.asOfForm(),
       panel("Newest complete windows", parts.windows),
       panel("By hour, last 24 hours", parts.bars, "Filled bars are measured, outlined ones are still filling or partly estimated; hatched hours are unknown."),
       panel("By day", parts.days),
@@ -53,25 +69,52 @@ export class Detail {
     scrollTo(0, 0);
   }
 
-  async refresh() {
+  /** Lets a reader see the plant as it was reported at an instant, by the plant's clocks. */
+  asOfForm() {
     const { plant } = this;
+    const field = h("input", { type: "datetime-local", id: "as-of", step: "1", required: true, max: fieldIn(this.context.now(), plant.time_zone) });
+    this.asOfNote = h("p", { class: "quiet", role: "status" });
+    const back = h("button", { type: "button", class: "plain" }, "As it stands now");
+    const set = (asOf) => {
+      this.asOf = asOf;
+      this.answer = this.fault = null;
+      back.hidden = asOf === null;
+      this.update();
+      this.refresh();
+    };
+    back.hidden = true;
+    back.onclick = () => set(null);
+    const form = h("form", { class: "as-of" }, h("label", { for: "as-of" }, "As it was reported at"), field, h("button", { class: "plain" }, "Show"), back);
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      set(new Date(instantIn(field.value.length === 16 ? `${field.value}:00` : field.value, plant.time_zone)).toISOString());
+    };
+    return h("section", { class: "panel wide" }, form, this.asOfNote);
+  }
+
+  async refresh() {
+    const { plant, asOf } = this;
     if (!plant || this.busy) return;
     this.busy = true;
     try {
-      const answer = await get(`/api/plant/${encodeURIComponent(plant.id)}`);
-      if (this.plant === plant) [this.answer, this.fault] = [answer, null];
+      const answer = await get(`/api/plant/${encodeURIComponent(plant.id)}`, { as_of: asOf });
+      if (this.plant === plant && this.asOf === asOf) [this.answer, this.fault] = [answer, null];
     } catch (fault) {
       this.fault = fault;
     } finally {
       this.busy = false;
     }
+    if (this.plant && (this.plant !== plant || this.asOf !== asOf)) return this.refresh();
     this.update();
   }
 
   update() {
     const { plant } = this;
     if (!plant) return;
+    const at = this.asOf && Date.parse(this.asOf);
+    fill(this.asOfNote, at ? `What follows was reported by ${clock(at, plant.time_zone, "date")}, ${clock(at, plant.time_zone, "second")}; what was still filling then is left out.` : "");
     this.showWindows();
+    if (!this.answer) this.clear();
     if (!this.answer) return fill(this.parts.points, h("p", { class: "quiet" }, this.fault ? `Not to be had now: ${this.fault.message}` : "Loading…"));
     this.showPoints();
     this.showDays();
@@ -84,7 +127,7 @@ export class Detail {
     for (const intensity of context.intensities(plant.scope)) {
       const windows = context.part(plant.scope)?.figures.find((f) => f.id === intensity.id)?.windows ?? {};
       for (const window of intensity.windows) {
-        const found = windows[window]?.complete ?? [];
+        const found = this.asOf ? (this.answer?.windows ?? []).filter((row) => row.id === intensity.id && row.window === window) : (windows[window]?.complete ?? []);
         for (const row of found.length ? found : [null]) rows.push(this.windowRow(intensity, window, row));
       }
     }
@@ -99,7 +142,7 @@ export class Detail {
     const [level, sign, words] = standing(row.value, row.target, unit);
     const share = row.measured_share;
     const why = row.value === null ? `no figure: ${reasonText(row.reason, intensity)}` : "";
-    const state = [row.state, why, row.revision ? `revision ${row.revision}` : "", row.value !== null && share !== null && share < 1 ? `${percent(1 - share)} estimated` : ""];
+    const state = [why, row.value !== null && share !== null && share < 1 ? `${percent(1 - share)} estimated` : ""];
     return [
       title,
       spanText(row, this.plant.time_zone, this.context.now()),
@@ -107,7 +150,7 @@ export class Detail {
       h("span", { class: "verdict", "data-level": level }, sign ? icon(sign) : null, words),
       row.numerator === null ? "–" : `${plain(row.numerator)} ${unitName(intensity.unit)}`,
       row.denominator === null ? "–" : `${plain(row.denominator)} ${unitName(intensity.per_unit)}`,
-      state.filter(Boolean).join(", "),
+      [stateOf("intensity", row, title, this.plant.time_zone, this.asOf), ...state.filter(Boolean).map((text) => `, ${text}`)],
     ];
   }
 
@@ -155,7 +198,7 @@ export class Detail {
         row.kgce === null ? "" : `${plain(row.kgce)} kgce`,
         row.kgco2e === null ? "" : `${plain(row.kgco2e)} kgCO₂e`,
         h("span", { class: "verdict", "data-level": sign === "check" ? "good" : sign }, icon(sign), words + (share !== null && share < 1 ? `, ${percent(share)} measured` : "")),
-        row.state === "open" ? "still filling" : row.state,
+        stateOf("rollup", row, measureName(row.measures) + (row.product ? `: ${row.product}` : ""), zone, this.asOf),
       ];
     });
     const columns = [["Day", ""], ["Amount of", ""], ["Amount", "number"], ["Standard coal", "number"], ["CO₂", "number"], ["Quality", ""], ["State", ""]];
@@ -195,7 +238,10 @@ export class Detail {
   }
 
   async drawBars() {
-    if (!this.measure) return fill(this.readout, "No hour has begun yet.");
+    if (!this.measure) {
+      this.clearBars();
+      return fill(this.readout, "No hour has begun yet.");
+    }
     const bars = this.hours();
     const zone = this.plant.time_zone;
     const unit = unitName(bars.filter((b) => b.row).at(-1)?.row.unit ?? "");
@@ -205,8 +251,9 @@ export class Detail {
     const key = JSON.stringify([bars, view, document.documentElement.dataset.theme, this.chart.clientWidth]);
     if (key === this.drawn && this.bars) return;
     this.drawn = key;
+    const { answer } = this;
     const Bars = await barChart();
-    if (!this.plant) return;
+    if (!this.plant || this.answer !== answer) return;
     this.bars ??= new Bars(this.chart, (bar) => this.readBar(bar, unit));
     this.bars.onBar = (bar) => this.readBar(bar, unit);
     this.bars.show(bars, view);

@@ -49,7 +49,7 @@ export function fill(element, ...children) {
 
 /** A table: columns are [heading, class], cells are texts or elements. The first cell heads its row. */
 export function table(caption, columns, rows) {
-  const cell = (value, i) => h(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, class: columns[i][1], "data-label": columns[i][0] }, value ?? "");
+  const cell = (value, i) => h(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, class: columns[i][1], "data-label": columns[i][0] }, ...[value ?? ""].flat());
   return h(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },

@@ -72,6 +72,23 @@ export function moment(ms, zone, now) {
   return `${clock(ms, zone, near ? "day" : "date")}, ${clock(ms, zone)}`;
 }
 
+/** The instant of a "2026-11-22T08:00:00" of a zone's clocks; of one that they show twice the first. */
+export function instantIn(text, zone) {
+  const wall = Date.parse(`${text}Z`);
+  const shown = (ms) => {
+    const parts = cached(`i${zone}`, () => new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: zone })).format(ms);
+    return Date.parse(`${parts.replace(" ", "T")}Z`);
+  };
+  const offsets = [wall - 86_400_000, wall + 86_400_000].map((ms) => shown(ms) - ms);
+  const found = offsets.map((offset) => wall - offset).filter((ms) => shown(ms) === wall);
+  return found.length ? Math.min(...found) : wall - offsets[0];
+}
+
+/** What a field for date and time shows of an instant, in a zone. */
+export function fieldIn(ms, zone) {
+  return new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: zone }).format(ms).replace(" ", "T");
+}
+
 /** "Asia/Shanghai, GMT+8": the zone as a person and as a clock knows it. */
 export function zoneName(zone, at) {
   const offset = timeFormat(zone, "zone").formatToParts(at).find((part) => part.type === "timeZoneName");

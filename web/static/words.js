@@ -111,6 +111,16 @@ const VERDICTS = {
 };
 
 /** What a verdict means, in words. */
+const CAUSES = {
+  late: "a reading came late",
+  correction: "a reading was corrected",
+  conflict: "a reading got a second value",
+  neighbour: "a neighbour made it suspect",
+  verdict: "a verdict on a register came or went",
+  decision: "somebody decided",
+};
+export const causeText = (cause) => (cause ? (CAUSES[cause] ?? cause.replaceAll("_", " ")) : "");
+
 export const verdictText = (verdict) => VERDICTS[verdict] ?? verdict.replaceAll("_", " ");
 
 const REJECTIONS = {
