@@ -1,4 +1,4 @@
-"""What was reported before: a plant as of an instant, each revision of a figure; by the API and on the page."""
+"""What was reported before: a plant as of an instant, each revision of a figure; the API and the page."""
 
 from __future__ import annotations
 
