@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.directory import Directory
 from ingest.judge import Reading
-from metering.readings import NO_CODE, NO_SEQ, NO_TIME, Dictionary, Readings, absent, dictionary
+from metering.readings import NO_CODE, NO_SEQ, NO_TIME, Dictionary, Evidence, Readings, absent, dictionary
 
 Texts = Dictionary | None
 """A text column; None when every text is absent, which is the usual case."""
@@ -120,25 +120,36 @@ def _joined(one: Texts, n_one: int, other: Texts, n_other: int) -> Texts:
     return Dictionary(words, np.concatenate([one.codes, place[other.codes]]))
 
 
-def by_plant(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> list[Readings]:
+class From(Protocol):
+    """Who knows where readings came from."""
+
+    def of(self, order: NDArray[np.int64]) -> Evidence:
+        """That of readings of these messages of the batch."""
+
+
+def by_plant(
+    directory: Directory, columns: Columns, received: NDArray[np.int64], origin: From | None = None
+) -> list[Readings]:
     """One ``Readings`` for each plant, in the roster's order; within a plant in order of receipt.
 
-    ``received``: UTC milliseconds of each message of the batch.
+    ``received``: UTC milliseconds of each message of the batch. ``origin``: None: nobody wants to know.
     """
     if not len(columns):
         return []
     plants = directory.plant_of[columns.point]
     if plants.min() == plants.max():
-        return [_readings(directory, columns, received)]
+        return [_readings(directory, columns, received, origin)]
     few = len(directory.plant_ids) <= np.iinfo(np.int16).max
     rows = np.argsort(plants.astype(np.int16) if few else plants, kind="stable")  # counted, not compared
     cuts = np.flatnonzero(np.diff(plants[rows])) + 1
-    return [_readings(directory, columns.pick(part), received) for part in np.split(rows, cuts)]
+    return [_readings(directory, columns.pick(part), received, origin) for part in np.split(rows, cuts)]
 
 
-def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64]) -> Readings:
+def _readings(
+    directory: Directory, columns: Columns, received: NDArray[np.int64], origin: From | None
+) -> Readings:
     n = len(columns)
-    points, codes = _numbered(columns.point)
+    points, codes = numbered(columns.point)
     words = tuple(directory.points[i].id for i in points.tolist())
     return Readings(
         plant=directory.plant_ids[directory.points[int(points[0])].plant],
@@ -147,18 +158,19 @@ def _readings(directory: Directory, columns: Columns, received: NDArray[np.int64
         start=columns.start,
         mantissa=columns.mantissa,
         exponent=columns.exponent,
-        unit=_dictionary(columns.unit, n),
-        serial=_dictionary(columns.serial, n),
-        product=_dictionary(columns.product, n),
+        unit=used(columns.unit, n),
+        serial=used(columns.serial, n),
+        product=used(columns.product, n),
         revision=columns.revision,
         seq=columns.seq,
         quality=columns.quality,
         flags=columns.flags,
         received=received[columns.order],
+        evidence=None if origin is None else origin.of(columns.order),
     )
 
 
-def _numbered(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def numbered(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The different ones in order, and of each which it is: a plant's points lie close together."""
     first, last = int(points.min()), int(points.max())
     if last - first > _CLOSE * len(points):
@@ -168,7 +180,7 @@ def _numbered(points: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.flatnonzero(there) + first, (np.cumsum(there) - 1)[points - first]
 
 
-def _dictionary(texts: Texts, n: int) -> Dictionary:
+def used(texts: Texts, n: int) -> Dictionary:
     """Only the words that are used."""
     if texts is None:
         return absent(n)

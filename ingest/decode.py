@@ -1,8 +1,8 @@
 """Messages in, readings, decisions and refusals out (interface.md, "Topics and payloads").
 
-A batch goes through decode_fast.py; what is not plain in it is read again by decode_exact.py,
-which names every fault. Nothing leaves without a trace: received = accepted + rejected, counted
-in readings and decisions; a message refused as a whole counts one.
+A batch goes through decode_plain.py, what that leaves through decode_fast.py, and what neither takes is
+read by decode_exact.py, which names every fault. Nothing leaves without a trace: received = accepted +
+rejected, counted in readings and decisions; a message refused as a whole counts one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -20,8 +20,11 @@ from ingest.columns import Columns, by_plant, from_readings, joined
 from ingest.decide import read_decisions
 from ingest.decode_exact import Refusal, read_message
 from ingest.decode_fast import decode_fast
+from ingest.decode_plain import decode_plain
 from ingest.directory import Directory, Route, plant_of_topic
+from ingest.evidence import Origin, Senders, users
 from ingest.judge import Reading
+from ingest.kafka_values import Values
 from ingest.numbers import Fault
 from ingest.reasons import Reason
 from metering.decisions import Decision
@@ -29,6 +32,7 @@ from metering.readings import Readings
 from metering.roster import Roster
 
 T = TypeVar("T")
+Ints = NDArray[np.int64]
 NO_DECIDER = (
     "who sent it may not decide: a user needs 'decide: true' in the file of users, a broker the section"
     " 'decisions' in the settings"
@@ -81,11 +85,23 @@ class _Exact:
     received: int = 0
 
 
-class Decoder:
-    """Knows the roster; ``roster`` may be replaced between two batches."""
+class Batch:
+    """Messages one after the other; ``codes``: where their topics lead, ``received``: UTC ms of each."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, codes: list[int], payloads: list[bytes], received: Ints) -> None:
+        self.codes, self.payloads, self.received = codes, payloads, received
+        self.leads, self.values = np.array(codes, np.int64), Values.of(payloads)
+
+
+class Decoder:
+    """Knows the roster; ``roster`` may be replaced between two batches.
+
+    ``evidence``: whether readings get it; what is only computed does without.
+    """
+
+    def __init__(self, roster: Roster, *, evidence: bool = True) -> None:
         self._directory = Directory(roster)
+        self._evidence = evidence
 
     @property
     def roster(self) -> Roster:
@@ -100,31 +116,32 @@ class Decoder:
         """Takes what can be taken; rejections are in the order of receipt."""
         topics = [topic for delivery in deliveries for topic in delivery.topics]
         payloads = [payload for delivery in deliveries for payload in delivery.payloads]
-        received = np.repeat(
-            np.array([delivery.received_ms for delivery in deliveries], np.int64),
-            [len(delivery.topics) for delivery in deliveries],
-        )
-        codes = self._codes(deliveries, topics)
-        columns, others = self._fast(codes, payloads, received)
+        counts = [len(delivery.topics) for delivery in deliveries]
+        stamps = np.array([delivery.received_ms for delivery in deliveries], np.int64)
+        batch = Batch(self._codes(deliveries, topics), payloads, np.repeat(stamps, counts))
+        columns, others = self._quickly(batch)
         exact = _Exact(received=len(columns))
         if others:
             senders = [delivery for delivery in deliveries for _ in delivery.topics]
             for i in others:
                 self._exactly(exact, i, topics[i], payloads[i], senders[i])
             columns = joined(columns, from_readings(exact.taken, exact.order))
-        readings = by_plant(self._directory, columns, received)
+        origin = None
+        if self._evidence:
+            user = users([delivery.login for delivery in deliveries], counts)
+            where = Senders(batch.leads, self._directory.topic_of_code, user, self.roster.version)
+            origin = Origin(where, batch.values, columns.order)
+        readings = by_plant(self._directory, columns, batch.received, origin)
         rejected = [one for _, one in exact.rejected]
         return Decoded(readings, rejected, exact.received, exact.decisions)
 
-    def _fast(
-        self, codes: list[int], payloads: list[bytes], received: NDArray[np.int64]
-    ) -> tuple[Columns, Sequence[int]]:
-        """The quick way; should it fail by a mistake of ours, there is the other one."""
+    def _quickly(self, batch: Batch) -> tuple[Columns, Sequence[int]]:
+        """The quick ways; should one fail by a mistake of ours, there is the exact one."""
         try:
-            return decode_fast(self._directory, codes, payloads, received)
+            return quickly(self._directory, batch)
         except Exception:  # noqa: BLE001
-            _log.exception("a batch of %d messages could not be decoded at once", len(codes))
-            return from_readings((), ()), range(len(codes))
+            _log.exception("a batch of %d messages could not be decoded at once", len(batch.codes))
+            return from_readings((), ()), range(len(batch.codes))
 
     def _codes(self, deliveries: Sequence[Delivery], topics: list[str]) -> list[int]:
         """Where each topic leads; where its client may not publish: nowhere."""
@@ -191,6 +208,19 @@ class Decoder:
             "payload": payload_text(payload) if refusal.payload is None else refusal.payload,
         }
         return Rejected(plant if plant is not None and plant in self._directory.names else "", row)
+
+
+def quickly(directory: Directory, batch: Batch) -> tuple[Columns, list[int]]:
+    """What is plain, many messages at once, and the numbers of the messages that are not."""
+    columns, left = decode_plain(directory, batch.leads, batch.values, batch.received)
+    if not len(left):
+        return columns, []
+    if len(left) == len(batch.codes):
+        return decode_fast(directory, batch.codes, batch.payloads, batch.received)
+    numbers = left.tolist()
+    codes, payloads = [batch.codes[i] for i in numbers], [batch.payloads[i] for i in numbers]
+    more, others = decode_fast(directory, codes, payloads, batch.received[left])
+    return joined(columns, replace(more, order=left[more.order])), left[others].tolist()
 
 
 def payload_text(payload: bytes) -> str:

@@ -103,6 +103,11 @@ class Directory:
         """The plant that a code other than ``UNKNOWN`` leads to."""
         return self.plant_ids[self.points[code].plant if code >= 0 else -2 - code]
 
+    def topic_of_code(self, code: int) -> str:
+        """The topic that leads there."""
+        plant = f"{PREFIX}{self.plant_of_code(code)}"
+        return plant if code < 0 else f"{plant}/{self.points[code].id}"
+
     def points_of(self, code: int) -> dict[str, int]:
         """The points of the plant that a plant's code stands for."""
         return self.names.get(self.plant_ids[-2 - code], {})

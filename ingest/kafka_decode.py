@@ -39,6 +39,7 @@ from ingest.decode_fast import (
     has_duplicates,
     quotes_of,
 )
+from ingest.evidence import Origin, Senders, users
 from ingest.fast_fields import is_utf8
 from ingest.judge import Reading
 from ingest.kafka_alike import Alike
@@ -115,8 +116,15 @@ class TopicDecoder(Decoder):
             columns = joined(columns, from_readings(exact.taken, exact.order))
             topic, received_ms = delivery.topics[0], delivery.received_ms
             rejected = [_rejected(topic, received_ms, one) for one in exact.refused]
-        readings = [part for one in by_plant(self._directory, columns, received) for part in _parts(one)]
+        origin = Origin(self._senders(delivery, len(values)), values, columns.order)
+        every = by_plant(self._directory, columns, received, origin)
+        readings = [part for one in every for part in _parts(one)]
         return Decoded(readings, rejected, len(columns) + len(rejected))
+
+    def _senders(self, delivery: Delivery, count: int) -> Senders:
+        topic = delivery.topics[0]
+        user = users([delivery.login], [count])
+        return Senders(np.zeros(count, np.int64), lambda _: topic, user, self.roster.version)
 
     @property
     def _first(self) -> Plain | Alike:

@@ -38,7 +38,7 @@ class Computation:
     def __init__(self, roster: Roster) -> None:
         self.engine = Engine(roster)
         self._rows = Rows(self.engine)
-        self._decoder = Decoder(roster)
+        self._decoder = Decoder(roster, evidence=False)
         self._tables: dict[str, list[pa.Table]] = {}
         self._log_time = 0
         self._offset = 0

@@ -150,7 +150,7 @@ def _of_settings(file: Path, site: Path | None) -> tuple[Roster, str, str | None
 
 def sifted(file: Path, roster: Roster, selection: Selection, report: Report) -> Iterator[Message]:
     """Of a Parquet file of ``rejected`` each message once that would be taken now; ``report`` counts all."""
-    decoder, seen, now_ms = Decoder(roster), set[bytes](), wall_clock_ms()
+    decoder, seen, now_ms = Decoder(roster, evidence=False), set[bytes](), wall_clock_ms()
     for row in _rows(file):
         report.rows += 1
         why = selection.skips(row)

@@ -5,6 +5,8 @@
 #define KEYS_MAX 24
 #define UNITS_MAX 16
 #define USUAL 5 /* plant, point, time, value, unit: the first of the fields' names */
+#define ALL 15 /* of plant, point, time and value */
+#define TIME_AND_VALUE 12
 #define UNKNOWN (-1)
 #define DIGITS_MAX 18
 #define MAGNITUDE_MAX 15
@@ -145,8 +147,8 @@ static const uint8_t *past_field(const uint8_t *p, const uint8_t *end, int field
     }
 }
 
-/* Whether a value is one plain reading. */
-static int read_one(const uint8_t *p, const uint8_t *end, const fields_t *fields, memory_t *memory,
+/* Whether a value is one plain reading with these of the first four fields, and no other of them. */
+static int read_one(const uint8_t *p, const uint8_t *end, const fields_t *fields, memory_t *memory, int wanted,
                     reading_t *reading) {
     reading->seen = 0;
     reading->unit.size = 0;
@@ -164,7 +166,7 @@ static int read_one(const uint8_t *p, const uint8_t *end, const fields_t *fields
         if (p >= end || (*p != ',' && *p != '}')) return 0;
         if (*p == '}') break;
     }
-    return past_space(p + 1, end) == end && (reading->seen & 15) == 15;
+    return past_space(p + 1, end) == end && (reading->seen & ALL) == wanted;
 }
 
 static uint64_t mixed(uint64_t hash, text_t text) {
@@ -223,6 +225,15 @@ static int32_t unit_of(text_t unit, text_t *units, int64_t *count) {
     return (int32_t)(*count)++;
 }
 
+/* Where units are, start and end of each; how many. */
+static int64_t told(const text_t *seen, int64_t count, const uint8_t *text, int64_t *units) {
+    for (int64_t i = 0; i < count; i++) {
+        units[2 * i] = seen[i].at - text;
+        units[2 * i + 1] = seen[i].at - text + seen[i].size;
+    }
+    return count;
+}
+
 /* n values, [starts, ends) in text. fields: cuts of the names of our fields, the usual five first; slots,
    table, names, cuts: as meterflow_json_table has them. Of each value: number in the table, time,
    mantissa, exponent, unit; or bad, and the rest is nonsense. units: where each unit is first seen in the text,
@@ -241,7 +252,7 @@ int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *s
         reading_t reading;
         int64_t found = UNKNOWN;
         int32_t code = -1;
-        if (read_one(text + starts[i], text + ends[i], &fields, &memory, &reading)) {
+        if (read_one(text + starts[i], text + ends[i], &fields, &memory, ALL, &reading)) {
             found = find(&reading, slots, table, names, cuts);
             if (found >= 0) code = unit_of(reading.unit, seen, &seen_count);
         }
@@ -252,9 +263,29 @@ int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *s
         exponent[i] = bad[i] ? 0 : (int8_t)-reading.decimals;
         unit[i] = bad[i] ? -1 : code;
     }
-    for (int64_t i = 0; i < seen_count; i++) {
-        units[2 * i] = seen[i].at - text;
-        units[2 * i + 1] = seen[i].at - text + seen[i].size;
+    return told(seen, seen_count, text, units);
+}
+
+/* The same of values that name neither plant nor point. */
+int64_t meterflow_json_values(int64_t n, const uint8_t *text, const int64_t *starts, const int64_t *ends,
+                              int64_t fields_count, const uint8_t *field_names, const int64_t *field_cuts,
+                              int64_t *time, int64_t *mantissa, int8_t *exponent, int32_t *unit, uint8_t *bad,
+                              int64_t *units) {
+    const fields_t fields = {field_names, field_cuts, fields_count};
+    memory_t memory;
+    text_t seen[UNITS_MAX];
+    int64_t seen_count = 0;
+    memory.count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        reading_t reading;
+        int32_t code = UNITS_MAX;
+        if (read_one(text + starts[i], text + ends[i], &fields, &memory, TIME_AND_VALUE, &reading))
+            code = unit_of(reading.unit, seen, &seen_count);
+        bad[i] = code == UNITS_MAX;
+        time[i] = bad[i] ? 0 : reading.time;
+        mantissa[i] = bad[i] ? 0 : reading.mantissa;
+        exponent[i] = bad[i] ? 0 : (int8_t)-reading.decimals;
+        unit[i] = bad[i] ? -1 : code;
     }
-    return seen_count;
+    return told(seen, seen_count, text, units);
 }

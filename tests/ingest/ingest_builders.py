@@ -19,6 +19,7 @@ from ingest.mqtt_events import V3, V5
 from metering.decisions import Decision
 from metering.errors import MeterflowError, Unavailable
 from metering.policy import Policy
+from metering.readings import Readings
 from metering.roster import INTERVAL, REGISTER, Plant, Point, Roster
 from metering.units import UNITS
 
@@ -83,6 +84,18 @@ def rows(decoded: Decoded) -> list[dict[str, Any]]:
         for r in decoded.readings
         for i in range(len(r))
     ]
+
+
+def sources(readings: Sequence[Readings]) -> list[tuple[str | None, str | None, bytes, str]]:
+    """Of each reading the topic, the user and the digest of its message, and by what site it was taken."""
+    found = []
+    for one in readings:
+        evidence = one.evidence
+        assert evidence is not None
+        for i, message in enumerate(evidence.message.tolist()):
+            digest = bytes(evidence.digest[message])
+            found.append((evidence.topic.text(i), evidence.user.text(i), digest, evidence.site))
+    return found
 
 
 def decision(verdict: str = "reset", by: str = "li.wei", **more: object) -> bytes:

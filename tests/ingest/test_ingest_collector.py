@@ -7,10 +7,13 @@ import resource
 import threading
 import time
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
+from bus.frames import decode_readings
+from bus.log import READINGS
 from ingest.mqtt_events import V3, V5
 from tests.ingest.collector_builders import (
     CLIENTS,
@@ -23,7 +26,7 @@ from tests.ingest.collector_builders import (
     publish_readings,
     values,
 )
-from tests.ingest.ingest_builders import NOW_MS, connect, decision, publish, reading, until
+from tests.ingest.ingest_builders import NOW_MS, connect, decision, publish, reading, sources, until
 from tests.real.mosquitto import Mosquitto
 
 Start = Callable[..., Mosquitto]
@@ -45,6 +48,17 @@ async def test_readings_come_through_the_broker(client: str, protocol: int, mosq
             assert collector.status.waiting == 0
         assert relay.connections[0].acknowledged() == 1000
         assert relay.connections[0].acknowledged_in_order()
+
+
+async def test_readings_through_the_broker_know_their_messages(client: str, mosquitto_server: Start) -> None:
+    """The digest is of the very bytes that were published; no user: the broker does not tell who it was."""
+    server = mosquitto_server()
+    payloads = [b' {"time":%d , "value":"%d"}\n' % (NOW_MS - i, i) for i in range(20)]
+    async with collecting(broker(server.port, client)) as (collector, log):
+        await publish_payloads(server.port, payloads)
+        await until(lambda: collector.counters.acknowledged == 20)
+        found = sources([decode_readings(record.value) for record in await log.read(READINGS, 0)])
+        assert found == [(TOPIC, None, sha256(payload).digest(), "1") for payload in payloads]
 
 
 async def test_nothing_is_acknowledged_before_the_log_has_it(client: str, mosquitto_server: Start) -> None:

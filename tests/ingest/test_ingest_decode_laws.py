@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.columns import by_plant, from_readings
-from ingest.decode import Decoded, Decoder, Delivery
+from ingest.decode import Batch, Decoded, Decoder, Delivery, quickly
 from ingest.decode_exact import read_message
 from ingest.decode_fast import decode_fast
+from ingest.decode_plain import COMPILED, decode_plain
 from ingest.directory import Directory, Route
 from ingest.judge import Reading
-from tests.ingest.ingest_builders import NOW, NOW_MS, TOPIC, reading, reasons, roster, rows
+from ingest.kafka_values import Values
+from tests.ingest.ingest_builders import NOW, NOW_MS, TOPIC, reading, reasons, roster, rows, sources
 
 PLANT = "meterflow/v1/steel"
 BOOKS = "meterflow/v1/steel/books"
@@ -77,14 +82,35 @@ def test_nothing_crashes_the_decoder_and_everything_is_accounted_for(batch: list
     assert rows(whole) == sorted(by_message, key=lambda row: row["plant"] == "paper")
 
 
+@given(BATCHES, st.sampled_from([1, 2, 10]))
+@settings(max_examples=150, deadline=None)
+def test_every_reading_has_the_evidence_of_its_own_message(batch: list[tuple[str, bytes]], each: int) -> None:
+    """Also beside messages that are refused, and of other clients."""
+    parts = [batch[start : start + each] for start in range(0, len(batch), each)]
+    logins = ["", "hall-3", "gate"]
+    whole = Decoder(roster()).decode(
+        [
+            Delivery([t for t, _ in part], [p for _, p in part], NOW_MS, login=logins[i % 3])
+            for i, part in enumerate(parts)
+        ]
+    )
+    wanted = []
+    for number, (topic, payload) in enumerate(batch):
+        alone = Decoder(roster()).decode([Delivery([topic], [payload], NOW_MS)])
+        one = topic, logins[number // each % 3] or None, sha256(payload).digest(), "1"
+        wanted += [(row["plant"] == "paper", *one) for row in rows(alone)]
+    wanted.sort(key=lambda row: row[0])
+    assert sources(whole.readings) == [row[1:] for row in wanted]
+
+
 @given(st.lists(st.tuples(st.sampled_from([*ROUTES]), TEXTS.map(str.encode)), min_size=1, max_size=4))
-@settings(max_examples=250, deadline=None)
-def test_the_quick_way_takes_exactly_what_the_exact_way_takes(batch: list[tuple[str, bytes]]) -> None:
-    """Whatever decode_fast.py takes, decode_exact.py takes wholly and as the same readings."""
+@settings(max_examples=500, deadline=None)
+def test_the_quick_ways_take_exactly_what_the_exact_way_takes(batch: list[tuple[str, bytes]]) -> None:
+    """What decode_plain.py and decode_fast.py take, decode_exact.py takes wholly, and as the same."""
     directory = Directory(roster())
     codes = [directory.codes[topic] for topic, _ in batch]
     received = np.full(len(batch), NOW_MS, np.int64)
-    columns, others = decode_fast(directory, codes, [payload for _, payload in batch], received)
+    columns, others = quickly(directory, Batch(codes, [payload for _, payload in batch], received))
     taken: list[Reading] = []
     order: list[int] = []
     for i in sorted(set(range(len(batch))) - set(others)):
@@ -94,6 +120,28 @@ def test_the_quick_way_takes_exactly_what_the_exact_way_takes(batch: list[tuple[
         order += [i] * len(readings)
     wanted = by_plant(directory, from_readings(taken, order), received)
     assert rows(Decoded(by_plant(directory, columns, received), [], 0)) == rows(Decoded(wanted, [], 0))
+
+
+@pytest.mark.skipif(not COMPILED, reason="the loops are not built: make setup")
+def test_the_plainest_messages_go_the_quickest_way() -> None:
+    """One reading of time, value, unit and what nobody knows, on the topic of a register; nothing else."""
+    directory = Directory(roster())
+    unit = b' {"value":7,"unit":"MWh","time":%d }\n' % NOW_MS
+    taken = [(TOPIC, text) for text in (reading(1.5, NOW_MS), reading(-1, NOW_MS, rssi=-7, ok=True), unit)]
+    texts = [
+        *(reading(1, NOW_MS, **{key: "a"}) for key in ("serial", "point", "quality", "product")),
+        *(reading("1e3", NOW_MS), reading(1, "2026-11-22"), reading(1, NOW_MS, unit="m3")),
+        *(reading(1, NOW_MS + 700_000), reading(1, 5), b"[" + reading(1, NOW_MS) + b"]", b""),
+    ]
+    other = [(TOPIC, text) for text in texts]
+    other += [(topic, reading(1, NOW_MS)) for topic in (PLANT, BOOKS, "meterflow/v1/steel/none", "a")]
+    batch = [taken[0], *other[:4], *taken[1:3], *other[4:]]
+    codes = np.array([directory.codes.get(topic, Directory.UNKNOWN) for topic, _ in batch])
+    values = Values.of([payload for _, payload in batch])
+    columns, left = decode_plain(directory, codes, values, np.full(len(batch), NOW_MS))
+    assert columns.order.tolist() == [0, 5, 6]
+    assert sorted([*columns.order.tolist(), *left.tolist()]) == list(range(len(batch)))
+    assert columns.point.tolist() == [directory.codes[TOPIC]] * 3
 
 
 def test_plain_messages_go_the_quick_way() -> None:
