@@ -18,7 +18,7 @@ from metering.decisions import Decision
 from metering.readings import FLAG_ROUNDED, NO_CODE, NO_TIME, Dictionary, MeterQuality, Readings
 from metering.roster import GAUGE, INTERVAL, Installation, Point, Roster
 from metering.units import UNITS
-from processors.decisions import Placed, Refused, placed
+from processors.decisions import OFF_FACE, Placed, Refused, placed
 from processors.kernels.columns import EXPONENTS, Facts, Raw, columns
 from processors.kernels.library import COMPILED
 from processors.memory import ESTIMATED, ROUNDED, key_of
@@ -117,6 +117,7 @@ class SeriesIndex:
         self.to_ms = np.array([i.to_ms for _, i in every], np.int64)
         self.step = np.array([i.step for _, i in every], np.int64)
         self.value_max = np.array([_value_max(point, i) for point, i in every], np.int64)
+        self.width = np.array([i.width or 0 for _, i in every], np.int64)
         counts = np.array([len(point.installations) for point in points], np.int64)
         self.first = (np.cumsum(counts) - counts).astype(np.int64)
         self.single = counts == 1
@@ -131,14 +132,21 @@ class SeriesIndex:
         self.kind = np.array([numbers[kind] for kind in kinds], np.int64)
         """Series of one unit and one register step are of one kind: their values are scaled alike."""
         self.kinds = len(numbers)
-        below = np.minimum(self.value_max, AMOUNT_MAX // self.step * self.step)
+        below, has_end = np.minimum(self.value_max, AMOUNT_MAX // self.step * self.step), self.width > 0
+        low = np.where(has_end, 0, 1 - below)
+        below = np.where(has_end, np.minimum(self.width, below), below)
         fast = self.single & ~self.interval
-        self.facts = Facts(fast, self.first, self.from_ms, self.to_ms, below, self.kind)
+        self.facts = Facts(fast, self.first, self.from_ms, self.to_ms, low, below, self.kind)
         self.factors: dict[str | None, Ints] = {}
         """By unit word, for each kind and exponent, what a mantissa is multiplied by (kernels.columns)."""
 
     def __len__(self) -> int:
         return len(self.point)
+
+    def shows(self, series: Ints, value: Ints) -> NDArray[np.bool_]:
+        """Whether a register can show a value: one with an end nothing below zero, nor its end or more."""
+        width = self.width[series]
+        return np.asarray((width == 0) | ((value >= 0) & (value < width)))
 
     def installation(self, series: int) -> Installation:
         """Which one a series is of."""
@@ -255,6 +263,7 @@ def _columns(taken: Taken) -> dict[str, NDArray[Any]]:
     value, rounded, fits = _values(taken, known)
     fits &= np.abs(value) < index.value_max[known]
     taken.refuse(~fits, "value_out_of_range", "beyond what a register can hold")
+    taken.refuse(~index.shows(known, value), *OFF_FACE)
     taken.refuse(_product_mismatch(taken), "product_mismatch", "this point counts another product")
     start = _starts(taken, known)
     flags = np.where(rounded | (taken.of("flags") & FLAG_ROUNDED > 0), ROUNDED, 0)

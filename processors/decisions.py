@@ -57,6 +57,13 @@ def highest_revision(said: Iterable[_Revised]) -> int | None:
     return max((one.revision for one in said), default=None)
 
 
+OFF_FACE: Refusal = (
+    "value_out_of_range",
+    "less than 0, or no less than where this register turns: its digits (or rolls_at) in the site file",
+)
+"""What a register with an end cannot show."""
+
+
 def rows_about(key: Ints, said: Mapping[int, object]) -> Ints:
     """Which of some keys something was said of, by what was said of keys."""
     if not said:
@@ -162,6 +169,8 @@ def _valued(record: int, series: int, said: Decision, point: Point, index: Serie
     value = round(steps) * step
     if abs(value) >= int(index.value_max[series]):
         return "value_out_of_range", "beyond what a register can hold"
+    if not index.shows(np.array([series]), np.array([value])).all():
+        return OFF_FACE
     return Placed(record, series, said, value, steps.denominator != 1)
 
 

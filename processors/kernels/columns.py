@@ -45,13 +45,14 @@ class Raw:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """By point: ``fast``, whether it is a register with one installation, and the ``first`` series.
-    By series: from when to when it is there, where its values are too large, and its kind.
+    By series: from when to when it is there, its least value, where its values are too large, and its kind.
     """
 
     fast: NDArray[np.bool_]
     first: Ints
     from_ms: Ints
     to_ms: Ints
+    value_min: Ints
     value_max: Ints
     kind: Ints
 
@@ -63,7 +64,7 @@ _COLUMNS = compiled(
     "columns",
     (
         *(SIZE, SIZE, INT64, INT64, INT64, INT8, INT64, INT32, BYTE, BYTE),
-        *(BOOL, INT64, INT64, INT64, INT64, INT64, INT64),
+        *(BOOL, INT64, INT64, INT64, INT64, INT64, INT64, INT64),
         *(OUT_INT64, OUT_INT64, OUT_INT64, OUT_BYTE, OUT_INT64),
     ),
 )

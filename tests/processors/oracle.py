@@ -111,7 +111,7 @@ def _take_decision(
         from_ms = one.to_ms if conflict else one.from_ms
         if right and meter.from_ms <= from_ms and one.to_ms <= meter.to_ms:
             value = (*_chosen(point, meter, one.value), one.from_ms) if conflict else (0, False, 0)
-            if abs(value[0]) * max(Fraction(1), *_multipliers(meter)) >= _most(point):
+            if not _can_be_shown(point, meter, value[0]):
                 return
             said = Said(from_ms, one.to_ms, one.verdict, one.by, one.revision, value)
             into.setdefault((point.index, number), []).append(said)
@@ -221,11 +221,18 @@ def placed(roster: Roster, reading: Reading) -> tuple[Point, int, Content] | Non
     step = point.installations[number].step
     exact = Fraction(Decimal(reading.value)) * unit.factor * MICRO / step
     value = round(exact) * step  # half to even
-    if abs(value) * max(Fraction(1), *_multipliers(point.installations[number])) >= _most(point):
+    if not _can_be_shown(point, point.installations[number], value):
         return None
     estimated = reading.quality is MeterQuality.ESTIMATED
     own_start = start if point.reads == INTERVAL and start is not None else 0
     return point, number, Content(value, own_start, exact.denominator != 1, estimated)
+
+
+def _can_be_shown(point: Point, meter: Installation, value: int) -> bool:
+    """Whether it can be computed with, and is on the register's face where that has an end."""
+    if abs(value) * max(Fraction(1), *_multipliers(meter)) >= _most(point):
+        return False
+    return not meter.width or 0 <= value < meter.width
 
 
 def _most(point: Point) -> int:

@@ -252,8 +252,8 @@ def test_a_chain_with_anything_else_is_left_to_the_books(facts: dict[str, Any]) 
     assert booked.tolist() == [0]
 
 
-def one_column(factor: int, **columns_of: Any) -> columns.Taken | None:
-    """What is taken of one reading of one register."""
+def one_column(factor: int, least: int = 1 - AMOUNT_MAX, **columns_of: Any) -> columns.Taken | None:
+    """What is taken of one reading of one register; ``least``: what that shows."""
     raw: dict[str, Any] = {
         "point": ints([0]),
         "time": ints([TIME_FIRST_MS]),
@@ -269,6 +269,7 @@ def one_column(factor: int, **columns_of: Any) -> columns.Taken | None:
         ints([0]),
         ints([TIME_FIRST_MS]),
         ints([TIME_FIRST_MS]),
+        ints([least]),
         ints([AMOUNT_MAX]),
         ints([0]),
     )
@@ -300,8 +301,9 @@ def test_a_plain_reading_is_taken_as_it_is(mantissa: int) -> None:
         {"time": ints([TIME_FIRST_MS - 1])},
         {"time": ints([TIME_FIRST_MS + 1])},
         {"quality": np.full(1, 2, np.uint8)},
+        {"mantissa": ints([-1]), "least": 0},
     ],
-    ids=["large", "least", "greatest", "unknown", "early", "late", "bad"],
+    ids=["large", "least", "greatest", "unknown", "early", "late", "bad", "below"],
 )
 def test_a_reading_to_be_refused_is_not_taken_as_it_is(columns_of: dict[str, Any]) -> None:
     """What is not plain is looked at in detail."""
