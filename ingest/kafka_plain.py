@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from bus.compiled import BYTE, INT32, INT64, OUT_BOOL, OUT_INT8, OUT_INT32, OUT_INT64, SIZE, compiled
-from ingest.columns import Columns
-from ingest.decode_plain import Ints, Mask, fields_of, judged, names_of, units_of
+from ingest.columns import Columns, plain_columns
+from ingest.decode_plain import Ints, Mask, fields_of, names_of, out_of_bounds, words_of
 from ingest.directory import Directory
 from ingest.kafka_fields import UNITS_MAX, JsonFields
 from ingest.kafka_values import Values
 from ingest.kernels import LIBRARY
+from metering.readings import Dictionary
 
 _SLOTS_EACH = 3
 """Places in the table for each point, at least: those with neighbours are found late."""
@@ -51,5 +52,7 @@ class Plain:
         points = len(self._table), self._table, *self._points
         written = place, time, mantissa, exponent, unit, bad, seen
         count = _READINGS(n, text, values.starts, values.ends, *self._fields, *points, *written)
-        units = units_of(values, unit, seen, count)
-        return judged(self._directory, (self._index[place], time, mantissa, exponent, units), received, bad)
+        words = words_of(values, seen, count)
+        units = Dictionary(words, unit) if words else None
+        columns = plain_columns(self._index[place], time, mantissa, exponent, units)
+        return columns, bad | out_of_bounds(self._directory, columns, received)

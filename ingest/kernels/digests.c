@@ -92,10 +92,17 @@ __attribute__((target("sha,sse4.1"))) static void fast_blocks(uint32_t *state, c
 }
 
 /* Whether this processor has the instructions: SSSE3, SSE4.1 and those of SHA. */
-static int is_fast(void) {
+static int has_them(void) {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 9 & 1) || !(c >> 19 & 1)) return 0;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 29 & 1);
+}
+
+/* Asked once: in a virtual machine the question takes longer than a hundred digests. */
+static int is_fast(void) {
+    static volatile int known = -1;
+    if (known < 0) known = has_them();
+    return known;
 }
 
 static Blocks way(int64_t plain) { return !plain && is_fast() ? fast_blocks : plain_blocks; }

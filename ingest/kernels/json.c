@@ -1,5 +1,6 @@
 /* Readings of many JSON values: flat objects of texts, plain numbers and literals, in ASCII. */
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define KEYS_MAX 24
@@ -8,6 +9,8 @@
 #define ALL 15 /* of plant, point, time and value */
 #define TIME_AND_VALUE 12
 #define UNKNOWN (-1)
+#define NO_SEQ (-1)
+#define WORD_SIZE_MAX 200
 #define DIGITS_MAX 18
 #define MAGNITUDE_MAX 15
 
@@ -33,9 +36,10 @@ typedef struct { /* keys of the values so far, each once: most values have the s
 } memory_t;
 
 typedef struct { /* what a value says */
-    text_t plant, point, unit;
-    int64_t time, mantissa;
-    int decimals, seen;
+    text_t plant, point, unit, serial, product;
+    int64_t time, mantissa, revision, seq;
+    int decimals, seen, quality;
+    int further; /* whether fields beside the usual ones, and times and values as texts, are read, too */
 } reading_t;
 
 static int same(text_t one, text_t other) {
@@ -90,6 +94,112 @@ static const uint8_t *past_literal(const uint8_t *p, const uint8_t *end) {
     return NULL;
 }
 
+/* So many digits; -1: there are others. */
+static int64_t digits(const uint8_t *p, int count) {
+    int64_t number = 0;
+    for (int i = 0; i < count; i++) {
+        if (p[i] < '0' || p[i] > '9') return -1;
+        number = number * 10 + (p[i] - '0');
+    }
+    return number;
+}
+
+/* Days since 1970-01-01 of a civil date; years begin in March, so that a leap day is their last. */
+static int64_t days(int64_t year, int64_t month, int64_t day) {
+    year -= month < 3;
+    const int64_t era = year / 400, within = year % 400, from_march = (month + 9) % 12;
+    return era * 146097 + within * 365 + within / 4 - within / 100 + (153 * from_march + 2) / 5 + day - 1 - 719468;
+}
+
+static int64_t month_days(int64_t year, int64_t month) {
+    static const int of[12] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const int leap = month == 2 && year % 4 == 0 && (year % 100 || year % 400 == 0);
+    return of[month - 1] + leap;
+}
+
+/* A time of RFC 3339 in milliseconds, what is finer cut off; 0: it is none that is usual. */
+static int read_time(text_t text, int64_t *time) {
+    const uint8_t *p = text.at, *end = text.at + text.size;
+    if (text.size < 20 || p[4] != '-' || p[7] != '-' || p[10] != 'T' || p[13] != ':' || p[16] != ':') return 0;
+    const int64_t year = digits(p, 4), month = digits(p + 5, 2), day = digits(p + 8, 2);
+    const int64_t hour = digits(p + 11, 2), minute = digits(p + 14, 2), second = digits(p + 17, 2);
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > month_days(year, month)) return 0;
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59) return 0;
+    int64_t thousandths = 0, offset = 0;
+    p += 19;
+    if (*p == '.') {
+        const uint8_t *point = p++;
+        for (; p < end && *p >= '0' && *p <= '9'; p++)
+            if (p - point <= 3) thousandths = thousandths * 10 + (*p - '0');
+        if (p - point == 1) return 0;
+        for (int64_t i = p - point; i <= 3; i++) thousandths *= 10;
+    }
+    if (end - p == 6 && (*p == '+' || *p == '-') && p[3] == ':') {
+        const int64_t hours = digits(p + 1, 2), minutes = digits(p + 4, 2);
+        if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return 0;
+        offset = (*p == '-' ? -1 : 1) * (hours * 60 + minutes);
+    } else if (end - p != 1 || *p != 'Z') {
+        return 0;
+    }
+    *time = ((days(year, month, day) * 24 + hour) * 60 + minute - offset) * 60000 + second * 1000 + thousandths;
+    return 1;
+}
+
+static const uint8_t *past_null(const uint8_t *p, const uint8_t *end) {
+    return end - p >= 4 && memcmp(p, "null", 4) == 0 ? p + 4 : NULL;
+}
+
+static const uint8_t *past_time(const uint8_t *p, const uint8_t *end, reading_t *reading) {
+    int none = 0;
+    text_t text;
+    if (p >= end || *p == '-') return NULL;
+    if (*p == '"' && reading->further) {
+        p = past_text(p, end, &text);
+        return p != NULL && read_time(text, &reading->time) ? p : NULL;
+    }
+    p = past_number(p, end, &reading->time, &none);
+    return none == 0 ? p : NULL;
+}
+
+static const uint8_t *past_value(const uint8_t *p, const uint8_t *end, reading_t *reading) {
+    const int quoted = p < end && *p == '"' && reading->further;
+    p = past_number(p + quoted, end, &reading->mantissa, &reading->decimals);
+    if (p == NULL || !quoted) return p;
+    return p < end && *p == '"' ? p + 1 : NULL;
+}
+
+/* A serial number or a product: short and printable, or none. */
+static const uint8_t *past_word(const uint8_t *p, const uint8_t *end, text_t *word) {
+    if (p < end && *p == 'n') return past_null(p, end);
+    p = past_text(p, end, word);
+    return p != NULL && word->size <= WORD_SIZE_MAX && !memchr(word->at, 0x7f, (size_t)word->size) ? p : NULL;
+}
+
+/* A whole number that is not negative, or none. */
+static const uint8_t *past_whole(const uint8_t *p, const uint8_t *end, int64_t most, int64_t *number) {
+    int decimals = 0;
+    if (p >= end || *p == '-') return NULL;
+    if (*p == 'n') return past_null(p, end);
+    p = past_number(p, end, number, &decimals);
+    return decimals == 0 && *number <= most ? p : NULL;
+}
+
+static const uint8_t *past_quality(const uint8_t *p, const uint8_t *end, int *quality) {
+    static const char *const words[] = {"good", "bad", "estimated"}; /* from 1, as metering.readings has them */
+    text_t text;
+    if (p < end && *p == 'n') return past_null(p, end);
+    p = past_text(p, end, &text);
+    if (p == NULL) return NULL;
+    for (int i = 0; i < 3; i++) {
+        const text_t word = {(const uint8_t *)words[i], (int64_t)strlen(words[i])};
+        if (same(word, text)) {
+            *quality = i + 1;
+            return p;
+        }
+    }
+    return NULL;
+}
+
 /* A value of a field that means nothing here. */
 static const uint8_t *past_any(const uint8_t *p, const uint8_t *end) {
     text_t text;
@@ -131,19 +241,22 @@ static const uint8_t *past_key(const uint8_t *p, const uint8_t *end, int number,
 }
 
 static const uint8_t *past_field(const uint8_t *p, const uint8_t *end, int field, reading_t *reading) {
-    int none = 0;
     if (field == UNKNOWN) return past_any(p, end);
-    if (field >= USUAL) return NULL;
+    if (field >= USUAL && !reading->further) return NULL;
     reading->seen |= 1 << field;
     switch (field) {
     case 0: return past_text(p, end, &reading->plant);
     case 1: return past_text(p, end, &reading->point);
-    case 2:
-        if (p >= end || *p == '-') return NULL;
-        p = past_number(p, end, &reading->time, &none);
-        return none == 0 ? p : NULL;
-    case 3: return past_number(p, end, &reading->mantissa, &reading->decimals);
-    default: return past_text(p, end, &reading->unit);
+    case 2: return past_time(p, end, reading);
+    case 3: return past_value(p, end, reading);
+    case 4: return past_text(p, end, &reading->unit);
+    case 5: return past_null(p, end); /* a start is for points that read intervals */
+    case 6: return past_word(p, end, &reading->serial);
+    case 7: return past_word(p, end, &reading->product);
+    case 8: return past_whole(p, end, INT32_MAX, &reading->revision);
+    case 9: return past_whole(p, end, INT64_MAX, &reading->seq);
+    case 10: return past_quality(p, end, &reading->quality);
+    default: return NULL;
     }
 }
 
@@ -151,7 +264,9 @@ static const uint8_t *past_field(const uint8_t *p, const uint8_t *end, int field
 static int read_one(const uint8_t *p, const uint8_t *end, const fields_t *fields, memory_t *memory, int wanted,
                     reading_t *reading) {
     reading->seen = 0;
-    reading->unit.size = 0;
+    reading->unit.size = reading->serial.size = reading->product.size = 0;
+    reading->revision = reading->quality = 0;
+    reading->seq = NO_SEQ;
     p = past_space(p, end);
     if (p >= end || *p != '{') return 0;
     for (int number = 0;; number++) {
@@ -249,7 +364,7 @@ int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *s
     int64_t seen_count = 0;
     memory.count = 0;
     for (int64_t i = 0; i < n; i++) {
-        reading_t reading;
+        reading_t reading = {.further = 0};
         int64_t found = UNKNOWN;
         int32_t code = -1;
         if (read_one(text + starts[i], text + ends[i], &fields, &memory, ALL, &reading)) {
@@ -266,26 +381,58 @@ int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *s
     return told(seen, seen_count, text, units);
 }
 
-/* The same of values that name neither plant nor point. */
+typedef struct { /* different words, in the order in which they are first seen */
+    int64_t slots;
+    int32_t *table;
+    text_t *word;
+    int32_t count;
+} words_t;
+
+/* The word's number; -1: none is given. There are slots enough for all. */
+static int32_t number_of(words_t *words, text_t text) {
+    const text_t nothing = {text.at, 0};
+    if (text.size == 0) return -1;
+    int64_t slot = slot_of(nothing, text, words->slots);
+    for (; words->table[slot] >= 0; slot = (slot + 1) & (words->slots - 1))
+        if (same(words->word[words->table[slot]], text)) return words->table[slot];
+    words->word[words->count] = text;
+    return words->table[slot] = words->count++;
+}
+
+/* n values that name neither plant nor point; times and values may be texts, and other fields of readings may be there,
+   but for a start. Of each value as meterflow_json_readings has it, and serial and product: numbers of words, which are
+   shared by both; -1: none. slots: a power of two, more than 2 n; table: all -1. words: where each of up to 2 n is first
+   seen, start and end. counts: of the units, and of the words. Returns 0, or -1 when there is no memory. */
 int64_t meterflow_json_values(int64_t n, const uint8_t *text, const int64_t *starts, const int64_t *ends,
                               int64_t fields_count, const uint8_t *field_names, const int64_t *field_cuts,
-                              int64_t *time, int64_t *mantissa, int8_t *exponent, int32_t *unit, uint8_t *bad,
-                              int64_t *units) {
+                              int64_t *time, int64_t *mantissa, int8_t *exponent, int32_t *unit, int32_t *serial,
+                              int32_t *product, int32_t *revision, int64_t *seq, uint8_t *quality, uint8_t *bad,
+                              int64_t slots, int32_t *table, int64_t *units, int64_t *words, int64_t *counts) {
     const fields_t fields = {field_names, field_cuts, fields_count};
     memory_t memory;
     text_t seen[UNITS_MAX];
-    int64_t seen_count = 0;
+    words_t known = {slots, table, malloc((size_t)(2 * n + 1) * sizeof(text_t)), 0};
+    counts[0] = counts[1] = 0;
     memory.count = 0;
+    if (known.word == NULL) return -1;
     for (int64_t i = 0; i < n; i++) {
-        reading_t reading;
+        reading_t reading = {.further = 1};
         int32_t code = UNITS_MAX;
         if (read_one(text + starts[i], text + ends[i], &fields, &memory, TIME_AND_VALUE, &reading))
-            code = unit_of(reading.unit, seen, &seen_count);
+            code = unit_of(reading.unit, seen, &counts[0]);
         bad[i] = code == UNITS_MAX;
         time[i] = bad[i] ? 0 : reading.time;
         mantissa[i] = bad[i] ? 0 : reading.mantissa;
         exponent[i] = bad[i] ? 0 : (int8_t)-reading.decimals;
         unit[i] = bad[i] ? -1 : code;
+        serial[i] = bad[i] ? -1 : number_of(&known, reading.serial);
+        product[i] = bad[i] ? -1 : number_of(&known, reading.product);
+        revision[i] = bad[i] ? 0 : (int32_t)reading.revision;
+        seq[i] = bad[i] ? NO_SEQ : reading.seq;
+        quality[i] = bad[i] ? 0 : (uint8_t)reading.quality;
     }
-    return told(seen, seen_count, text, units);
+    told(seen, counts[0], text, units);
+    counts[1] = told(known.word, known.count, text, words);
+    free(known.word);
+    return 0;
 }

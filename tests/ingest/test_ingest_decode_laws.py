@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import sha256
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,10 +12,8 @@ from ingest.columns import by_plant, from_readings
 from ingest.decode import Batch, Decoded, Decoder, Delivery, quickly
 from ingest.decode_exact import read_message
 from ingest.decode_fast import decode_fast
-from ingest.decode_plain import COMPILED, decode_plain
 from ingest.directory import Directory, Route
 from ingest.judge import Reading
-from ingest.kafka_values import Values
 from tests.ingest.ingest_builders import NOW, NOW_MS, TOPIC, reading, reasons, roster, rows, sources
 
 PLANT = "meterflow/v1/steel"
@@ -27,7 +24,7 @@ SCALARS = st.sampled_from(
         *("1", "-0", "-0.5", ".5", "7.0", "1e3", "1E400", "9" * 30, str(NOW_MS), str(NOW_MS - 1), "NaN"),
         *('"12.50"', '"007"', '"-.5"', '"5."', '"-"', '"1-2"', '"1.2.3"', '"1,2"', "null", "true", '""'),
         *('"kWh"', '"m3"', '"good"', '"main"', '"\\u0041"', '"\\ud800"', '"é"', '"a\\"b"', "[]", '{"a":"b"}'),
-        *(f'"{NOW}"', '"2026-11-22T08:00:00"'),
+        *(f'"{NOW}"', '"2026-11-22T08:00:00"', '"2026-11-22T07:59:59.1239+08:00"', '"2026-02-29T00:00:00Z"'),
     ]
 )
 KEYS = st.sampled_from("time value start unit serial seq revision product quality point x tim\\u0065".split())
@@ -120,28 +117,6 @@ def test_the_quick_ways_take_exactly_what_the_exact_way_takes(batch: list[tuple[
         order += [i] * len(readings)
     wanted = by_plant(directory, from_readings(taken, order), received)
     assert rows(Decoded(by_plant(directory, columns, received), [], 0)) == rows(Decoded(wanted, [], 0))
-
-
-@pytest.mark.skipif(not COMPILED, reason="the loops are not built: make setup")
-def test_the_plainest_messages_go_the_quickest_way() -> None:
-    """One reading of time, value, unit and what nobody knows, on the topic of a register; nothing else."""
-    directory = Directory(roster())
-    unit = b' {"value":7,"unit":"MWh","time":%d }\n' % NOW_MS
-    taken = [(TOPIC, text) for text in (reading(1.5, NOW_MS), reading(-1, NOW_MS, rssi=-7, ok=True), unit)]
-    texts = [
-        *(reading(1, NOW_MS, **{key: "a"}) for key in ("serial", "point", "quality", "product")),
-        *(reading("1e3", NOW_MS), reading(1, "2026-11-22"), reading(1, NOW_MS, unit="m3")),
-        *(reading(1, NOW_MS + 700_000), reading(1, 5), b"[" + reading(1, NOW_MS) + b"]", b""),
-    ]
-    other = [(TOPIC, text) for text in texts]
-    other += [(topic, reading(1, NOW_MS)) for topic in (PLANT, BOOKS, "meterflow/v1/steel/none", "a")]
-    batch = [taken[0], *other[:4], *taken[1:3], *other[4:]]
-    codes = np.array([directory.codes.get(topic, Directory.UNKNOWN) for topic, _ in batch])
-    values = Values.of([payload for _, payload in batch])
-    columns, left = decode_plain(directory, codes, values, np.full(len(batch), NOW_MS))
-    assert columns.order.tolist() == [0, 5, 6]
-    assert sorted([*columns.order.tolist(), *left.tolist()]) == list(range(len(batch)))
-    assert columns.point.tolist() == [directory.codes[TOPIC]] * 3
 
 
 def test_plain_messages_go_the_quick_way() -> None:
