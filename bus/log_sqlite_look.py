@@ -30,3 +30,13 @@ def look(folder: Path, topic: str, *, partition: int = 0) -> Iterator[list[Recor
             found = records_of(connection, extent.row(offset), extent.row(stop), BYTES_MAX)
             offset = found[-1].offset + 1 if found else stop
             yield found
+
+
+def done(folder: Path, consumer: str) -> dict[int, int]:
+    """Up to which offset a consumer is done, by partition; none where it never was, or there is no log."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return {}
+    sql = "SELECT partition, done FROM consumer WHERE name = ?"
+    with our_errors(path, "be read"), closing(Storage().reader(path)) as connection:
+        return {int(partition): int(at) for partition, at in connection.execute(sql, (consumer,))}

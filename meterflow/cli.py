@@ -10,6 +10,7 @@ import click
 from ingest.reasons import Reason
 from meterflow import __version__
 from meterflow.benches import BENCHES
+from meterflow.cli_archive import archive
 from meterflow.cli_shared import FILE, FOLDER, reported
 from meterflow.cli_verdicts import verdicts
 from metering.query import Format
@@ -30,6 +31,7 @@ def main() -> None:
     """What plants use for what they make, live and provable: electricity, water, output, value added."""
 
 
+main.add_command(archive)
 main.add_command(verdicts)
 
 
@@ -48,6 +50,15 @@ main.add_command(verdicts)
     "--decide/--no-decide",
     default=None,
     help="Whether people may decide on the page; default: if only this machine can see it.",
+)
+@click.option("--archive", help="Where readings are kept for ever; default: in the data folder.")
+@click.option(
+    "--archive-every",
+    "archive_every_s",
+    type=click.FloatRange(min=0),
+    default=900.0,
+    show_default=True,
+    help="Seconds that a reading may wait on the log for others that are archived with it.",
 )
 @click.option("--simulate", is_flag=True, help="Adds a simulated park: its past 24 hours, then real time.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated park.")

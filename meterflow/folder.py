@@ -35,6 +35,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.store = path / "results.duckdb"
+        self.archive = path / "archive"
         self.publisher = path / "publisher.json"
 
     def open(self) -> None:

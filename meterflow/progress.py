@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ingest.clock import wall_clock_ms
 from processors.engine import Engine
 from processors.worker import Worker
+from sinks.archive_sink import ArchiveSink
 from web.status import Hop, Progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ def of_worker(worker: Worker) -> Progress:
     idle = int((time.monotonic() - worker.moved_s) * 1000) if waits else 0
     error = worker.error or worker.saver.error
     return Progress(worker.offset, worker.end, idle, behind, worker.running, error)
+
+
+def of_archive(archive: ArchiveSink) -> Progress:
+    """How far what is on the log is archived: it waits there until there is enough of it for a file."""
+    waits = archive.end > archive.offset
+    behind = wall_clock_ms() - archive.waiting_stamp_ms if waits and archive.waiting_stamp_ms else 0
+    idle = int((time.monotonic() - archive.moved_s) * 1000) if waits else 0
+    return Progress(archive.offset, archive.end, idle, behind, archive.running, archive.error)
 
 
 def ingested(counters: Iterable[Counters]) -> Hop:

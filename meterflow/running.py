@@ -39,6 +39,8 @@ def up(
     simulate: bool,
     seed: int,
     decide: bool | None,
+    archive: str | None,
+    archive_every_s: float,
 ) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
@@ -62,7 +64,18 @@ def up(
     token = secret(token_file, "token")
     may_decide = is_loopback(http_host) if decide is None else decide
     options = Options(
-        data, mqtt_host, mqtt_port, http_host, http_port, token, users, simulate, seed, may_decide
+        data=data,
+        mqtt_host=mqtt_host,
+        mqtt_port=mqtt_port,
+        http_host=http_host,
+        http_port=http_port,
+        token=token,
+        users=users,
+        simulate=simulate,
+        seed=seed,
+        decide=may_decide,
+        archive=archive,
+        archive_every_s=archive_every_s,
     )
     roster = load_roster(site)
     run_loop(_serve(roster, options))

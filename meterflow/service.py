@@ -33,6 +33,8 @@ from processors.operators import Plants
 from processors.state import FORMAT as STATE_FORMAT
 from processors.worker import Worker
 from simulators.publisher import publish_park
+from sinks.archive_place import open_place
+from sinks.archive_sink import ArchiveSink
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
 from sinks.store_earlier import EarlierResults
@@ -64,6 +66,8 @@ class Options:
     simulate: bool
     seed: int
     decide: bool = True
+    archive: str | None = None
+    archive_every_s: float = 900.0
 
 
 NO_DECISIONS = "start meterflow up with --decide, or decide with: meterflow verdicts"
@@ -104,6 +108,8 @@ class Service:
         self.log: SqliteLog = await open_log(self.folder.path)
         self._stack.push_async_callback(self.log.close)
         await self._open_store()
+        place = open_place(self.options.archive or str(self.folder.archive))
+        self.archive = ArchiveSink(self.log, place, age_s=self.options.archive_every_s)
         self.live = LiveFeed()
         self.news = News(self.live)
         self.sink = Sink(self.log, self.store, told=self.news.stored)
@@ -111,7 +117,13 @@ class Service:
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
         self._stack.push_async_callback(self._stop_tasks)
-        self._run(self.worker.run(), self.sink.run(), Ticker(self.log, self.endpoint).run(), self.news.tell())
+        self._run(
+            self.worker.run(),
+            self.sink.run(),
+            self.archive.run(),
+            Ticker(self.log, self.endpoint).run(),
+            self.news.tell(),
+        )
         await self._listen()
         self.folder.announce(Running(os.getpid(), self.address, self.options.token or "", self.mqtt_url))
         self._stack.callback(self.folder.retire)
@@ -145,9 +157,12 @@ class Service:
             self._tasks.append(task)
 
     async def _stop_tasks(self) -> None:
+        archived = asyncio.ensure_future(asyncio.wait_for(self.archive.stop(), 2 * PART_STOP_S))
         for part in (self.worker, self.sink):
             with suppress(TimeoutError):
                 await asyncio.wait_for(part.stop(), PART_STOP_S)
+        with suppress(TimeoutError):
+            await archived
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -241,6 +256,7 @@ class Service:
             log_error=counters.append_error,
             worker=progress.of_worker(self.worker),
             sink=self._sink_progress(),
+            archive=progress.of_archive(self.archive),
             hops={"ingest": progress.ingested([counters]), "processors": progress.processed([engine])},
             rejected=dict(counters.rejected),
             log_ends={READINGS: self.worker.end, RESULTS: self.store.position()},

@@ -20,6 +20,14 @@ def not_ready(status: Status) -> list[str]:
     return reasons + list(status.problems)
 
 
+def worth_a_look(status: Status) -> list[str]:
+    """What keeps the service from nothing now, and yet wants somebody, in words."""
+    archive = status.archive
+    if archive is None or not archive.error:
+        return []
+    return [f"readings are not archived, and wait on the log{_because(archive)}"]
+
+
 def _hindered(name: str, part: Progress | None) -> list[str]:
     if part is None:
         return []

@@ -84,7 +84,7 @@ def _log(status: Status) -> Iterator[Metric]:
         ends.add_metric([topic], end)
     yield ends
     yield _gauge("meterflow_log_writable", "1 while the log takes what comes.", int(not status.log_error))
-    for name, part in (("worker", status.worker), ("sink", status.sink)):
+    for name, part in (("worker", status.worker), ("sink", status.sink), ("archive", status.archive)):
         if part is not None:
             yield from _progress(name, part)
     yield from _partitions(status)

@@ -10,7 +10,7 @@ from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import AlertRule, Roster
 from web.answers import readable
-from web.health import not_ready
+from web.health import not_ready, worth_a_look
 from web.status import Status
 
 COMPLETE, OPEN = ("final", "revised"), ("open",)
@@ -56,7 +56,7 @@ class Overview:
             "alerts": self._alerts(),
             "books": self._books(),
             "rejected": self._rejected(),
-            "ready": {"ok": not reasons, "reasons": reasons},
+            "ready": {"ok": not reasons, "reasons": [*reasons, *worth_a_look(status)]},
         }
 
     def _scopes(self) -> Iterator[str]:

@@ -51,9 +51,9 @@ class Status:
     next offset by topic. ``last_seen_ms``: newest reading time by ``PLANT/POINT`` where the
     service knows it. ``ledger_unbalanced``: installations whose ledger balance is not 0.
     ``starting``: the parts are still being started. ``problems``: whatever else keeps it from
-    being ready, in words. ``worker``, ``sink``: None in a role that neither has nor watches one.
-    ``partitions``: how far each partition is, by part (``worker``, ``sink``), of those this process
-    works on or watches. ``events``: what adapters count, by name (reconnects, lost sessions, retries).
+    being ready, in words. ``worker``, ``sink``, ``archive``: None where there is none, and none is watched.
+    ``partitions``: how far each partition is, by part (``worker``, ``sink``, ``archive``), of those this
+    process works on or watches. ``events``: what adapters count, by name (reconnects, retries).
     """
 
     version: str = ""
@@ -62,6 +62,7 @@ class Status:
     log_error: str = ""
     worker: Progress | None = Progress()
     sink: Progress | None = Progress()
+    archive: Progress | None = None
     partitions: Mapping[str, Mapping[int, Progress]] = field(default_factory=dict)
     events: Mapping[str, int] = field(default_factory=dict)
     hops: Mapping[str, Hop] = field(default_factory=dict)

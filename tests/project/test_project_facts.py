@@ -116,6 +116,7 @@ def test_every_word_of_results_is_described(project: Project) -> None:
 def test_every_metric_is_described(project: Project) -> None:
     """docs/operations.md names the metrics that a scrape gives, and no others."""
     status = Status(
+        archive=Progress(),
         hops={"ingest": Hop()},
         rejected={"empty": 1},
         log_ends={"readings": 0},

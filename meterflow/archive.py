@@ -1,0 +1,77 @@
+"""``meterflow archive``: what is in an archive, and whether it is whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from bus.log_sqlite_look import done
+from meterflow.folder import Folder
+from metering.errors import UsageError
+from sinks.archive_check import Report
+from sinks.archive_check import check as look
+from sinks.archive_place import Place, open_place
+from sinks.archive_reader import Archive
+from sinks.archive_sink import CONSUMER
+
+
+def place_of(data: Path, url: str | None) -> Place:
+    """The archive of a data folder, or the one at an address."""
+    return open_place(url or str(Folder(data).archive))
+
+
+def check(data: Path | None, url: str | None, *, as_json: bool, quick: bool) -> int:
+    """Says what is there and what is wrong; 1 when anything is."""
+    folder = data or Path("data")
+    place = _found(folder, url)
+    log_says = done(folder, CONSUMER) if data is not None or url is None else {}
+    report = look(place, log_says, contents=not quick)
+    if as_json:
+        click.echo(json.dumps({**asdict(report), "bytes_a_reading": report.bytes_a_reading}))
+    else:
+        _show(place, report, quick=quick)
+    return 1 if report.problems else 0
+
+
+def list_days(data: Path | None, url: str | None, *, plant: str | None, as_json: bool) -> None:
+    """How many readings there are of each plant and day."""
+    archive = Archive(_found(data or Path("data"), url))
+    plants = archive.plants() if plant is None else [plant]
+    found = {name: archive.days(name) for name in plants}
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for name, days in found.items():
+        for day, readings in days.items():
+            click.echo(f"{name}\t{day}\t{readings}")
+
+
+def _found(data: Path, url: str | None) -> Place:
+    place = place_of(data, url)
+    if not place.sizes("manifest"):
+        raise UsageError(
+            "there is no archive here, or nothing in it yet",
+            where=place.where,
+            hint="Name the data folder of up with --data, or the archive itself with --archive. What is on\n"
+            "  the log is archived after 15 minutes at the latest, and when the service stops.",
+        )
+    return place
+
+
+def _show(place: Place, report: Report, *, quick: bool) -> None:
+    for problem in report.problems:
+        click.echo(f"{problem.kind.upper()} {place.where}/{problem.path}: {problem.what}\n  {problem.hint}")
+    for partition, until in sorted(report.until.items()):
+        click.echo(f"partition {partition}: archived up to offset {until}")
+    size = f", {report.bytes_a_reading:.2f} bytes each" if report.bytes_a_reading is not None else ""
+    evidence = (
+        f"; evidence of {report.messages} messages, {report.evidence_bytes} bytes" if report.messages else ""
+    )
+    click.echo(f"{report.readings} readings in {report.files} files{size}{evidence}")
+    how = "lengths" if quick else "every byte"
+    count = len(report.problems)
+    told = f"{count} problem{'s' if count != 1 else ''}" if count else f"whole: {how} compared"
+    click.echo(f"{place.where}: {told}", err=True)

@@ -1,0 +1,46 @@
+"""The verb ``archive`` of the command line, which has verbs of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from meterflow.cli_shared import FOLDER, reported
+
+DATA = click.option("--data", type=FOLDER, help="The data folder of up; default: data.")
+URL = click.option(
+    "--archive", "url", help="The archive, where it is elsewhere: a folder, or s3://bucket/prefix."
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+@click.group()
+def archive() -> None:
+    """All readings and decisions in Parquet, kept for ever."""
+
+
+@archive.command()
+@DATA
+@URL
+@click.option("--quick", is_flag=True, help="Compare lengths only, not every byte.")
+@AS_JSON
+@reported
+def check(data: Path | None, url: str | None, quick: bool, as_json: bool) -> None:
+    """Finds what is missing, torn, altered or left over, and says what to do; exit code 1 if anything is."""
+    from meterflow import archive as verbs
+
+    raise SystemExit(verbs.check(data, url, as_json=as_json, quick=quick))
+
+
+@archive.command("list")
+@DATA
+@URL
+@click.option("--plant", help="Of this plant only.")
+@AS_JSON
+@reported
+def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) -> None:
+    """Plant, day (UTC) and number of readings, a line each."""
+    from meterflow import archive as verbs
+
+    verbs.list_days(data, url, plant=plant, as_json=as_json)

@@ -1,0 +1,214 @@
+"""From the log into the archive: readings and decisions, none skipped, however long a store stays away.
+
+It reads the topic ``readings`` by itself, so that a slow store holds up no result. Records are gathered until
+there is enough of them, or the first is old enough, or the stop comes; what is not written yet is still on
+the log. The commit is in sinks.archive_writer; after it the position on the log moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+from uuid import uuid4
+
+from bus.log import READINGS, Log, Record
+from metering.errors import Unavailable, UsageError
+from sinks.archive_gathered import Gathered
+from sinks.archive_place import Place
+from sinks.archive_writer import Writer
+from sinks.waits import rest, until_a_record
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONSUMER = "archive"
+COST_MAX = 500_000
+"""Of what is gathered (archive_gathered.Gathered.cost): some 50 MB, and 150 while it is written."""
+AGE_S = 900.0
+READ_BYTES_MAX = 2 << 20
+RETRY_S = (0.5, 30.0)
+REST_S_MAX = 5.0
+_NUMBER = "number"
+"""What the log keeps of the archive: the number that tells it from another log's."""
+
+
+class ArchiveSink:
+    """Archives one partition. ``run`` until ``stop``; plain attributes for metrics.
+
+    ``offset``: the next record to be archived, ``end``: of the topic; ``error``: why nothing can be archived
+    now; ``moved_s``: when it last came forward (monotonic clock); ``waiting_stamp_ms``: when the oldest
+    gathered record was received, 0 where there is none. ``readings``: archived since the start.
+    """
+
+    def __init__(
+        self, source: Log, place: Place, partition: int = 0, *, cost_max: int = COST_MAX, age_s: float = AGE_S
+    ) -> None:
+        self.offset = self.end = 0
+        self.error = ""
+        self.running = False
+        self.moved_s = time.monotonic()
+        self.waiting_stamp_ms = 0
+        self.readings = 0
+        self._log = source
+        self._partition = partition
+        self._writer = Writer(place, partition)
+        self._cost_max, self._age_s = cost_max, age_s
+        self._gathered = Gathered(partition, 0)
+        self._until: int | None = None
+        """Records from there on are archived already."""
+        self._told_of_hole = False
+        self._begun_s = 0.0
+        self._retry_s = RETRY_S[0]
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._stopped.set()
+
+    async def run(self) -> None:
+        """Archives until ``stop``; what cannot be written now is tried again, for ever.
+
+        Raises NotOwner when somebody else has taken over the partition, MeterflowError for a record that
+        cannot be read.
+        """
+        self._stopped.clear()
+        self.running = True
+        try:
+            await self._patiently(self._start)
+            while not self._stopping.is_set():
+                await self._patiently(self._step)
+            await self._last()
+        finally:
+            self.running = False
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Ends ``run`` when what was gathered is archived; what cannot be now waits on the log."""
+        self._stopping.set()
+        await self._stopped.wait()
+
+    async def _start(self) -> None:
+        """Takes the partition over, clears up after a kill, and sees how far the archive is."""
+        await self._claim()
+        await _apart(self._writer.open)
+        await self._go_on()
+        self.end = await self._log.end(READINGS, self._partition)
+        if self.offset > self.end:
+            raise UsageError(
+                f"the archive is ahead of the log (offset {self.offset}, the log ends at {self.end})",
+                where=self._writer.place.where,
+                hint="The log was lost, or is an old copy: put back a newer one, or archive elsewhere.",
+            )
+
+    async def _claim(self) -> None:
+        """Takes the partition over. The log has the archive's number before the archive has."""
+        saved = await self._log.load(CONSUMER, self._partition)
+        known = saved.chunks.get(_NUMBER, b"").decode()
+        found = await _apart(self._writer.number, known)
+        if not known:
+            known = uuid4().hex
+            chunks = {_NUMBER: known.encode()}
+            await self._log.save(CONSUMER, saved.offset, chunks, partition=self._partition)
+        if not found:
+            await _apart(self._writer.mark, known)
+
+    async def _go_on(self) -> None:
+        """Begins to gather anew. What the log has let go of stays a hole, which ``archive check`` tells."""
+        first = await self._log.first(READINGS, self._partition)
+        at, self._until = self._writer.position(first)
+        if self._writer.position(0)[0] < first and not self._told_of_hole:
+            log.error("the log has let go of readings that are not archived, before offset %s", first)
+            self._told_of_hole = True
+        self.offset = at
+        self._gathered = Gathered(self._partition, at, at)
+        self.waiting_stamp_ms = 0
+
+    async def _step(self) -> None:
+        """Gathers some records; writes them when they are enough, or old enough."""
+        self.end = await self._log.end(READINGS, self._partition)
+        if self._due():
+            await self._commit()
+            return
+        records = await self._log.read(
+            READINGS, self._gathered.until, partition=self._partition, bytes_max=READ_BYTES_MAX
+        )
+        if records:
+            await _apart(self._take, records)
+            return
+        if self._gathered.empty:
+            self.moved_s = time.monotonic()
+        due_s = None if self._gathered.empty else max(self._begun_s + self._age_s - time.monotonic(), 0.0)
+        offsets = {READINGS: self._gathered.until}
+        await until_a_record(self._log, offsets, self._partition, self._stopping, due_s)
+
+    def _due(self) -> bool:
+        gathered = self._gathered
+        if self._until is not None and gathered.until >= self._until:
+            return True
+        if gathered.empty:
+            return False
+        return gathered.cost >= self._cost_max or time.monotonic() - self._begun_s >= self._age_s
+
+    def _take(self, records: list[Record]) -> None:
+        """As many as may be together, and none that is archived already."""
+        for record in records:
+            if self._until is not None and record.offset >= self._until:
+                self._gathered.until = self._until
+                return
+            was_empty = self._gathered.empty
+            self._gathered.take(record)
+            if was_empty and not self._gathered.empty:
+                self._begun_s, self.waiting_stamp_ms = time.monotonic(), record.stamp_ms
+            if self._gathered.cost >= self._cost_max:
+                return
+
+    async def _last(self) -> None:
+        """What is gathered when the stop comes. It is not waited for a store that takes nothing now."""
+        with suppress(Unavailable):
+            if not self._gathered.empty:
+                await self._commit()
+
+    async def _commit(self) -> None:
+        started_s = time.monotonic()
+        await self._log.confirm(CONSUMER, self._partition)
+        manifest = await _apart(self._writer.write, self._gathered)
+        self.readings += manifest.readings
+        span = manifest.span
+        await self._go_on()
+        self.moved_s = time.monotonic()
+        await self._patiently(lambda: self._log.commit(CONSUMER, span.until, {}, self._partition))
+        await self._patiently(lambda: _apart(self._writer.finish, span))
+        await rest(min(time.monotonic() - started_s, REST_S_MAX), self._stopping)
+
+    async def _patiently(self, call: Callable[[], object]) -> None:
+        """Does it, however often that takes; at the stop it is tried once."""
+        while True:
+            try:
+                await call()  # type: ignore[misc]
+            except Unavailable as error:
+                if not self.error:
+                    log.error("readings cannot be archived now; they wait on the log: %s", error)
+                self.error = error.what
+                if self._stopping.is_set():
+                    return
+                await rest(self._retry_s, self._stopping)
+                self._retry_s = min(self._retry_s * 2, RETRY_S[1])
+            else:
+                if self.error:
+                    log.warning("readings are archived again")
+                self.error, self._retry_s = "", RETRY_S[0]
+                return
+
+
+async def _apart(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """In a thread, which ends before this does, even when it is cancelled: two must not write at once."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *args, **kwargs))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.gather(work, return_exceptions=True)
+        raise

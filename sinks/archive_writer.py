@@ -1,0 +1,190 @@
+"""Writes what was gathered into the archive, so that a kill at any moment leaves it whole.
+
+The commit, in this order:
+
+1. note under ``pending/`` which files are going to be written;
+2. write them, each durable and under its own name before the next step;
+3. write the manifest that lists them: from now on they are archived;
+4. move the archive's position on the log (sinks.archive_sink);
+5. remove the note.
+
+A merge goes the same way; its note also names what it takes the place of, which is removed when its manifest
+is there. Who starts looks at the notes of its partition: where the manifest is there, what it replaced is
+removed, else what had been written for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from metering.errors import MeterflowError, UsageError
+from sinks.archive_gathered import Gathered
+from sinks.archive_manifest import (
+    MANIFESTS,
+    PENDING,
+    File,
+    Manifest,
+    Span,
+    by_partition,
+    chain,
+    decode_manifest,
+    named,
+    sealed,
+    tiles,
+    unlisted,
+    unsealed,
+)
+from sinks.archive_place import Place
+
+Spans = Sequence[Span]
+
+
+class Writer:
+    """One partition's archive. All methods block, and raise Unavailable for what may pass.
+
+    ``spans``: of its manifests that count, ascending.
+    """
+
+    def __init__(self, place: Place, partition: int) -> None:
+        self.place, self.partition = place, partition
+        self.spans: list[Span] = []
+
+    def number(self, known: str) -> str:
+        """Sees that this archive is of the log that knows it by this number (empty: it knows none yet).
+
+        The number that is in the archive: empty where ``mark`` is to put one there. Raises UsageError where
+        it is another log's: two logs in one archive would be taken for one.
+        """
+        try:
+            found = str(unsealed(self.place.read(self._mark), self._mark)["number"])
+        except FileNotFoundError:
+            found = ""
+        if found != known if found else not known and self._listed():
+            raise UsageError(
+                "the archive is of another log",
+                where=self.place.where,
+                hint="Give each service an archive of its own. Where the log was lost, put back a copy.",
+            )
+        return found
+
+    def mark(self, number: str) -> None:
+        """Notes of which log it is."""
+        self.place.put([(self._mark, sealed({"number": number}))])
+
+    @property
+    def _mark(self) -> str:
+        return f"log/{self.partition}.json"
+
+    def open(self) -> None:
+        """Clears up after a kill, and sees what is there."""
+        self._finish_pending()
+        spans = self._listed()
+        self.spans, _ = tiles(spans)
+        if left := sorted(set(spans) - set(self.spans)):
+            self._remove_superseded(left)
+
+    def position(self, first: int) -> tuple[int, int | None]:
+        """Which record comes next, and before which one to stop: where later ones are archived already.
+
+        ``first``: the first one that the log still has.
+        """
+        at = first
+        while part := chain(self._from(at), at):
+            at = part[-1].until
+        later = [span.first for span in self.spans if span.first >= at]
+        return at, min(later, default=None)
+
+    def write(self, gathered: Gathered) -> Manifest:
+        """Steps 1 to 3; ``finish`` is the last one."""
+        span = gathered.span
+        self.place.put([(span.pending, sealed({"write": gathered.paths(), "remove": []}))])
+        return self.commit(span, self._written(gathered), level=0)
+
+    def commit(self, span: Span, files: Sequence[File], level: int) -> Manifest:
+        """Step 3, of files that are there."""
+        manifest = Manifest(span, tuple(files), level)
+        self.place.put([(span.manifest, manifest.encoded())])
+        self.spans = sorted([*(old for old in self.spans if not covers(span, old)), span])
+        return manifest
+
+    def finish(self, span: Span) -> None:
+        """Step 5."""
+        self.place.remove([span.pending])
+
+    def manifest(self, span: Span) -> Manifest:
+        """As it was written. Raises MeterflowError where it is damaged, or gone."""
+        return read_manifest(self.place, span)
+
+    def _written(self, gathered: Gathered) -> list[File]:
+        files: list[File] = []
+
+        def noted() -> Iterable[tuple[str, bytes]]:
+            for file, data in gathered.files():
+                files.append(file)
+                yield file.path, data
+
+        self.place.put(noted())
+        return files
+
+    def _from(self, at: int) -> list[Span]:
+        """Those that begin there or later, and the one around it as if it began there."""
+        around = [Span(s.partition, at, s.until) for s in self.spans if s.first < at < s.until]
+        return [*around, *(span for span in self.spans if span.first >= at)]
+
+    def _listed(self) -> list[Span]:
+        found = (named(path) for path in self.place.sizes(MANIFESTS) if path.endswith(".json"))
+        return [span for span in found if span is not None and span.partition == self.partition]
+
+    def _finish_pending(self) -> None:
+        listed = set(self._listed())
+        for path in self.place.sizes(PENDING):
+            span = named(path)
+            if span is None or span.partition != self.partition or not path.endswith(".json"):
+                continue
+            note = self._note(path)
+            self.place.remove(note["remove"] if span in listed else note["write"])
+            self.place.remove([path])
+
+    def _note(self, path: str) -> dict[str, list[str]]:
+        """Of a torn note nothing was written yet."""
+        try:
+            note: dict[str, list[str]] = unsealed(self.place.read(path), path)
+        except MeterflowError as error:
+            if error.retry:
+                raise
+            return {"write": [], "remove": []}
+        return note
+
+    def _remove_superseded(self, left: Spans) -> None:
+        """Manifests that others stand for, and what is in them only. Where one cannot be read, none is."""
+        try:
+            kept = [self.manifest(span) for span in self.spans]
+            gone = [self.manifest(span) for span in left]
+        except MeterflowError as error:
+            if error.retry:
+                raise
+            return
+        paths = [file.path for manifest in gone for file in manifest.files]
+        self.place.remove([span.manifest for span in left])
+        self.place.remove(unlisted(paths, kept))
+
+
+def read_manifest(place: Place, span: Span) -> Manifest:
+    """Raises MeterflowError where it is damaged, or gone."""
+    try:
+        content = place.read(span.manifest)
+    except FileNotFoundError:
+        raise MeterflowError("it is missing", where=f"{place.where}/{span.manifest}") from None
+    return decode_manifest(content, f"{place.where}/{span.manifest}")
+
+
+def covers(wide: Span, span: Span) -> bool:
+    """Whether all records of a span are in another one."""
+    return wide.partition == span.partition and wide.first <= span.first and span.until <= wide.until
+
+
+def newest(place: Place) -> dict[int, list[Manifest]]:
+    """The manifests that count, by partition. Raises MeterflowError where one cannot be read."""
+    found = (named(path) for path in place.sizes(MANIFESTS) if path.endswith(".json"))
+    spans = by_partition(span for span in found if span is not None)
+    return {partition: [read_manifest(place, s) for s in tiles(of)[0]] for partition, of in spans.items()}
