@@ -183,14 +183,9 @@ class TooSmall:
 
 def limits_too_small(found: Iterable[Doubt]) -> list[TooSmall]:
     """Of each point the longest row of held rises that begin where the one before ends and are alike, where
-    it is long: a register that counts on beyond its limit. Not behind a step into another unit.
+    it is long: a register that counts on beyond its limit. What is in another unit says nothing of it.
     """
-    held = [one for one in found if one.status == HELD]
-    steps: dict[str, int] = {}
-    for one in held:
-        if "factor" in one.evidence:
-            steps[_place(one)] = min(one.from_ms, steps.get(_place(one), one.from_ms))
-    rises = [one for one in held if _needed(one) and one.from_ms < steps.get(_place(one), one.to_ms)]
+    rises = [one for one in found if one.status == HELD and _needed(one)]
     longest: dict[str, list[Doubt]] = {}
     for row in _in_a_row(sorted(rises, key=lambda one: (_place(one), one.from_ms))):
         place = f"{row[0].plant}/{row[0].point}"

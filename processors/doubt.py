@@ -62,6 +62,7 @@ class Link:
     readings between were left out, ``lowest`` and ``highest`` of them (0 where there are none).
     ``most_turns``: how often the register may have passed its end in it, 0 where that is not in doubt.
     ``scale``: the power of ten by which it shows another unit from its end on, 0 where it does not.
+    ``other_unit``: it rises in a time in which the register shows another unit.
     """
 
     start: int
@@ -78,6 +79,7 @@ class Link:
     by: str = ""
     most_turns: int = 0
     scale: int = 0
+    other_unit: bool = False
 
     @property
     def status(self) -> str:
@@ -89,9 +91,9 @@ class Link:
 
     def beyond(self, allowance: Allowance) -> tuple[int, int] | None:
         """Of a rise that the limit does not allow the most that it does, and the limit in an hour that would;
-        None for others, for a step into another unit and over what was left out.
+        None for others, in and by a step into another unit, and over what was left out.
         """
-        rise, in_another_unit = self.last - self.first, self.scale and not self.by
+        rise, in_another_unit = self.last - self.first, self.other_unit or (self.scale and not self.by)
         if rise <= 0 or self.left or in_another_unit:
             return None
         possible = int(allowance.over(np.array([self.start]), np.array([self.end]))[0])

@@ -9,13 +9,15 @@ counted on to from before the step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import SMOOTH, Allowance
-from processors.doubt import FOR_EVER, FROM_EVER, Link, Verdict
+from processors.doubt import FOR_EVER, FROM_EVER, Link, Region, Verdict
+from processors.fallbacks import Change
+from processors.regions import Regions
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -79,3 +81,35 @@ def within(start: Ints, spans: Sequence[Span]) -> Bools:
     for low, high in spans:
         out |= (start >= low) & (start < high)
     return out
+
+
+def noted(region: Region, spans: Sequence[Span]) -> Region:
+    """A region whose rises beyond the limit say whether they lie in such a time: there the limit is that of
+    another unit.
+    """
+    links = tuple(
+        replace(one, other_unit=_lies_in(one, spans)) if _is_beyond(one) else one for one in region.links
+    )
+    return region if links == region.links else replace(region, links=links)
+
+
+def turned(change: Change, regions: Regions, before: Sequence[Span], spans: Sequence[Span]) -> Change:
+    """Regions that come and go, with those that lie in times that are no more, or are new; ``regions``: as
+    they were.
+    """
+    (lost, found), gone = change, {one.breaks for one in change[0]}
+    near = [one for low, high in {*before} ^ {*spans} for one in regions.sharing(low, high)]
+    stay = {one.breaks: one for one in near if one.breaks not in gone}
+    some = [(one, noted(one, spans)) for one in stay.values()]
+    some = [(old, new) for old, new in some if old != new]
+    found = [noted(one, spans) for one in found]
+    return lost + [old for old, _ in some], found + [new for _, new in some]
+
+
+def _lies_in(link: Link, spans: Sequence[Span]) -> bool:
+    return any(low <= link.start < high for low, high in spans)
+
+
+def _is_beyond(link: Link) -> bool:
+    """Whether it may be a rise beyond the limit."""
+    return link.verdict in (Verdict.SPIKE, Verdict.GAP) and link.last > link.first and not link.left

@@ -26,7 +26,7 @@ from processors.judging import Readings, as_they_were, is_enough, judged, known_
 from processors.lines import RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
-from processors.scales import Step, steps, within
+from processors.scales import Step, noted, steps, turned, within
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments, differing
 from processors.slips import SLIP_MAX_MS, pairs_of
 from processors.verdicts import Ratings
@@ -204,12 +204,14 @@ class Doubts:
             found = judged(readings, pair, anew.spans, allowance, force, stays)
             spans = [one.span for one in force]
             lost, found = self._caught_up.settled(series, (lost, found), regions, allowance, spans)
+            found = [noted(one, units) for one in found]
             if known is _NOTHING:  # nobody said anything, of what did not change either
                 changed, between = times.tolist(), (low, high)
                 lost, found = _other(lost, found, changed), _other(found, lost, changed)
             self._note_units(series, self._units(series, lost, found, force))
-            turned_units = {*units} ^ {*self._held(series)}
-            between = _extent([between, *turned_units], [*lost, *found])
+            now = self._held(series)
+            lost, found = turned((lost, found), regions, units, now)
+            between = _extent([between, *({*units} ^ {*now})], [*lost, *found])
             old = self._around(series, *between)
             new = old.changed(fresh, gone)
         if known is _NOTHING:
@@ -229,8 +231,8 @@ class Doubts:
         if known is not _NOTHING:
             known.force = force
             known.said = {s: one for s, one in known.said.items() if s not in before} | after
-        turned = _turned(_links(lost) | before, _links(found) | after)
-        return Turned(*differing(back, come), *_newly(new, marked), turned)
+        said = _turned(_links(lost) | before, _links(found) | after)
+        return Turned(*differing(back, come), *_newly(new, marked), said)
 
     def _reaching_back(
         self,

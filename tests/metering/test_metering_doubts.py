@@ -70,11 +70,13 @@ def test_rises_that_are_not_in_a_row_say_nothing_of_a_limit() -> None:
     assert advice(*rises(3), *rises(3, "49000 kW", begin=3)) == []
 
 
-def test_rises_behind_a_step_into_another_unit_say_nothing_of_a_limit() -> None:
-    """They are a thousand times too much; those before it do."""
-    step = row("spike", seen={"to_value": "9 kWh", "factor": "1000"}) | {"from": 300_000, "to": 360_000}
-    assert advice(step, *rises(9, begin=6)) == []
-    assert advice(*rises(5), step, *rises(9, begin=6)) == [("main", 5, "490 kW")]
+def test_rises_in_another_unit_say_nothing_of_a_limit() -> None:
+    """Their rows do not say what they would need: each would be a thousand times too much."""
+    seen = {"from_value": "1000 kWh", "to_value": "9000 kWh"}
+    step = row("spike", seen=seen | {"factor": "1000"}) | {"from": 300_000, "to": 360_000}
+    behind = [one | {"evidence": json.dumps(seen)} for one in rises(9, begin=6)]
+    assert advice(step, *behind) == []
+    assert advice(*rises(5), step, *behind, *rises(4, begin=15)) == [("main", 5, "490 kW")]
 
 
 def words(**given: Any) -> list[str]:

@@ -110,12 +110,14 @@ def decided(
         if one.verdict == "plain" and _between(series, one):
             events[one.start, one.end] = Event(one.start, one.end, "plain", True, False, 0, 0, 0, by=one.by)
     units = _in_another_unit(rest, steps, covered)
-    said = [replace(events[span], beyond=_beyond(series, events[span])) for span in sorted(events)]
+    said = [replace(events[span], beyond=_beyond(series, events[span], units)) for span in sorted(events)]
     return said, lost | set(gone), units
 
 
-def _beyond(series: Series, event: Event) -> tuple[int, int] | None:
-    """Of what was left out, and of steps into another unit, nothing is said."""
+def _beyond(series: Series, event: Event, units: list[tuple[int, float]]) -> tuple[int, int] | None:
+    """Of what was left out, of steps into another unit and of what is in one, nothing is said."""
+    if not event.by and any(low <= event.start < high for low, high in units):
+        return None
     at = [t for t, _ in series.readings]
     i, j = at.index(event.start), at.index(event.end)
     rise, possible = series.readings[j][1] - series.readings[i][1], series.possible(i, j)

@@ -14,8 +14,9 @@ from processors.decided import Decision, Line, in_force, marks, said_of, settled
 from processors.doubt import Link, Verdict, judge
 from processors.fallbacks import CaughtUp
 from processors.regions import Regions
+from processors.scales import noted, steps
 from tests.processors import doubt_series, oracle_decided
-from tests.processors.doubt_series import arrays, facts_of, minutes, posts_of, series, standing
+from tests.processors.doubt_series import arrays, facts_of, in_units, minutes, posts_of, series, standing
 from tests.processors.histories import chances, examples
 from tests.processors.oracle_doubt import MINUTE, Series
 
@@ -32,6 +33,8 @@ def links_of(one: Series, decisions: Sequence[Decision]) -> tuple[list[Link], se
     regions = judge(time[rest], value[rest], facts, kept, right=right[rest])
     spans, allowance = [one.span for one in force], Allowance(facts)
     _, regions = CaughtUp().settled(0, ([], regions), Regions(), allowance, spans)
+    units = steps((link for one in regions for link in one.links), spans, allowance)
+    regions = [noted(one, [unit.span for unit in units]) for one in regions]
     rule = {(link.start, link.end): link for region in regions for link in region.links}
     lost = doubt_series.lost(regions, time[rest])
     on = rest & ~np.isin(time, list(lost))
@@ -102,7 +105,7 @@ def test_a_decision_says_what_happened(
 @st.composite
 def said_of_series(draw: st.DrawFn) -> tuple[Series, list[Decision]]:
     """A series, and what people said of it: of neighbours, of stretches, twice, or one against another."""
-    one = draw(series(12) | chances().map(standing))
+    one = draw(series(12) | chances().map(standing) | chances().map(in_units))
     times = [time for time, _ in one.readings]
     out = []
     for _ in range(draw(st.integers(1, 5))):
