@@ -19,7 +19,7 @@ from bus import kafka_state
 from bus.kafka_batches import blocks
 from bus.kafka_connection import GROUP, Connection, check_code
 from bus.kafka_producer import Offset, Place, Records
-from bus.kafka_settings import INPUTS, STATE
+from bus.kafka_settings import INPUTS
 from bus.kafka_state import Head
 from bus.kafka_tenure import Tenure
 from bus.log import READINGS, Snapshot
@@ -41,7 +41,7 @@ class Owner:
         self._consumer = consumer
         self._group = settings.group(consumer)
         self._input: Place = (settings.topic(INPUTS.get(consumer, READINGS)), partition)
-        self._state: Place = (settings.topic(STATE), partition)
+        self._state: Place = (settings.state(consumer), partition)
         name = settings.transactional_id(consumer, partition)
         self._results = Tenure(connection, name, self._group, begun=self._look_done)
         self._states = Tenure(connection, f"{name}-state", self._group, begun=self._unread, coding=_coding)

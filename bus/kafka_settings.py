@@ -24,6 +24,9 @@ INPUTS: Mapping[str, str] = {
 }
 """Of which topic a consumer's ``done`` is an offset; of ``readings`` where it is not named here."""
 
+OF_READINGS = ("archive",)
+"""Consumers of which there is one for all results: what they do does not depend on how results are named."""
+
 RECORD_BYTES_MAX = 8 << 20
 """Of a record, and so of a batch: max.message.bytes of every topic."""
 TRANSACTION_MS = 15_000
@@ -66,7 +69,11 @@ class KafkaSettings:
     def group(self, consumer: str) -> str:
         """The consumer group whose committed offsets are the consumer's ``done``."""
         name = f"{self.prefix}.{consumer}"
-        return name if self.results == RESULTS else f"{name}.{self.results}"
+        return name if self.results == RESULTS or consumer in OF_READINGS else f"{name}.{self.results}"
+
+    def state(self, consumer: str) -> str:
+        """The topic that a consumer's saved state is in."""
+        return f"{self.prefix}.{STATE}" if consumer in OF_READINGS else self.topic(STATE)
 
     def transactional_id(self, consumer: str, partition: int) -> str:
         """One for each partition of a consumer: whoever takes it up shuts out the one before."""
@@ -76,7 +83,8 @@ class KafkaSettings:
     def topics(self) -> tuple[str, ...]:
         """All topics by their names on Kafka."""
         names = (self.topic(name) for name in (READINGS, REJECTED, RESULTS, PORTIONS, STATE))
-        return (*names, self.json_topic)
+        states = (self.state(consumer) for consumer in OF_READINGS)
+        return (*dict.fromkeys((*names, *states)), self.json_topic)
 
 
 def client_options(settings: KafkaSettings, name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 
 from bus.kafka_connection import GROUP, Connection, check_code
 from bus.kafka_producer import Producer
-from bus.kafka_settings import RECORD_BYTES_MAX, STATE, KafkaSettings
+from bus.kafka_settings import OF_READINGS, RECORD_BYTES_MAX, STATE, KafkaSettings
 from bus.log import PORTIONS, READINGS, REJECTED, RESULTS
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.findings import Finding, Verdict
@@ -67,7 +67,7 @@ def wanted(settings: KafkaSettings) -> dict[str, dict[str, str]]:
             "retention.ms": str(RESULTS_KEPT_MS),
             "compression.type": "gzip",  # nobody reads it here, and every client can
         },
-        settings.topic(STATE): _COMPACTED,
+        **dict.fromkeys((settings.topic(STATE), *map(settings.state, OF_READINGS)), _COMPACTED),
     }
     return {name: _ALL | its for name, its in kept.items()}
 

@@ -18,7 +18,17 @@ from metering.findings import Finding
 
 PATIENCE_S = 30.0
 """How long one check may take before it counts as failed."""
-SECTIONS = ("site?", "mqtt?", "endpoint?", "json_topic?", "decisions?", "kafka?", "influxdb?", "http")
+SECTIONS = (
+    "site?",
+    "mqtt?",
+    "endpoint?",
+    "json_topic?",
+    "decisions?",
+    "kafka?",
+    "influxdb?",
+    "archive?",
+    "http",
+)
 _SIGNS = {"good": "ok", "warning": "WARNING", "bad": "FAILED"}
 _COLOURS = {"good": "green", "warning": "yellow", "bad": "bold red"}
 

@@ -13,6 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
+from uuid import uuid4
 
 from bus.log import RESULTS
 from meterflow import settings_made as made
@@ -172,6 +173,20 @@ async def check_influxdb(settings: Settings) -> list[Finding]:
     return await asyncio.to_thread(_influxdb, settings)
 
 
+async def check_archive(settings: Settings) -> list[Finding]:
+    """Whether it can be written and read."""
+
+    def look() -> None:
+        place = made.archive(settings)
+        probe = f"pending/doctor-{uuid4().hex}"
+        place.put([(probe, b"")])
+        place.read(probe)
+        place.remove([probe])
+
+    await asyncio.to_thread(look)
+    return [Finding("archive", "write and read", detail=made.archive(settings).where)]
+
+
 def _influxdb(settings: Settings) -> list[Finding]:
     from sinks.influx_check import check
 
@@ -206,6 +221,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("kafka", check_kafka),
     ("json_topic", check_json_topic),
     ("influxdb", check_influxdb),
+    ("archive", check_archive),
     ("http", check_http),
 )
 """Section of the settings, and the check to be made when it is there."""

@@ -1,7 +1,8 @@
 """``meterflow process``: readings on the log become results on the log.
 
 Copies share the partitions. Each partition that a copy owns has a worker over the plants whose readings
-travel on it; the owner of the first one also adds up groups of the portions of all.
+travel on it; the owner of the first one also adds up groups of the portions of all. Where the settings name
+an archive, they share the partitions a second time, to archive them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from bus.log import READINGS, Log
 from bus.partition import partition_of
 from bus.rows_json import JsonRows
 from meterflow import memory, progress
+from meterflow import settings_made as made
 from meterflow.given import load_roster
 from meterflow.partitions import Partitions
 from meterflow.role import Role
@@ -20,6 +22,7 @@ from meterflow.site_mark import check_site
 from metering.roster import Roster
 from processors.operators import GroupsOfPlants, Operators, Plants
 from processors.worker import Worker
+from sinks.archive_sink import CONSUMER, ArchiveSink
 from web.status import Progress, Status, together
 
 
@@ -58,22 +61,27 @@ class ProcessRole(Role):
         super().__init__(settings)
         self.roster: Roster = load_roster(settings.site)
         self.partitions = Partitions(self._work, self.fail)
+        self.archives = Partitions(self._archive, self.fail)
         self._saving = asyncio.Lock()
 
     async def begin(self) -> None:
         self.log: Log = await self.open_log(JsonRows())
         self._place = [partition_of(plant.id, self.log.partitions) for plant in self.roster.plants]
         await self.share(Plants.consumer, Plants.topic, self.partitions)
+        if self.settings.values.archive is not None:
+            await self.share(CONSUMER, READINGS, self.archives)
 
     def figures(self) -> Status:
         parts = dict(self.partitions.parts)
         each = {partition: part.progress() for partition, part in parts.items()}
+        archived = {place: progress.of_archive(part) for place, part in dict(self.archives.parts).items()}
         engines = [part.plants.engine for part in parts.values()]
         seen = [progress.last_seen(engine) for engine in engines]
         return Status(
             worker=together(each.values()),
             sink=None,
-            partitions={"worker": each},
+            archive=together(archived.values()) if self.settings.values.archive else None,
+            partitions={"worker": each, "archive": archived},
             hops={"processors": progress.processed(engines)},
             log_ends={READINGS: sum(one.end for one in each.values())},
             last_seen_ms={point: at for some in seen for point, at in some.items()},
@@ -82,6 +90,11 @@ class ProcessRole(Role):
 
     async def _work(self, partition: int) -> PartitionWork:
         return await self.patiently("Kafka", lambda: self._prepared(partition))
+
+    async def _archive(self, partition: int) -> ArchiveSink:
+        its = self.settings.values.archive
+        assert its is not None
+        return ArchiveSink(self.log, made.archive(self.settings), partition, age_s=its.every_ms / 1000)
 
     async def _prepared(self, partition: int) -> PartitionWork:
         """Workers that have taken up what was saved."""

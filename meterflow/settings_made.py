@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meterflow.settings import Settings
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from bus.kafka_settings import KafkaSettings
     from ingest.broker_settings import Broker
     from ingest.kafka_json import JsonTopic
+    from sinks.archive_place import Place
     from sinks.influx_client import InfluxSettings
 
 
@@ -47,6 +49,15 @@ def broker(settings: Settings) -> Broker:
         client=mqtt.client,
         decisions=settings.values.decisions is not None,
     )
+
+
+def archive(settings: Settings) -> Place:
+    """Where readings are kept for ever. Raises UsageError for an address of a kind that is not known."""
+    from sinks.archive_place import open_place
+
+    its = settings.values.archive
+    assert its is not None
+    return open_place(its.url if "://" in its.url else str(settings.path(Path(its.url))))
 
 
 def json_topic(settings: Settings) -> JsonTopic:

@@ -114,6 +114,13 @@ class InfluxdbSection(Part):
     gzip: Flag = False
 
 
+class ArchiveSection(Part):
+    """Where readings are kept for ever: a folder that all copies of ``process`` share, or an object store."""
+
+    url: Text
+    every_ms: DurationMs = Field(default=900_000, alias="every")
+
+
 class HttpSection(Part):
     """The page, and the health and metrics of each role."""
 
@@ -136,4 +143,5 @@ class SettingsFile(Part):
     decisions: DecisionsSection | None = None
     kafka: KafkaSection | None = None
     influxdb: InfluxdbSection | None = None
+    archive: ArchiveSection | None = None
     http: HttpSection = HttpSection()

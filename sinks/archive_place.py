@@ -56,7 +56,8 @@ def open_place(url: str) -> Place:
         raise UsageError(f"the archive's address cannot be used: {error}", where=url, hint=hint) from error
     if isinstance(filesystem, fs.LocalFileSystem):
         return FolderPlace(Path(root))
-    return ObjectPlace(filesystem, root.rstrip("/"), url.partition("?")[0])
+    root = root.rstrip("/")
+    return ObjectPlace(filesystem, root, f"{url.partition('://')[0]}://{root}")
 
 
 class FolderPlace:
