@@ -38,15 +38,20 @@ def check(data: Path | None, url: str | None, *, as_json: bool, quick: bool) -> 
 
 def list_days(data: Path | None, url: str | None, *, plant: str | None, as_json: bool) -> None:
     """How many readings there are of each plant and day."""
-    archive = Archive(_found(data or Path("data"), url))
+    archive = found(data, url)
     plants = archive.plants() if plant is None else [plant]
-    found = {name: archive.days(name) for name in plants}
+    every = {name: archive.days(name) for name in plants}
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(every, ensure_ascii=False))
         return
-    for name, days in found.items():
+    for name, days in every.items():
         for day, readings in days.items():
             click.echo(f"{name}\t{day}\t{readings}")
+
+
+def found(data: Path | None, url: str | None) -> Archive:
+    """The archive of a data folder, or the one at an address. Raises UsageError where there is none."""
+    return Archive(_found(data or Path("data"), url))
 
 
 def _found(data: Path, url: str | None) -> Place:

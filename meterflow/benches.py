@@ -19,6 +19,7 @@ BENCHES = (
     "mqtt-kafka",
     "influxdb",
     "publish",
+    "restate",
 )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from meterflow.cli_shared import FOLDER, reported
+from meterflow.cli_shared import FILE, FOLDER, reported
 
 DATA = click.option("--data", type=FOLDER, help="The data folder of up; default: data.")
 URL = click.option(
@@ -44,3 +45,20 @@ def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) 
     from meterflow import archive as verbs
 
     verbs.list_days(data, url, plant=plant, as_json=as_json)
+
+
+@archive.command()
+@click.argument("site", type=FILE)
+@DATA
+@URL
+@click.option("--out", type=FOLDER, required=True, help="A folder: the results, to be exported from there.")
+@click.option("--plant", "plants", multiple=True, help="Of this plant only; may be given several times.")
+@click.option("--against", type=FOLDER, help="A data folder: whether its results are the same.")
+@AS_JSON
+@reported
+def rebuild(site: Path, data: Path | None, url: str | None, **options: Any) -> None:
+    """Works the results out from the archive alone, by a site file; exit code 1 if others are stored."""
+    from meterflow import archive as verbs
+    from meterflow import rebuild as again
+
+    raise SystemExit(again.rebuild(site, verbs.found(data, url), **options))

@@ -133,9 +133,7 @@ def _named(one: Difference | Figure) -> dict[str, Any]:
 
 
 def _told(found: Plan) -> Iterator[str]:
-    comparison = found.comparison
-    yield from _limited([_line_of_figure(one) for one in comparison.figures], "figures")
-    yield from _limited([_line_of_rows(one) for one in comparison.differences], "things with differing rows")
+    yield from differing(found.comparison)
     yield from _limited([f"new point      {point}" for point in found.new], "new points")
     yield from _limited([f"vanished point {point}" for point in found.vanished], "vanished points")
     orphans = [f"orphaned       {point or 'of no plant'}: {count} readings, {reason}"
@@ -145,6 +143,17 @@ def _told(found: Plan) -> Iterator[str]:
         yield (
             f"{found.resubmit.readings} readings that were rejected would be taken then: meterflow resubmit"
         )
+    yield from counted(found.comparison)
+
+
+def differing(comparison: Comparison) -> Iterator[str]:
+    """Lines of figures that differ, and of what has rows that do."""
+    yield from _limited([_line_of_figure(one) for one in comparison.figures], "figures")
+    yield from _limited([_line_of_rows(one) for one in comparison.differences], "things with differing rows")
+
+
+def counted(comparison: Comparison) -> Iterator[str]:
+    """A line of counts for each table."""
     for name, one in comparison.counts.items():
         yield (
             f"{name:9} {one.same} rows as they are, {one.changed} changed, {one.added} new, {one.gone} gone;"

@@ -80,6 +80,11 @@ class Comparison:
     differences: list[Difference] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
+    @property
+    def same(self) -> bool:
+        """Whether all rows that are compared are the same."""
+        return not any(one.changed or one.added or one.gone for one in self.counts.values())
+
 
 class Comparer:
     """Compares tables as files: ``FOLDER/TABLE.before.parquet`` with ``FOLDER/TABLE.after.parquet``."""

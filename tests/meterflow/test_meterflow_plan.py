@@ -151,7 +151,7 @@ def test_a_stopped_service_is_planned_for_too(service: Service, site: Path) -> N
     other = changed(site, ("multiplier: 10", "multiplier: 5"))
     running = planned(other, service)
     service.stop()
-    files = {path: path.read_bytes() for path in service.folder.iterdir()}
+    files = {path: path.read_bytes() for path in service.folder.rglob("*") if path.is_file()}
     assert planned(other, service) == running
     assert {path: path.read_bytes() for path in files} == files
 

@@ -1,0 +1,171 @@
+"""``meterflow archive rebuild``: results from the archive alone, and whether the stored ones are the same.
+
+Plants that no group joins are worked out one after the other, so that memory holds one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from bus.frames import schema
+from meterflow.exporting import chunks, save
+from meterflow.files import bar
+from meterflow.given import load_roster
+from meterflow.plan import counted, differing
+from meterflow.plan_compare import COMPARED, Comparer, Comparison
+from meterflow.rebuild_log import stretches
+from metering.errors import UsageError
+from metering.query import Query
+from metering.roster import Roster
+from metering.roster_share import share_of
+from metering.tables import TABLES
+from processors.batch import build_stretches
+from processors.engine import Engine
+from processors.rows import Rows
+from sinks.archive_reader import Archive
+from sinks.store_duckdb import DuckStore, open_store
+
+STORE: Final = "results.duckdb"
+WRITE_ROWS: Final = 200_000
+"""So many rows are stored at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """``unknown``: plants of the archive that the site file does not have."""
+
+    readings: int
+    unknown: list[str]
+    comparison: Comparison | None
+
+
+def rebuild(
+    site: Path, archive: Archive, *, out: Path, plants: Sequence[str], against: Path | None, as_json: bool
+) -> int:
+    """Writes the results to ``out``; 1 when they are others than those stored in ``against``.
+
+    Raises UsageError for a plant that is not in the site file, and an ``out`` that has results already.
+    """
+    roster = load_roster(site)
+    known = [plant.id for plant in roster.plants]
+    if missing := sorted(set(plants) - set(known)):
+        raise UsageError(f"the site file has no plant {missing[0]!r}", hint=f"It has {', '.join(known)}.")
+    if (out / STORE).exists():
+        raise UsageError("there are results already", where=str(out / STORE), hint="Name another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    store, _ = open_store(out / STORE)
+    try:
+        with bar("readings") as told:
+            readings = _made(roster, archive, store, plants, lambda done: told(done, None))
+        comparison = None if against is None else _compared(store, against, plants)
+    finally:
+        store.close()
+    found = Rebuilt(readings, sorted(set(archive.plants()) - set(known)), comparison)
+    _tell(found, out, as_json)
+    return 0 if comparison is None or comparison.same else 1
+
+
+def _made(
+    roster: Roster, archive: Archive, store: DuckStore, plants: Sequence[str], told: Callable[[int], None]
+) -> int:
+    """The results of these plants, or of all and their groups; how many readings they are made of."""
+    filling, done = _Filling(store), 0
+    for together in [[plant] for plant in plants] or _together(roster):
+        engine = Engine(share_of(roster, together))
+        rows = Rows(engine, of_groups=not plants)
+        for stretch in stretches(archive, together):
+            given = (stretch.readings, stretch.offset, stretch.stamp, engine.index, stretch.decisions)
+            for step in engine.take(build_stretches(*given), closing=stretch.last):
+                for name, some in rows.emit(step, rest=step.closing):
+                    filling.add(name, some)
+            done += sum(len(numbers) for _, numbers in stretch.readings)
+            told(done)
+    filling.write()
+    return done
+
+
+def _together(roster: Roster) -> list[list[str]]:
+    """Plants that groups join, which are worked out together; each other one by itself."""
+    joined = {plant.index: {plant.index} for plant in roster.plants}
+    for group in roster.groups:
+        members = set().union(*(joined[index] for index in group.plants)) if group.plants else set()
+        joined.update(dict.fromkeys(members, members))
+    return [
+        [roster.plants[index].id for index in sorted(members)]
+        for first, members in joined.items()
+        if first == min(members)
+    ]
+
+
+class _Filling:
+    """Rows on their way into the store, many at a time."""
+
+    def __init__(self, store: DuckStore) -> None:
+        self._store = store
+        self._frames: list[tuple[str, pa.Table]] = []
+        self._rows = self._position = 0
+
+    def add(self, name: str, rows: pa.Table) -> None:
+        self._frames.append((name, rows.cast(schema(TABLES[name]))))
+        self._rows += len(rows)
+        if self._rows >= WRITE_ROWS:
+            self.write()
+
+    def write(self) -> None:
+        """Stores what waits."""
+        self._position += len(self._frames)
+        self._store.write(self._frames, self._position)
+        self._frames, self._rows = [], 0
+
+
+def _compared(store: DuckStore, against: Path, plants: Sequence[str]) -> Comparison:
+    with tempfile.TemporaryDirectory(prefix="meterflow-") as name:
+        scratch = Path(name)
+        for table in COMPARED:
+            before, after = (scratch / f"{table}.{side}.parquet" for side in ("before", "after"))
+            save(chunks(against, None, Query(table), "parquet"), before)
+            save(store.export(Query(table), "parquet"), after)
+            if plants:
+                rows = pq.read_table(before)
+                pq.write_table(rows.filter(_of(rows, plants)), before)
+        comparer = Comparer(scratch)
+        try:
+            return comparer.compare(None)
+        finally:
+            comparer.close()
+
+
+def _of(rows: pa.Table, plants: Sequence[str]) -> pa.Array:
+    """Which rows are of these plants, their lines and points."""
+    if "plant" in rows.column_names:
+        return pc.is_in(rows["plant"], pa.array(plants))
+    whole = pa.array([f"plant:{plant}" for plant in plants])
+    scope, parts = rows["scope"], [f"{kind}:{plant}/" for kind in ("point", "line") for plant in plants]
+    found = pc.is_in(scope, whole)
+    for part in parts:
+        found = pc.or_(found, pc.starts_with(scope, part))
+    return found
+
+
+def _tell(found: Rebuilt, out: Path, as_json: bool) -> None:
+    comparison = found.comparison
+    if as_json:
+        counts = None if comparison is None else {n: asdict(c) for n, c in comparison.counts.items()}
+        plain = {"readings": found.readings, "unknown_plants": found.unknown, "tables": counts}
+        click.echo(json.dumps(plain, ensure_ascii=False))
+        return
+    for plant in found.unknown:
+        click.echo(f"the site file does not have the plant {plant!r}, which the archive has")
+    for line in () if comparison is None else (*differing(comparison), *counted(comparison)):
+        click.echo(line)
+    click.echo(f"{out}: results of {found.readings} readings", err=True)
