@@ -16,8 +16,9 @@ from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
 from bus.log import READINGS, Log, Record
-from metering.errors import Unavailable, UsageError
+from metering.errors import MeterflowError, NotOwner, Unavailable, UsageError
 from sinks.archive_gathered import Gathered
+from sinks.archive_merge import Merger
 from sinks.archive_place import Place
 from sinks.archive_writer import Writer
 from sinks.waits import rest, until_a_record
@@ -58,6 +59,7 @@ class ArchiveSink:
         self._log = source
         self._partition = partition
         self._writer = Writer(place, partition)
+        self._merger: Merger | None = Merger(self._writer)
         self._cost_max, self._age_s = cost_max, age_s
         self._gathered = Gathered(partition, 0)
         self._until: int | None = None
@@ -182,7 +184,21 @@ class ArchiveSink:
         self.moved_s = time.monotonic()
         await self._patiently(lambda: self._log.commit(CONSUMER, span.until, {}, self._partition))
         await self._patiently(lambda: _apart(self._writer.finish, span))
+        await self._merge()
         await rest(min(time.monotonic() - started_s, REST_S_MAX), self._stopping)
+
+    async def _merge(self) -> None:
+        """Merges what is small, as long as there is anything. What is damaged is left as it is."""
+        try:
+            while self._merger is not None and not self._stopping.is_set():
+                await self._log.confirm(CONSUMER, self._partition)
+                if not await _apart(self._merger.step, self._stopping.is_set):
+                    return
+        except (NotOwner, Unavailable):
+            raise
+        except MeterflowError as error:
+            log.error("small files of the archive are not merged until the next start: %s", error)
+            self._merger = None
 
     async def _patiently(self, call: Callable[[], object]) -> None:
         """Does it, however often that takes; at the stop it is tried once."""

@@ -142,7 +142,10 @@ class Writer:
             if span is None or span.partition != self.partition or not path.endswith(".json"):
                 continue
             note = self._note(path)
-            self.place.remove(note["remove"] if span in listed else note["write"])
+            if span in listed:
+                self.place.remove(note["remove"])
+            elif not any(covers(wide, span) for wide in listed):  # what was merged since is not to be touched
+                self.place.remove(note["write"])
             self.place.remove([path])
 
     def _note(self, path: str) -> dict[str, list[str]]:
