@@ -11,7 +11,9 @@ from ingest.reasons import Reason
 from meterflow import __version__
 from meterflow.benches import BENCHES
 from meterflow.cli_archive import archive
+from meterflow.cli_score import score
 from meterflow.cli_shared import FILE, FOLDER, reported
+from meterflow.cli_simulate import simulate
 from meterflow.cli_verdicts import verdicts
 from metering.query import Format
 
@@ -33,6 +35,8 @@ def main() -> None:
 
 main.add_command(archive)
 main.add_command(verdicts)
+main.add_command(simulate)
+main.add_command(score)
 
 
 @main.command()
@@ -245,21 +249,6 @@ def export(table: str, data: Path, settings: Path | None, form: Format, **select
     from meterflow import exporting
 
     exporting.export(table, data, settings, form, **selection)
-
-
-@main.command()
-@click.option("--mqtt", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint.")
-@click.option("--site", type=FILE, help="The site file; default: the park that ships.")
-@click.option("--seed", type=int, default=1, show_default=True)
-@click.option("--state", type=FILE, help="Remembers how far it came, to go on there.")
-@click.option("--user", envvar="METERFLOW_MQTT_USER")
-@click.option("--password-file", type=FILE, help="A file with the password.")
-@reported
-def simulate(**options: Any) -> None:
-    """Publishes a simulated park: its past 24 hours, then real time, until stopped."""
-    from meterflow import running
-
-    running.simulate(**options)
 
 
 @main.command()

@@ -29,7 +29,7 @@ import zstandard
 from metering.errors import MeterflowError, UsageError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 STANDARD = "-"
 BUFFER_BYTES = 1 << 18
@@ -138,6 +138,11 @@ class RecordingWriter:
     def write_all(self, messages: Iterable[Message]) -> None:
         for message in messages:
             self.write(message)
+
+    def write_lines(self, lines: ReadableBuffer, messages: int) -> None:
+        """Adds lines that are made already."""
+        self._stream.write(lines)
+        self.messages += messages
 
     def flush(self) -> None:
         """Hands over to the operating system what was written so far (uncompressed files)."""

@@ -1,0 +1,79 @@
+"""Every profile with every kind of fault, simulated, computed and scored.
+
+``python -m meterflow.scores > docs/scores.md`` makes the table of results.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from meterflow import compute as computing
+from meterflow.given import instant_ms, load_roster
+from meterflow.scoring import Scored, scored
+from meterflow.scoring_faults import OUTCOMES
+from meterflow.simulating import START, write_world
+from simulators.world import ALL_KINDS, Plan
+from simulators.world_flows import HOUR_MS
+from simulators.world_profile import load_profile, shipped
+
+SEEDS = (1, 2, 3)
+HOURS = 6
+MIXED_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is simulated: each slot of each register has a fault of one of these kinds."""
+
+    profile: str
+    kinds: tuple[str, ...]
+    seed: int
+    hours: int = HOURS
+
+
+def run(what: Run, folder: Path) -> Scored:
+    """Simulates, computes and scores in a folder."""
+    recording, truth, data = folder / "R.ndjson", folder / "T", folder / "D"
+    begin_ms = instant_ms(START)
+    plan = Plan(what.seed, begin_ms, begin_ms + what.hours * HOUR_MS, what.kinds, 1.0)
+    write_world(recording, truth, load_profile(what.profile), plan, 1, lambda _done, _whole: None)
+    computation = computing.compute([recording], load_roster(truth / "site.yaml"))
+    computing.write(computation, data, "parquet")
+    return scored(truth, data)
+
+
+def table(seeds: Sequence[int] = SEEDS) -> Iterator[str]:
+    """The lines of docs/scores.md."""
+    yield "# Scores"
+    yield ""
+    yield "What meterflow makes of each fault, against the known truth. Made by `python -m meterflow.scores`;"
+    yield "[formats.md](formats.md#faults) says what each fault is,"
+    yield "[operations.md](operations.md#meterflow-score-truth-data) what the words mean. Each line: every"
+    yield f"profile that ships, seeds {', '.join(map(str, seeds))}, a fault in each"
+    yield f"register within {HOURS} hours; of `all`, mixed, in each six of {MIXED_HOURS} hours."
+    yield ""
+    yield f"| fault | {' | '.join(OUTCOMES)} | measured figures | false final |"
+    yield "|---" * (len(OUTCOMES) + 3) + "|"
+    for name, kinds, hours in [
+        *((kind, (kind,), HOURS) for kind in ALL_KINDS),
+        ("all", ALL_KINDS, MIXED_HOURS),
+    ]:
+        counts: Counter[str] = Counter()
+        for profile in shipped():
+            for seed in seeds:
+                with TemporaryDirectory() as folder:
+                    found = run(Run(profile, kinds, seed, hours), Path(folder))
+                counts.update({**found.verdicts, "measured": found.measured, "false": found.false_final})
+        cells = [str(counts[word]) for word in (*OUTCOMES, "measured", "false")]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    for line in table():
+        click.echo(line)

@@ -1,0 +1,85 @@
+"""The site file of a simulated world, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from simulators.world import Plant
+from simulators.world_meters import Point
+from simulators.world_profile import Profile
+from simulators.world_registers import Change
+
+
+def site_text(profile: Profile, plants: Sequence[Plant]) -> str:
+    """A site file that ``meterflow check`` finds nothing wrong with."""
+    site = {
+        "meterflow": 1,
+        "policy": "cn-2025",
+        "plants": [_plant(profile, plant, i + 1) for i, plant in enumerate(plants)],
+    }
+    yaml, out = YAML(), StringIO()
+    yaml.default_flow_style = False
+    yaml.dump(site, out)
+    return out.getvalue()
+
+
+def _plant(profile: Profile, plant: Plant, number: int) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": plant.id,
+        "name": f"{profile.name or profile.plant} {number}",
+        "time_zone": profile.time_zone,
+        "patience": profile.patience,
+        "energies": list(profile.energies),
+        "products": [{"id": p.id, "name": p.name or p.id, "unit": p.unit} for p in profile.products],
+        "points": [_point(one, plant.changes.get(one.meter.id)) for one in plant.points],
+        "intensity": [dict(each) for each in profile.intensity],
+    }
+    return {key: value for key, value in row.items() if value != []}
+
+
+def _point(one: Point, change: Change | None) -> dict[str, Any]:
+    meter = one.meter
+    row: dict[str, Any] = {
+        "id": meter.id,
+        "measures": meter.measures,
+        "reads": meter.reads,
+        "unit": meter.unit,
+        "role": meter.role,
+    }
+    row |= {key: value for key in ("product", "line") if (value := getattr(meter, key)) is not None}
+    if meter.limit is not None:
+        per = {1_000: "/s", 60_000: "/min", 3_600_000: "/h", 86_400_000: "/d"}.get(meter.limit.per_ms, "")
+        row["limit"] = f"{meter.limit.amount} {meter.limit.unit}{per}"
+    if meter.reads == "register":
+        row["expect_every"] = f"{meter.every // 1_000}s"
+        row["installations"] = _installations(one, change)
+    return row
+
+
+def _installations(one: Point, change: Change | None) -> list[dict[str, Any]]:
+    meter = one.meter
+    face: dict[str, Any] = {"digits": meter.digits, "decimals": meter.decimals}
+    if meter.multiplier != 1:
+        face["multiplier"] = meter.multiplier
+    if change is None:
+        return [face]
+    old = {"serial": "A-1", "to": stamp(change.to_ms), **face, "final": shown(one, change.final)}
+    new = {"serial": "B-2", "from": stamp(change.from_ms), **face, "initial": shown(one, change.initial)}
+    return [old, new]
+
+
+def shown(one: Point, steps: int) -> str:
+    """A value as the meter shows it."""
+    whole, rest = divmod(steps, 10**one.meter.decimals)
+    return f"{whole}.{rest:0{one.meter.decimals}}" if one.meter.decimals else str(whole)
+
+
+def stamp(at_ms: int) -> str:
+    """RFC 3339 in UTC, to the millisecond where there are any."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
+    return at.isoformat(timespec="milliseconds" if at_ms % 1_000 else "seconds").replace("+00:00", "Z")

@@ -1,0 +1,212 @@
+"""simulate, compute and score: nothing false, nothing wrong, nothing missing; and a score that can fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from meterflow.scores import Run, run
+from meterflow.scoring import Scored, scored
+from simulators.world import ALL_KINDS
+from simulators.world_profile import shipped
+from tests.meterflow.helper import LONG, done, meterflow, mistake
+
+SEEDS = (*range(1, 21),) if LONG else (1, 2)
+Alter = Callable[[pa.Table], pa.Table]
+
+
+def told(found: Scored) -> list[str]:
+    """What is not as it should be."""
+    false = [f"{row.table} {row.name}: {row.false_final} false" for row in found.figures if row.false_final]
+    return false + [one.text() for one in found.faults if one.outcome in {"wrong", "missing", "held"}]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize("profile", shipped())
+def test_each_fault_has_its_right_conclusion(profile: str, kind: str, seed: int, tmp_path: Path) -> None:
+    """No figure is false, no verdict wrong, missing, or left to a person that a rule can decide."""
+    found = run(Run(profile, (kind,), seed, hours=2), tmp_path)
+    assert told(found) == []
+    assert found.measured > 300
+
+
+@pytest.mark.parametrize("profile", shipped())
+def test_all_faults_together_have_their_right_conclusions(profile: str, tmp_path: Path) -> None:
+    """Mixed, several at each register."""
+    found = run(Run(profile, ALL_KINDS, 5, hours=7), tmp_path)
+    assert told(found) == []
+    assert found.verdicts["right"] > 4
+
+
+@pytest.fixture(scope="module")
+def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the recording, truth and results of some hours of a steel works."""
+    folder = tmp_path_factory.mktemp("steel")
+    kinds = ("spike", "reset", "standstill", "late")
+    assert told(run(Run("steel", kinds, 3), folder)) == []
+    return folder
+
+
+def altered(steel: Path, tmp_path: Path, table: str, alter: Alter) -> Scored:
+    """The score where one table of the results is another one."""
+    for path in (steel / "D").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = pq.read_table(tmp_path / f"{table}.parquet")
+    changed = alter(rows)
+    assert changed != rows
+    pq.write_table(changed, tmp_path / f"{table}.parquet")
+    return scored(steel / "T", tmp_path)
+
+
+def replaced(
+    name: str, value: Callable[[dict[str, Any]], Any], where: Callable[[dict[str, Any]], bool]
+) -> Alter:
+    """Sets a column of the first row that fits."""
+
+    def alter(rows: pa.Table) -> pa.Table:
+        every = rows.to_pylist()
+        one = next(row for row in every if where(row))
+        one[name] = value(one)
+        return pa.Table.from_pylist(every, schema=rows.schema)
+
+    return alter
+
+
+def measured(row: dict[str, Any]) -> bool:
+    return bool(
+        row["state"] != "open" and row["measured_share"] == 1 and row.get("quality", "valid") == "valid"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "scope"),
+    [
+        ("interval", "amount", {"point": "hall-light"}),
+        ("rollup", "amount", {"scope": "plant:steel-1", "span": "hour"}),
+        ("intensity", "numerator", {"id": "kwh-per-t"}),
+        ("intensity", "denominator", {"id": "kwh-per-t"}),
+        ("intensity", "value", {"id": "kwh-per-t"}),
+    ],
+)
+def test_a_figure_that_is_off_is_false(
+    steel: Path, tmp_path: Path, table: str, name: str, scope: dict[str, str]
+) -> None:
+    """One amount or ratio twice as large is one false final figure."""
+
+    def fits(row: dict[str, Any]) -> bool:
+        return measured(row) and row[name] is not None and all(row[k] == v for k, v in scope.items())
+
+    found = altered(steel, tmp_path, table, replaced(name, lambda row: row[name] * 2, fits))
+    assert found.false_final == 1
+    assert not found.good
+
+
+def test_an_estimate_called_measured_is_false(steel: Path, tmp_path: Path) -> None:
+    """The minutes over spikes, each with nothing used, and said to be measured."""
+
+    def alter(rows: pa.Table) -> pa.Table:
+        measured_zero = {"amount": Decimal(0), "quality": "valid", "measured_share": 1.0}
+        every = [row | (measured_zero if row["quality"] == "estimated" else {}) for row in rows.to_pylist()]
+        return pa.Table.from_pylist(every, schema=rows.schema)
+
+    assert altered(steel, tmp_path, "interval", alter).false_final > 2
+
+
+def test_what_no_reading_shows_is_not_held_against_it(steel: Path, tmp_path: Path) -> None:
+    """A figure that is off where a meter stood still unseen is unobservable, not false."""
+    still = next(one for one in scored(steel / "T", steel / "D").faults if one.outcome == "unobservable")
+
+    def inside(row: dict[str, Any]) -> bool:
+        stamps = (f"{row['start']:%Y-%m-%dT%H:%M:%SZ}", f"{row['end']:%Y-%m-%dT%H:%M:%SZ}")
+        return bool(row["point"] == still.point and still.at < stamps[0] and stamps[1] < still.to)
+
+    off = replaced("amount", lambda row: row["amount"] + 10**6, inside)
+    found = altered(steel, tmp_path, "interval", off)
+    assert found.false_final == 0
+    assert sum(row.unobservable for row in found.figures if row.table == "interval") > 0
+
+
+@pytest.mark.parametrize(
+    ("alter", "outcome"),
+    [
+        (replaced("verdict", lambda _: "rollover", lambda row: row["verdict"] == "spike"), "wrong"),
+        (replaced("status", lambda _: "held", lambda row: row["verdict"] == "spike"), "held"),
+        (replaced("status", lambda _: "decided", lambda row: row["verdict"] == "reset"), "wrong"),
+        (lambda rows: rows.slice(1), "missing"),
+        (replaced("point", lambda _: "books", lambda row: row["verdict"] == "spike"), "wrong"),
+    ],
+    ids=["another word", "held", "decided", "none", "of another point"],
+)
+def test_a_verdict_that_is_not_right_is_told(steel: Path, tmp_path: Path, alter: Alter, outcome: str) -> None:
+    """Each way in which one can be wrong has its word."""
+    found = altered(steel, tmp_path, "verdict", alter)
+    assert found.verdicts[outcome] == 1
+    assert found.verdicts["right"] == scored(steel / "T", steel / "D").verdicts["right"] - 1
+
+
+def test_spans_that_should_be_valid_and_are_not_are_told(steel: Path, tmp_path: Path) -> None:
+    """Of readings that came late: their minutes called an estimate, or not said at all."""
+    late = next(one for one in scored(steel / "T", steel / "D").faults if one.kind == "late")
+
+    def of_it(row: dict[str, Any]) -> bool:
+        return bool(row["point"] == late.point and f"{row['start']:%Y-%m-%dT%H:%M:%SZ}" > late.at)
+
+    estimated = replaced("quality", lambda _: "estimated", of_it)
+    assert altered(steel, tmp_path, "interval", estimated).verdicts["wrong"] == 1
+
+    def without(rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.not_equal(rows["point"], late.point))
+
+    found = altered(steel, tmp_path, "interval", without)
+    assert found.verdicts["missing"] >= 1
+    assert sum(row.unsaid for row in found.figures) > 0
+
+
+def test_the_command_line_does_it_all(tmp_path: Path) -> None:
+    """The same bytes twice, a score of zeros, and a file of your own as profile."""
+    names = ("--profile", "steel", "--seed", 11, "--duration", "4h", "--faults", "all", "--meters", 12)
+    for name in ("A", "B"):
+        out = ("--out", tmp_path / f"{name}.ndjson", "--truth", tmp_path / name, "--json")
+        said = json.loads(done("simulate", *names, *out).stdout)
+        assert said["plants"] == 2
+        assert said["faults"]
+    for one in ["", *(path.name for path in (tmp_path / "A").iterdir())]:
+        paths = [tmp_path / name / one if one else tmp_path / f"{name}.ndjson" for name in ("A", "B")]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), one
+    done(
+        "compute",
+        tmp_path / "A.ndjson",
+        "--site",
+        tmp_path / "A/site.yaml",
+        "--out",
+        tmp_path / "D",
+        "--format",
+        "csv",
+    )
+    score = json.loads(done("score", tmp_path / "A", tmp_path / "D", "--json").stdout)
+    assert score["false_final"] == 0
+    assert score["verdicts"].keys() == {"right", "wrong", "missing", "held", "unobservable"}
+    assert (score["verdicts"]["wrong"], score["verdicts"]["missing"]) == (0, 0)
+    assert score["verdicts"]["right"] > 0
+
+
+def test_what_cannot_be_simulated_or_scored_is_told(tmp_path: Path) -> None:
+    """With what to do instead."""
+    mistake(meterflow("simulate", "--profile", "steel"), 2, "--profile needs a recording", "--out")
+    out = ("simulate", "--out", tmp_path / "R.ndjson")
+    mistake(meterflow(*out, "--profile", "paper"), 2, "no profile 'paper'", "textile")
+    mistake(meterflow(*out, "--faults", "rust"), 2, "no fault 'rust'", "rollover")
+    mistake(meterflow(*out, "--duration", "1 day"), 2, "--duration", "6h or 7d")
+    mistake(meterflow(*out, "--start", "2026-01-05"), 2, "no zone")
+    mistake(meterflow(*out, "--start", "2026-01-05T00:00:30Z"), 2, "full minute")
+    mistake(meterflow("score", tmp_path, tmp_path), 2, "there is no true_interval.parquet")
+    assert not (tmp_path / "R.ndjson").exists()
