@@ -44,7 +44,7 @@ class Origin:
         return Evidence(
             topic=Dictionary(tuple(map(senders.topic_of, topics.tolist())), codes.astype(np.int32)),
             user=used(user, len(order)),
-            digest=self._digest[self._row[order[first]]],
+            digest=self._digest.take(self._row[order[first]], axis=0),
             message=np.cumsum(first, dtype=np.int32) - 1,
             site=senders.site,
         )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bus.frames import decode_table
+from bus.frames import decode_readings, decode_table, encode_readings
 from bus.log import READINGS, RESULTS, Entry
 from bus.log_memory import MemoryLog
 from metering.errors import NotOwner, Unavailable
+from metering.readings import Evidence, dictionary
 from metering.roster import Roster
 from processors import operators
 from processors.operators import FRAME_ROWS_MAX, Plants
@@ -42,6 +45,30 @@ class OddLog(MemoryLog):
         if self.unanswered:
             self.unanswered -= 1
             raise Unavailable("no answer")
+
+
+@pytest.mark.parametrize("some", [{0, 1, 2, 3}, {1, 2}, {0}], ids=str)
+def test_evidence_changes_nothing_that_is_said(roster: Roster, some: set[int]) -> None:
+    """Records with it, without it and of both kinds in turn: the same rows."""
+
+    async def test() -> None:
+        plain, mixed = MemoryLog(), MemoryLog()
+        entries = minutes(0, 1, 2, 3)
+        await plain.append({READINGS: entries})
+        await mixed.append({READINGS: [known(e) if i in some else e for i, e in enumerate(entries)]})
+        for log in (plain, mixed):
+            await worked(Worker(log, Plants(roster)), log)
+        assert await said(mixed) == await said(plain) != []
+
+    run(test())
+
+
+def known(entry: Entry) -> Entry:
+    """The same readings with evidence."""
+    readings = decode_readings(entry.value)
+    topic, digest = dictionary(["meterflow/v1/p/e"]), np.full((1, 32), 7, np.uint8)
+    evidence = Evidence(topic, dictionary(["hall-3"]), digest, np.zeros(1, np.int32), "5e" * 32)
+    return Entry(entry.key, encode_readings(replace(readings, evidence=evidence)), entry.stamp_ms)
 
 
 def test_what_a_killed_worker_said_is_not_said_again(roster: Roster) -> None:
