@@ -39,7 +39,6 @@ typedef struct { /* what a value says */
     text_t plant, point, unit, serial, product;
     int64_t time, mantissa, revision, seq;
     int decimals, seen, quality;
-    int further; /* whether fields beside the usual ones, and times and values as texts, are read, too */
 } reading_t;
 
 static int same(text_t one, text_t other) {
@@ -153,7 +152,7 @@ static const uint8_t *past_time(const uint8_t *p, const uint8_t *end, reading_t 
     int none = 0;
     text_t text;
     if (p >= end || *p == '-') return NULL;
-    if (*p == '"' && reading->further) {
+    if (*p == '"') {
         p = past_text(p, end, &text);
         return p != NULL && read_time(text, &reading->time) ? p : NULL;
     }
@@ -162,7 +161,7 @@ static const uint8_t *past_time(const uint8_t *p, const uint8_t *end, reading_t 
 }
 
 static const uint8_t *past_value(const uint8_t *p, const uint8_t *end, reading_t *reading) {
-    const int quoted = p < end && *p == '"' && reading->further;
+    const int quoted = p < end && *p == '"';
     p = past_number(p + quoted, end, &reading->mantissa, &reading->decimals);
     if (p == NULL || !quoted) return p;
     return p < end && *p == '"' ? p + 1 : NULL;
@@ -242,7 +241,6 @@ static const uint8_t *past_key(const uint8_t *p, const uint8_t *end, int number,
 
 static const uint8_t *past_field(const uint8_t *p, const uint8_t *end, int field, reading_t *reading) {
     if (field == UNKNOWN) return past_any(p, end);
-    if (field >= USUAL && !reading->further) return NULL;
     reading->seen |= 1 << field;
     switch (field) {
     case 0: return past_text(p, end, &reading->plant);
@@ -340,45 +338,13 @@ static int32_t unit_of(text_t unit, text_t *units, int64_t *count) {
     return (int32_t)(*count)++;
 }
 
-/* Where units are, start and end of each; how many. */
-static int64_t told(const text_t *seen, int64_t count, const uint8_t *text, int64_t *units) {
+/* Where texts are, start and end of each; how many. */
+static int64_t told(const text_t *seen, int64_t count, const uint8_t *text, int64_t *cuts) {
     for (int64_t i = 0; i < count; i++) {
-        units[2 * i] = seen[i].at - text;
-        units[2 * i + 1] = seen[i].at - text + seen[i].size;
+        cuts[2 * i] = seen[i].at - text;
+        cuts[2 * i + 1] = seen[i].at - text + seen[i].size;
     }
     return count;
-}
-
-/* n values, [starts, ends) in text. fields: cuts of the names of our fields, the usual five first; slots,
-   table, names, cuts: as meterflow_json_table has them. Of each value: number in the table, time,
-   mantissa, exponent, unit; or bad, and the rest is nonsense. units: where each unit is first seen in the text,
-   start and end. Returns how many units there are. */
-int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *starts, const int64_t *ends,
-                                int64_t fields_count, const uint8_t *field_names, const int64_t *field_cuts,
-                                int64_t slots, const int32_t *table, const uint8_t *names, const int64_t *cuts,
-                                int64_t *point, int64_t *time, int64_t *mantissa, int8_t *exponent,
-                                int32_t *unit, uint8_t *bad, int64_t *units) {
-    const fields_t fields = {field_names, field_cuts, fields_count};
-    memory_t memory;
-    text_t seen[UNITS_MAX];
-    int64_t seen_count = 0;
-    memory.count = 0;
-    for (int64_t i = 0; i < n; i++) {
-        reading_t reading = {.further = 0};
-        int64_t found = UNKNOWN;
-        int32_t code = -1;
-        if (read_one(text + starts[i], text + ends[i], &fields, &memory, ALL, &reading)) {
-            found = find(&reading, slots, table, names, cuts);
-            if (found >= 0) code = unit_of(reading.unit, seen, &seen_count);
-        }
-        bad[i] = found < 0 || code == UNITS_MAX;
-        point[i] = bad[i] ? 0 : found;
-        time[i] = bad[i] ? 0 : reading.time;
-        mantissa[i] = bad[i] ? 0 : reading.mantissa;
-        exponent[i] = bad[i] ? 0 : (int8_t)-reading.decimals;
-        unit[i] = bad[i] ? -1 : code;
-    }
-    return told(seen, seen_count, text, units);
 }
 
 typedef struct { /* different words, in the order in which they are first seen */
@@ -390,8 +356,8 @@ typedef struct { /* different words, in the order in which they are first seen *
 
 /* The word's number; -1: none is given. There are slots enough for all. */
 static int32_t number_of(words_t *words, text_t text) {
-    const text_t nothing = {text.at, 0};
     if (text.size == 0) return -1;
+    const text_t nothing = {text.at, 0};
     int64_t slot = slot_of(nothing, text, words->slots);
     for (; words->table[slot] >= 0; slot = (slot + 1) & (words->slots - 1))
         if (same(words->word[words->table[slot]], text)) return words->table[slot];
@@ -399,28 +365,37 @@ static int32_t number_of(words_t *words, text_t text) {
     return words->table[slot] = words->count++;
 }
 
-/* n values that name neither plant nor point; times and values may be texts, and other fields of readings may be there,
-   but for a start. Of each value as meterflow_json_readings has it, and serial and product: numbers of words, which are
-   shared by both; -1: none. slots: a power of two, more than 2 n; table: all -1. words: where each of up to 2 n is first
-   seen, start and end. counts: of the units, and of the words. Returns 0, or -1 when there is no memory. */
-int64_t meterflow_json_values(int64_t n, const uint8_t *text, const int64_t *starts, const int64_t *ends,
-                              int64_t fields_count, const uint8_t *field_names, const int64_t *field_cuts,
-                              int64_t *time, int64_t *mantissa, int8_t *exponent, int32_t *unit, int32_t *serial,
-                              int32_t *product, int32_t *revision, int64_t *seq, uint8_t *quality, uint8_t *bad,
-                              int64_t slots, int32_t *table, int64_t *units, int64_t *words, int64_t *counts) {
+/* n values, [starts, ends) in text; times and values may be texts, and all fields of a reading may be there but for a
+   start. fields: cuts of the names of our fields, the usual five first. slots, table, names, cuts: as
+   meterflow_json_table has them; no slots: values name neither plant nor point. Of each value: number in the table,
+   time, mantissa, exponent, number of its unit, of its serial and its product among the words (-1: none), revision,
+   seq (-1), quality; or bad, and the rest is nonsense. word_slots: a power of two, more than 2 n; word_table: all -1.
+   units, words: where each of up to 16 and 2 n is first seen in the text, start and end. counts: of the units, and of
+   the words. Returns 0, or -1 when there is no memory. */
+int64_t meterflow_json_readings(int64_t n, const uint8_t *text, const int64_t *starts, const int64_t *ends,
+                                int64_t fields_count, const uint8_t *field_names, const int64_t *field_cuts,
+                                int64_t slots, const int32_t *table, const uint8_t *names, const int64_t *cuts,
+                                int64_t *point, int64_t *time, int64_t *mantissa, int8_t *exponent, int32_t *unit,
+                                int32_t *serial, int32_t *product, int32_t *revision, int64_t *seq, uint8_t *quality,
+                                uint8_t *bad, int64_t word_slots, int32_t *word_table, int64_t *units,
+                                int64_t *words, int64_t *counts) {
     const fields_t fields = {field_names, field_cuts, fields_count};
     memory_t memory;
     text_t seen[UNITS_MAX];
-    words_t known = {slots, table, malloc((size_t)(2 * n + 1) * sizeof(text_t)), 0};
+    words_t known = {word_slots, word_table, malloc((size_t)(2 * n + 1) * sizeof(text_t)), 0};
     counts[0] = counts[1] = 0;
     memory.count = 0;
     if (known.word == NULL) return -1;
     for (int64_t i = 0; i < n; i++) {
-        reading_t reading = {.further = 1};
-        int32_t code = UNITS_MAX;
-        if (read_one(text + starts[i], text + ends[i], &fields, &memory, TIME_AND_VALUE, &reading))
-            code = unit_of(reading.unit, seen, &counts[0]);
-        bad[i] = code == UNITS_MAX;
+        reading_t reading;
+        int64_t found = UNKNOWN;
+        int32_t code = -1;
+        if (read_one(text + starts[i], text + ends[i], &fields, &memory, slots ? ALL : TIME_AND_VALUE, &reading)) {
+            found = slots ? find(&reading, slots, table, names, cuts) : 0;
+            if (found >= 0) code = unit_of(reading.unit, seen, &counts[0]);
+        }
+        bad[i] = found < 0 || code == UNITS_MAX;
+        point[i] = bad[i] ? 0 : found;
         time[i] = bad[i] ? 0 : reading.time;
         mantissa[i] = bad[i] ? 0 : reading.mantissa;
         exponent[i] = bad[i] ? 0 : (int8_t)-reading.decimals;

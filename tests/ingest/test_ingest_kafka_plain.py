@@ -60,6 +60,9 @@ def test_values_are_read_to_the_last_digit() -> None:
         ("}", " }\r\n"),
         (':1.5,"', ' : 1.5 , "'),
         ("kWh", "MWh"),
+        ("1.5", '"-1.50"'),
+        (str(NOW_MS), '"2026-11-22T15:59:59.250+08:00"'),
+        ('"unit":"kWh"', '"serial":"A","product":"bar","seq":3,"revision":1,"quality":"good","start":null'),
     ],
 )
 def test_what_is_one_plain_reading_is_taken(old: str, new: str) -> None:
@@ -72,11 +75,22 @@ def test_what_is_one_plain_reading_is_taken(old: str, new: str) -> None:
     [
         *(
             ("1.5", value)
-            for value in ["1e3", "01", ".5", "5.", "1" * 16, "0." + "1" * 18, '"1"', "null", ""]
+            for value in ["1e3", "01", ".5", "5.", "1" * 16, "0." + "1" * 18, '"+1"', '"1', "null", ""]
         ),
         *((str(NOW_MS), time) for time in ['"now"', "-1", f"{NOW_MS}.0", str(NOW_MS + 600_001), "1"]),
         *(("kWh", unit) for unit in ["k\\u0057h", "kW\th", "m³", "m3", "furlong"]),
-        *(('"unit":', key) for key in ['"serial":', '"time":', '"UNIT":1,"UNIT":', '"x":[],"unit":', '"x"']),
+        *(
+            ('"unit":', key)
+            for key in [
+                '"start":',
+                '"seq":',
+                '"quality":',
+                '"time":',
+                '"UNIT":1,"UNIT":',
+                '"x":[],"unit":',
+                '"x"',
+            ]
+        ),
         *(("main", "boiler"), ("main", "books"), ("steel", "paper "), ("steel", ""), ('"plant"', '"Plant"')),
         *(("{", "[{"), ("}", "}]"), ("}", "}}"), ("}", ""), (",", ",,"), ("}", ",}"), ("{", "{,"), (":", "")),
     ],
