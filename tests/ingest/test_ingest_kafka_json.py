@@ -182,8 +182,8 @@ async def test_copies_share_the_topic_and_take_over(kafka: str) -> None:
             await until(lambda: stays.counters.accepted + goes.counters.accepted >= 200, "the readings")
             await until(lambda: stays.listening and goes.listening, "both to have a share")
         more = [reading(i, plant) for i in range(100, 200) for plant in ("steel", "paper")]
-        await write(kafka, topic, more)
         before = stays.counters.accepted
+        await write(kafka, topic, more)
         await until(lambda: stays.counters.accepted == before + 200, "the rest, from one copy")
         found = await on_log(log)
     assert set(copies(found)) == set(range(200))
