@@ -20,6 +20,7 @@ BENCHES = (
     "influxdb",
     "publish",
     "restate",
+    "archive",
 )
 
 

@@ -153,10 +153,13 @@ def joined(texts: Sequence[Dictionary]) -> tuple[list[str], NDArray[np.int32]]:
     """Columns of text one after the other, as one: its words, and which of them each has."""
     known: dict[str, int] = {}
     numbers: list[int] = []
+    seen: dict[tuple[str, ...], int] = {}
     bases = []
     for text in texts:
-        bases.append(len(numbers))
-        numbers += [known.setdefault(word, len(known)) for word in text.words]
+        base = seen.setdefault(text.words, len(numbers))
+        bases.append(base)
+        if base == len(numbers):
+            numbers += [known.setdefault(word, len(known)) for word in text.words]
     lengths = [len(text.codes) for text in texts]
     codes = np.concatenate([text.codes for text in texts])
     places = np.where(codes == NO_CODE, len(numbers), codes + np.repeat(np.array(bases, np.int64), lengths))
@@ -193,28 +196,35 @@ def _table(parts: Sequence[tuple[int, Readings]], numbers: dict[str, NDArray[Any
 
 def _evidence_rows(parts: Sequence[tuple[int, Readings]], day: Ints) -> dict[int, pa.Table]:
     """By the number of the day: a row for each message that has a reading in it."""
-    found: dict[int, list[dict[str, object]]] = {}
-    at = 0
-    for offset, readings in parts:
-        days, at = day[at : at + len(readings)], at + len(readings)
-        evidence = readings.evidence
-        if evidence is None:
-            continue
-        _, first = np.unique(np.stack([days, evidence.message]), axis=1, return_index=True)
-        for row in first.tolist():
-            message = int(evidence.message[row])
-            found.setdefault(int(days[row]), []).append(
-                {
-                    "offset": offset,
-                    "message": message,
-                    "topic": evidence.topic.text(row),
-                    "user": evidence.user.text(row),
-                    "sha256": evidence.digest[message].tobytes(),
-                    "received": int(readings.received[row]),
-                    "site": evidence.site,
-                }
-            )
-    return {number: pa.Table.from_pylist(rows, schema=SCHEMAS[EVIDENCE]) for number, rows in found.items()}
+    known = [(offset, readings, readings.evidence) for offset, readings in parts if readings.evidence]
+    lengths = [len(readings) for _, readings, _ in known]
+    has = np.repeat([r.evidence is not None for _, r in parts], [len(r) for _, r in parts])
+    digest = np.concatenate([evidence.digest for _, _, evidence in known])
+    before = np.cumsum([0, *(len(evidence.digest) for _, _, evidence in known[:-1])])
+    number = np.concatenate([evidence.message for _, _, evidence in known])
+    message = number + np.repeat(before, lengths)
+    key, first = np.unique(day[has] * len(digest) + message, return_index=True)
+    offset = np.repeat(np.array([offset for offset, _, _ in known], np.int64), lengths)
+    received = np.concatenate([readings.received for _, readings, _ in known])
+    site = [Dictionary((e.site,), np.zeros(len(r), np.int32)) for _, r, e in known]
+    digests = pa.py_buffer(np.ascontiguousarray(digest[message[first]]))
+    kind = SCHEMAS[EVIDENCE].field("sha256").type
+    arrays = [
+        pa.array(offset[first]),
+        pa.array(number[first]),
+        _texts([evidence.topic for _, _, evidence in known], first),
+        _texts([evidence.user for _, _, evidence in known], first),
+        pa.Array.from_buffers(kind, len(first), [None, digests]),
+        pa.array(received[first]).cast(SCHEMAS[EVIDENCE].field("received").type),
+        _texts(site, first),
+    ]
+    table = pa.Table.from_arrays(arrays, schema=SCHEMAS[EVIDENCE])
+    days, edges = np.unique(key // len(digest), return_index=True)
+    ends = [*edges[1:].tolist(), len(first)]
+    return {
+        int(each): table.slice(at, until - at)
+        for each, at, until in zip(days, edges.tolist(), ends, strict=True)
+    }
 
 
 def _decision_rows(parts: Sequence[tuple[int, list[Decision]]]) -> pa.Table:

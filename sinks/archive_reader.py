@@ -24,7 +24,7 @@ from sinks.archive_manifest import DECISIONS, EVIDENCE, READINGS, File, Manifest
 from sinks.archive_place import Place
 from sinks.archive_writer import newest
 
-ROWS_MAX = 1 << 20
+ROWS_MAX = 1 << 18
 """Of readings in memory at a time, as far as files can be told apart by their offsets."""
 _AGAIN_MAX = 20
 _DAY_MS = 86_400_000

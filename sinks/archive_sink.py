@@ -93,6 +93,11 @@ class ArchiveSink:
         self._stopping.set()
         await self._stopped.wait()
 
+    async def read_up_to(self, offset: int) -> None:
+        """Waits until all records before ``offset`` are gathered, or archived."""
+        while self._gathered.until < offset and not self._stopping.is_set():
+            await rest(0.01, self._stopping)
+
     async def _start(self) -> None:
         """Takes the partition over, clears up after a kill, and sees how far the archive is."""
         await self._claim()

@@ -137,7 +137,7 @@ def test_readings_come_out_of_the_archive_as_they_were_on_the_log(
     for first, until in zip([0, *edges], edges, strict=False):
         gathered = Gathered(0, first)
         for offset in range(first, until):
-            gathered.add(offset, given_readings[offset])
+            gathered.take(Record(offset, "", encode_readings(given_readings[offset]), 0))
         writer.write(gathered)
         writer.finish(gathered.span)
     archive = Archive(FolderPlace(folder))
