@@ -23,7 +23,7 @@ from simulators.world_flows import HOUR_MS
 from simulators.world_profile import load_profile, shipped
 
 SEEDS = (1, 2, 3)
-HOURS = 6
+HOURS = 3
 MIXED_HOURS = 24
 
 

@@ -16,7 +16,7 @@ from meterflow.folder import Folder
 from meterflow.scoring_faults import MISSING, OUTCOMES, RIGHT, UNOBSERVABLE, WRONG, Judged, judged
 from metering.errors import UsageError
 
-TABLES = ("interval", "rollup", "intensity", "verdict")
+TABLES = ("interval", "rollup", "intensity", "verdict", "rejected")
 SHOWN = 20
 AMOUNTS = {"interval": ("plant", "point"), "rollup": ("scope", "measures", "product", "span")}
 SAYS_MEASURED = "r.state <> 'open' AND r.measured_share = 1"

@@ -11,7 +11,7 @@ from simulators.world_site import stamp
 
 RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE = "right", "wrong", "missing", "held", "unobservable"
 OUTCOMES = (RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE)
-OF_SPANS = ("valid", "estimated")
+OF_SPANS, REJECTED = ("valid", "estimated"), "rejected"
 NONE = "none"
 TIMES = 'epoch_ms("from") AS "from", epoch_ms("to") AS "to"'
 
@@ -62,6 +62,8 @@ def _judge(base: duckdb.DuckDBPyConnection, fault: Row, near: list[Row]) -> Judg
     elif fault["concludes"] in OF_SPANS:
         outcome, of_spans = (WRONG, said) if near else _of_spans(base, fault)
         said = said or of_spans
+    elif fault["concludes"] == REJECTED:
+        outcome, said = _of_rejected(base, fault)
     elif not near:
         outcome = MISSING
     elif any(row["verdict"] != fault["concludes"] for row in near):
@@ -92,6 +94,17 @@ def _of_spans(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
     else:
         good = all(known and not measured for measured, known, _ in rows)
     return (RIGHT if good else WRONG), said
+
+
+def _of_rejected(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
+    """A message has to be among those not taken, with its reason."""
+    topic = f"meterflow/v1/{fault['plant']}/{fault['point']}"
+    rows = base.execute(
+        "SELECT reason FROM rejected WHERE topic = ? AND epoch_ms(received) BETWEEN ? AND ?",
+        [topic, fault["from"], fault["to"]],
+    ).fetchall()
+    right = [(fault["status"],)]
+    return (RIGHT if rows == right else WRONG if rows else MISSING), ", ".join(reason for (reason,) in rows)
 
 
 def _invented(row: Row) -> Judged:

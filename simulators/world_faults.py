@@ -17,7 +17,7 @@ from simulators.world_flows import DAY_MS, HOUR_MS, MINUTE_MS, Integers
 from simulators.world_meters import HOLDS, Point, Stream
 
 DECIDED, HELD = "decided", "held"
-VALID, ESTIMATED = "valid", "estimated"
+VALID, ESTIMATED, REJECTED = "valid", "estimated", "rejected"
 BOOKS, NOTHING = "books", "nothing"
 CHANCE_OF_A_FEW = 9
 FINER = (10, 100, 1_000)
@@ -35,7 +35,7 @@ FLOAT_STEPS = 2**23
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. ``concludes``: a verdict's word; or ``valid``, ``estimated``: of the spans in it, without a
-    verdict. ``status``: of the verdict. ``found_by``: ``books``, or ``nothing``.
+    verdict; or ``rejected``. ``status``: of the verdict, or the reason. ``found_by``: books, nothing.
     ``hidden``: from when to when figures are wrong besides, and nothing can find it.
     """
 
@@ -125,10 +125,12 @@ def flood(place: Place) -> Fault:
     return place.fault("flood", i, i, VALID)
 
 
-def conflict(place: Place) -> Fault:
+def conflict(place: Place) -> Fault | None:
     """A reading comes a second time with another value."""
     i = place.index
     by = int(place.random.integers(1, max(2, place.point.possible(HOUR_MS))))
+    if int(place.stream.value[i]) + by >= place.point.width:
+        return None
     _again(place.stream, slice(i, i + 1), by, place.random.integers(1, 10 * MINUTE_MS, 1))
     return place.fault("conflict", i, i, "conflict", HELD)
 
@@ -242,6 +244,34 @@ def wrong_unit(place: Place) -> Fault | None:
     return place.fault("wrong_unit", i - 1, i + count, "spike", HELD if most > max(FEW_VALUES) else DECIDED)
 
 
+def corrupt_payload(place: Place) -> Fault:
+    """A message is cut off on its way; its reading is lost."""
+    i, stream = place.index, place.stream
+    at_ms, name = int(stream.received_ms[i]), place.point.meter.id
+    payload = b'{"time":%d,"value":"' % int(stream.time_ms[i])
+    stream.gone[i] = True
+    stream.broken.append((at_ms, name, payload[: int(place.random.integers(1, len(payload)))]))
+    return Fault("corrupt_payload", place.point.plant, name, at_ms, at_ms, REJECTED, "not_json")
+
+
+def unknown_meter(place: Place) -> Fault:
+    """A reading comes from a point that the site file does not have."""
+    i, stream = place.index, place.stream
+    at_ms, name = int(stream.received_ms[i]), f"{place.point.meter.id}-new"
+    payload = b'{"time":%d,"value":%d}' % (int(stream.time_ms[i]), int(place.random.integers(10_000)))
+    stream.broken.append((at_ms, name, payload))
+    return Fault("unknown_meter", place.point.plant, name, at_ms, at_ms, REJECTED, "unknown_point")
+
+
+def drift(place: Place) -> Fault:
+    """A clock runs away from the right time, by less than from reading to reading, until it is put right."""
+    i, count = place.index, place.count(20, 90)
+    most_ms = int(place.random.integers(place.every_ms // 20, place.every_ms // 3))
+    ahead_ms = np.arange(1, count + 1) * (most_ms if place.random.integers(2) else -most_ms) // count
+    place.stream.time_ms[i : i + count] += ahead_ms
+    return place.fault("drift", i - 1, i + count, VALID, by=NOTHING)
+
+
 def _again(stream: Stream, which: slice, by: int, later: Integers) -> None:
     stream.more.append((stream.time_ms[which], stream.value[which] + by, stream.received_ms[which] + later))
 
@@ -269,5 +299,8 @@ KINDS: dict[str, Kind] = {
     "standstill": standstill,
     "clock_jump": clock_jump,
     "wrong_unit": wrong_unit,
+    "corrupt_payload": corrupt_payload,
+    "unknown_meter": unknown_meter,
+    "drift": drift,
 }
 """Kinds that change readings and leave the register as it is, in the order in which they are dealt."""

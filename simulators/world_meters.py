@@ -108,6 +108,8 @@ class Stream:
     start_ms: Integers | None = None
     gone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     more: list[tuple[Integers, Integers, Integers]] = field(default_factory=list)
+    broken: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """Messages besides that are no readings of the point: when received, under whose name, and what."""
 
     def __post_init__(self) -> None:
         self.gone = np.zeros(len(self.time_ms), np.bool_)

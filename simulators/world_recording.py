@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from simulators.recording import Message, encode_line
 from simulators.world import Plant
 from simulators.world_flows import Integers
 
@@ -24,6 +25,7 @@ class Readings:
         self._topics: list[str] = []
         self._decimals: list[int] = []
         self._columns: list[tuple[Integers, ...]] = []
+        self._broken: dict[int, str] = {}
 
     def add(self, plant: Plant) -> None:
         """What a plant sends."""
@@ -31,8 +33,17 @@ class Readings:
             time_ms, value, received_ms, start_ms = stream.sent()
             number = np.full(len(time_ms), len(self._topics), np.int64)
             self._columns.append((number, time_ms, value, received_ms, start_ms))
-            self._topics.append(f"{plant.id}/{point.meter.id}")
-            self._decimals.append(point.meter.decimals)
+            self._name(f"{plant.id}/{point.meter.id}", point.meter.decimals)
+            for at_ms, name, payload in stream.broken:
+                message = Message(at_ms, f"meterflow/v1/{plant.id}/{name}", 1, payload)
+                self._broken[len(self._topics)] = encode_line(message).decode()
+                one = np.array([at_ms], np.int64)
+                self._columns.append((np.array([len(self._topics)], np.int64), one, one * 0, one, one * 0))
+                self._name(f"{plant.id}/{name}", 0)
+
+    def _name(self, topic: str, decimals: int) -> None:
+        self._topics.append(topic)
+        self._decimals.append(decimals)
 
     def lines(self) -> Iterator[tuple[int, pa.Buffer]]:
         """How many lines, and their bytes; in the order in which they are received."""
@@ -50,6 +61,10 @@ class Readings:
                 received_ms[part],
                 start_ms[part],
             )
+            broken = np.isin(number[part], list(self._broken))
+            if broken.any():
+                instead = pa.array([self._broken[n] for n in number[part][broken].tolist()])
+                texts = pc.replace_with_mask(texts, pa.array(broken), instead)
             yield len(part), _bytes(texts)
 
 

@@ -52,7 +52,7 @@ def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the recording, truth and results of some hours of a steel works."""
     folder = tmp_path_factory.mktemp("steel")
     kinds = ("spike", "reset", "standstill", "late")
-    assert told(run(Run("steel", kinds, 3), folder)) == []
+    assert told(run(Run("steel", kinds, 3, hours=6), folder)) == []
     return folder
 
 
