@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib.resources
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metering.errors import UsageError
 from metering.roster import Roster
+
+if TYPE_CHECKING:
+    from sinks.archive_sites import SiteFiles
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -17,6 +22,23 @@ def load_roster(site: Path | None) -> Roster:
     from metering.site import compile_roster, load_site
 
     return compile_roster(load_site(site or example("park")))
+
+
+def site_files(site: Path | None, roster: Roster) -> SiteFiles:
+    """What a roster was made of, to be kept in the archive."""
+    from sinks.archive_sites import SiteFiles
+
+    return SiteFiles(roster.version, partial(_read_site, site or example("park"), roster))
+
+
+def _read_site(path: Path, roster: Roster) -> dict[str, bytes]:
+    """The site file and its policy pack; nothing where they are not those of the roster any more."""
+    from metering.policy_load import read_policy
+
+    content = path.read_bytes()
+    pack, _ = read_policy(roster.policy.id, [path.parent])
+    same = load_roster(path).version == roster.version and path.read_bytes() == content
+    return {"site.yaml": content, f"{roster.policy.id}.yaml": pack} if same else {}
 
 
 def example(name: str) -> Path:

@@ -14,7 +14,7 @@ from bus.partition import partition_of
 from bus.rows_json import JsonRows
 from meterflow import memory, progress
 from meterflow import settings_made as made
-from meterflow.given import load_roster
+from meterflow.given import load_roster, site_files
 from meterflow.partitions import Partitions
 from meterflow.role import Role
 from meterflow.settings import Settings
@@ -94,7 +94,9 @@ class ProcessRole(Role):
     async def _archive(self, partition: int) -> ArchiveSink:
         its = self.settings.values.archive
         assert its is not None
-        return ArchiveSink(self.log, made.archive(self.settings), partition, age_s=its.every_ms / 1000)
+        site = site_files(self.settings.site, self.roster)
+        place = made.archive(self.settings)
+        return ArchiveSink(self.log, place, partition, site=site, age_s=its.every_ms / 1000)
 
     async def _prepared(self, partition: int) -> PartitionWork:
         """Workers that have taken up what was saved."""

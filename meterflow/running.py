@@ -76,6 +76,7 @@ def up(
         decide=may_decide,
         archive=archive,
         archive_every_s=archive_every_s,
+        site=site,
     )
     roster = load_roster(site)
     run_loop(_serve(roster, options))

@@ -26,6 +26,7 @@ from ingest.ticker import Ticker
 from ingest.users import Users, load_users
 from meterflow import __version__, memory, progress
 from meterflow.folder import Folder, Running
+from meterflow.given import site_files
 from meterflow.news import News
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
@@ -68,6 +69,7 @@ class Options:
     decide: bool = True
     archive: str | None = None
     archive_every_s: float = 900.0
+    site: Path | None = None
 
 
 NO_DECISIONS = "start meterflow up with --decide, or decide with: meterflow verdicts"
@@ -109,7 +111,8 @@ class Service:
         self._stack.push_async_callback(self.log.close)
         await self._open_store()
         place = open_place(self.options.archive or str(self.folder.archive))
-        self.archive = ArchiveSink(self.log, place, age_s=self.options.archive_every_s)
+        site = site_files(self.options.site, self.roster)
+        self.archive = ArchiveSink(self.log, place, site=site, age_s=self.options.archive_every_s)
         self.live = LiveFeed()
         self.news = News(self.live)
         self.sink = Sink(self.log, self.store, told=self.news.stored)

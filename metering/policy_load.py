@@ -31,18 +31,23 @@ class PolicyFaults(FileFaults):
 
 
 def load_policy(id: str, folders: Iterable[FilePath] = ()) -> Policy:
-    """The pack ``id``: the first ``id.yaml`` of the folders, else the one that comes with meterflow.
+    """The pack ``id``; raises UsageError when there is none, PolicyFaults when it has faults."""
+    return parse_policy(*read_policy(id, folders))
 
-    Raises UsageError when there is none, PolicyFaults when it has faults.
+
+def read_policy(id: str, folders: Iterable[FilePath] = ()) -> tuple[bytes, str]:
+    """Bytes and name of the first ``id.yaml`` of the folders, else of the one that comes with meterflow.
+
+    Raises UsageError when there is none.
     """
     for folder in folders:
         path = folder / f"{id}.yaml"
         if path.is_file():
-            return parse_policy(path.read_bytes(), str(path))
+            return path.read_bytes(), str(path)
     packs = resources.files("metering") / "packs"
     own = packs / f"{id}.yaml"
     if id in _own_ids() and own.is_file():
-        return parse_policy(own.read_bytes(), f"packs/{id}.yaml")
+        return own.read_bytes(), f"packs/{id}.yaml"
     raise UsageError(f"there is no policy pack '{id}'", hint=did_you_mean(id, _own_ids()))
 
 

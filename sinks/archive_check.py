@@ -26,6 +26,7 @@ from sinks.archive_manifest import (
     unsealed,
 )
 from sinks.archive_place import PART, Place
+from sinks.archive_sites import damaged
 from sinks.archive_writer import covers, read_manifest
 
 LOOKS, PAUSE_S = 3, 1.0
@@ -103,6 +104,10 @@ def _looked(place: Place, done: Mapping[int, int], contents: bool) -> Report:
         for file in manifest.files:
             _count(report, file)
             problems += _of_file(place, manifest, file, found, contents)
+    problems += [
+        Problem(path, kind, "a site file is not as it was kept", "Put it back from a copy.")
+        for path, kind in (damaged(place) if contents else ())
+    ]
     known = {file.path for manifest in kept for file in manifest.files} | under_way
     for path in sorted(found.keys() - known):
         problems += _unlisted(path, unread)

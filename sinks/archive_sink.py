@@ -20,6 +20,7 @@ from metering.errors import MeterflowError, NotOwner, Unavailable, UsageError
 from sinks.archive_gathered import Gathered
 from sinks.archive_merge import Merger
 from sinks.archive_place import Place
+from sinks.archive_sites import SiteFiles, keep
 from sinks.archive_writer import Writer
 from sinks.waits import rest, until_a_record
 
@@ -45,10 +46,18 @@ class ArchiveSink:
     ``offset``: the next record to be archived, ``end``: of the topic; ``error``: why nothing can be archived
     now; ``moved_s``: when it last came forward (monotonic clock); ``waiting_stamp_ms``: when the oldest
     gathered record was received, 0 where there is none. ``readings``: archived since the start.
+    ``site``: what readings are taken in by, to be kept beside them.
     """
 
     def __init__(
-        self, source: Log, place: Place, partition: int = 0, *, cost_max: int = COST_MAX, age_s: float = AGE_S
+        self,
+        source: Log,
+        place: Place,
+        partition: int = 0,
+        *,
+        site: SiteFiles | None = None,
+        cost_max: int = COST_MAX,
+        age_s: float = AGE_S,
     ) -> None:
         self.offset = self.end = 0
         self.error = ""
@@ -58,6 +67,7 @@ class ArchiveSink:
         self.readings = 0
         self._log = source
         self._partition = partition
+        self._site = site
         self._writer = Writer(place, partition)
         self._merger: Merger | None = Merger(self._writer)
         self._cost_max, self._age_s = cost_max, age_s
@@ -101,6 +111,8 @@ class ArchiveSink:
     async def _start(self) -> None:
         """Takes the partition over, clears up after a kill, and sees how far the archive is."""
         await self._claim()
+        if self._site is not None:
+            await self._keep(self._site)
         await _apart(self._writer.open)
         await self._go_on()
         self.end = await self._log.end(READINGS, self._partition)
@@ -110,6 +122,15 @@ class ArchiveSink:
                 where=self._writer.place.where,
                 hint="The log was lost, or is an old copy: put back a newer one, or archive elsewhere.",
             )
+
+    async def _keep(self, site: SiteFiles) -> None:
+        """A site file that cannot be read any more keeps no reading from the archive."""
+        try:
+            await _apart(keep, self._writer.place, site)
+        except Unavailable:
+            raise
+        except (MeterflowError, OSError) as error:
+            log.error("the site file is not kept in the archive: %s", error)
 
     async def _claim(self) -> None:
         """Takes the partition over. The log has the archive's number before the archive has."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from meterflow.given import load_roster
 from sinks.archive_place import FolderPlace
 from sinks.archive_reader import Archive
 from tests.meterflow.helper import Service, done, eventually, meterflow, mistake
@@ -61,6 +62,11 @@ def test_what_was_accepted_is_archived_over_many_kills(serve: Serve, tmp_path: P
     readings = on_the_log(service)
     service.stop()
     assert report(service)["readings"] == archived(service.folder / "archive") == readings
+    (kept,) = (service.folder / "archive" / "sites").iterdir()
+    assert (kept / "site.yaml").read_bytes() == site.read_bytes()
+    assert load_roster(kept / "site.yaml").version == load_roster(site).version == kept.name
+    evidence = Archive(FolderPlace(service.folder / "archive")).evidence("works")
+    assert set(evidence.column("site").to_pylist()) == {kept.name}
 
 
 def test_an_archive_elsewhere_is_found_by_its_name(serve: Serve, tmp_path: Path, site: Path) -> None:

@@ -14,6 +14,7 @@ from sinks.archive_check import Problem, check
 from sinks.archive_gathered import Gathered
 from sinks.archive_manifest import Span, sealed
 from sinks.archive_place import FolderPlace
+from sinks.archive_sites import SiteFiles, keep
 from sinks.archive_writer import Writer
 
 NOON_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
@@ -141,6 +142,21 @@ def test_files_that_nobody_lists_are_told(archive: Path) -> None:
     files = [file for span in writer.spans for file in writer.manifest(span).files]
     writer.commit(Span(0, 0, 3), files, level=1)
     assert {p.kind for p in found(archive)} == {"left over"}
+
+
+def test_a_damaged_site_file_is_named(archive: Path) -> None:
+    """It is kept once, and looked at like every other file."""
+    place = FolderPlace(archive)
+    for content in (b"first", b"with other comments"):
+        files = {"site.yaml": content, "cn-2025.yaml": b"pack"}
+        keep(place, SiteFiles("v1", lambda files=files: files))  # type: ignore[misc]
+    path = archive / "sites" / "v1" / "site.yaml"
+    assert path.read_bytes() == b"first"
+    assert found(archive) == []
+    flip(path)
+    assert [(p.path, p.kind) for p in found(archive)] == [("sites/v1/site.yaml", "altered")]
+    path.unlink()
+    assert [(p.path, p.kind) for p in found(archive)] == [("sites/v1/site.yaml", "missing")]
 
 
 def test_a_quick_look_compares_lengths(archive: Path) -> None:
