@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Context, Decimal
 from typing import Any
@@ -288,21 +289,44 @@ def test_a_frame_with_other_columns_is_refused() -> None:
         decode_table(altered(encode_rows("alert", []), b"threshold", b"threshxld"))
 
 
-@pytest.mark.parametrize("name", ["unit", "user", "digest"])
-def test_a_frame_with_codes_of_another_kind_is_refused(name: str) -> None:
-    """Unsigned ones, by any other writer: damaged, not a crash."""
+def with_column(name: str, change: Callable[[Any], Any]) -> bytes:
+    """A frame as another writer may make it: one column is another."""
     with pa.ipc.open_stream(encode_readings(with_evidence(some(5)))) as reader:
         batch = reader.read_next_batch()
     number = batch.schema.names.index(name)
-    column = batch.column(number)
-    other = column.cast(pa.dictionary(pa.uint16(), column.type.value_type))
-    changed = batch.set_column(number, name, other)
+    changed = batch.set_column(number, name, change(batch.column(number)))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, changed.schema) as writer:
         writer.write_batch(changed)
     stream = sink.getvalue().to_pybytes()
+    return bytes(stream + zlib.crc32(stream).to_bytes(4, "little"))
+
+
+def always(column: Any) -> Callable[[Any], Any]:
+    """This column, instead of any."""
+    return lambda _: column
+
+
+@pytest.mark.parametrize("name", ["unit", "user", "digest"])
+def test_a_frame_with_codes_of_another_kind_is_refused(name: str) -> None:
+    """Unsigned ones: damaged, not a crash."""
+    frame = with_column(name, lambda column: column.cast(pa.dictionary(pa.uint16(), column.type.value_type)))
     with pytest.raises(MeterflowError, match="columns"):
-        decode_readings(stream + zlib.crc32(stream).to_bytes(4, "little"))
+        decode_readings(frame)
+
+
+def test_a_reading_without_a_digest_is_refused() -> None:
+    """None in the column, or among the digests: every reading with evidence has that of its message."""
+    same = pa.array([0, 1, 2, 3, 4], pa.int16())
+    for indices, digests in (
+        (pa.array([0, 1, None, 3, 4], pa.int16()), [b"%032d" % i for i in range(5)]),
+        (same, [b"x" * 32, None, b"y" * 32, b"z" * 32, b"a" * 32]),
+    ):
+        column = pa.DictionaryArray.from_arrays(indices, pa.array(digests, pa.binary(32)))
+        with pytest.raises(MeterflowError, match="columns"):
+            decode_readings(with_column("digest", always(column)))
+    right = pa.DictionaryArray.from_arrays(same, pa.array([b"%032d" % i for i in range(5)], pa.binary(32)))
+    assert decode_readings(with_column("digest", always(right))).evidence is not None
 
 
 def test_a_table_of_a_newer_version_is_refused() -> None:
