@@ -25,7 +25,7 @@ from sinks.archive_manifest import (
     tiles,
     unsealed,
 )
-from sinks.archive_place import PART, Place
+from sinks.archive_place import PART, Place, part_of
 from sinks.archive_sites import damaged
 from sinks.archive_writer import covers, read_manifest
 
@@ -154,7 +154,7 @@ def _under_way(place: Place) -> set[str]:
             if isinstance(error, MeterflowError) and error.retry:
                 raise
             continue
-        found.update(note["write"], note["remove"])
+        found.update(note["write"], map(part_of, note["write"]), note["remove"])
     return found
 
 

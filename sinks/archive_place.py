@@ -42,6 +42,12 @@ class Place(Protocol):
         """Removes files; those that are gone already are no fault."""
 
 
+def part_of(path: str) -> str:
+    """Where a file of a folder is while it is not whole."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}{PART}"
+
+
 def open_place(url: str) -> Place:
     """A folder's path, or the address of an object store such as ``s3://bucket/prefix?region=…``.
 
@@ -154,7 +160,7 @@ def _raised(error: OSError) -> None:
 
 
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}{PART}")
+    part = Path(part_of(str(path)))
     try:
         with part.open("wb") as file:
             file.write(data)

@@ -34,7 +34,7 @@ from sinks.archive_manifest import (
     unlisted,
     unsealed,
 )
-from sinks.archive_place import Place
+from sinks.archive_place import PART, Place, part_of
 
 Spans = Sequence[Span]
 
@@ -146,7 +146,10 @@ class Writer:
                 self.place.remove(note["remove"])
             elif not any(covers(wide, span) for wide in listed):  # what was merged since is not to be touched
                 self.place.remove(note["write"])
+            self.place.remove(map(part_of, [*note["write"], span.manifest]))
             self.place.remove([path])
+        parts = (path for path in self.place.sizes(PENDING) if path.endswith(PART))
+        self.place.remove([path for path in parts if f"/.{self.partition}-" in path])
 
     def _note(self, path: str) -> dict[str, list[str]]:
         """Of a torn note nothing was written yet."""
