@@ -303,7 +303,7 @@ def with_column(name: str, change: Callable[[Any], Any]) -> bytes:
 
 
 def always(column: Any) -> Callable[[Any], Any]:
-    """This column, instead of any."""
+    """A change of whatever column into the one given."""
     return lambda _: column
 
 
