@@ -22,9 +22,9 @@ from simulators.world import ALL_KINDS, Plan
 from simulators.world_flows import HOUR_MS
 from simulators.world_profile import load_profile, shipped
 
-SEEDS = (1, 2, 3)
-HOURS = 3
-MIXED_HOURS = 24
+SEEDS = (1, 2)
+HOURS = 2
+MIXED_HOURS = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from meterflow.scores import Run, run
 from meterflow.scoring import Scored, scored
 from simulators.world import ALL_KINDS
 from simulators.world_profile import shipped
-from tests.meterflow.helper import LONG, done, meterflow, mistake
+from tests.meterflow.helper import LONG, ROOT, done, meterflow, mistake
 
 SEEDS = (*range(1, 21),) if LONG else (1, 2)
 Alter = Callable[[pa.Table], pa.Table]
@@ -197,6 +197,14 @@ def test_the_command_line_does_it_all(tmp_path: Path) -> None:
     assert score["verdicts"].keys() == {"right", "wrong", "missing", "held", "unobservable"}
     assert (score["verdicts"]["wrong"], score["verdicts"]["missing"]) == (0, 0)
     assert score["verdicts"]["right"] > 0
+
+
+def test_the_table_of_scores_has_every_kind() -> None:
+    """And nothing in it is wrong, missing or false."""
+    lines = (ROOT / "docs/scores.md").read_text("utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == [*ALL_KINDS, "all"]
+    assert {(row[2], row[3], row[4], row[7]) for row in rows} == {("0", "0", "0", "0")}
 
 
 def test_what_cannot_be_simulated_or_scored_is_told(tmp_path: Path) -> None:
