@@ -261,7 +261,7 @@ int64_t meterflow_settle(int64_t n, int64_t room, const int64_t *rows, const int
         exists[c] = 1;
         dirty[c / CHUNK_CELLS] = 1;
         if (kinds & READ) {
-            if (readings[c] == 0) {
+            if (readings[c] == 0 && known[c] == 0 && held[c] == 0) { /* there is a row from now on */
                 keep[i] = 1;
                 if (rows[11 * room + i] > reported[c]) reported[c] = rows[11 * room + i];
             }

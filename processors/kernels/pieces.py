@@ -246,7 +246,8 @@ def settle_twin(
     cells["exists"][index[made]] = 1
     dirty[index[made] // CHUNK_CELLS] = True
     read = np.flatnonzero(made & (kinds & READ > 0))
-    fresh = read[cells["readings"][index[read]] == 0]
+    without_row = [cells[name][index[read]] == 0 for name in ("readings", "known", "held")]
+    fresh = read[np.logical_and.reduce(without_row)]
     keep[fresh] = True
     _raise(cells["reported"], index[fresh], rows["seen"][fresh])
     cells["readings"][index[read]] = 1

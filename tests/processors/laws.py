@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from metering.roster import FROM_EVER_MS, GAUGE, REGISTER, Roster
@@ -241,3 +242,14 @@ def _counts(roster: Roster, row: dict[str, Any]) -> bool:
     point = roster.find(row["plant"], row["point"])
     assert point is not None
     return point.reads == REGISTER and point.sign != 0
+
+
+def said_again(driver: Driver, table: str = "interval") -> list[str]:
+    """Rows of a table that were reported twice with one revision, the second time otherwise."""
+    found = []
+    for key, versions in reported(driver).items():
+        there = [row for row in versions if key[0] == table and "revision" in row]
+        found += [
+            f"{key}: {old}, then {new}" for old, new in pairwise(there) if old["revision"] == new["revision"]
+        ]
+    return found

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.processors.histories import examples, histories, logs
-from tests.processors.laws import around, reported
+from tests.processors.laws import around, reported, said_again
 from tests.processors.log_driver import run
 
 
@@ -26,3 +26,13 @@ def test_the_same_log_reports_the_same_however_it_is_cut(data: st.DataObject) ->
         if one.get(key) != other.get(key)
     ]
     assert differing[:2] == []
+
+
+@given(st.data())
+@examples()
+def test_an_interval_that_is_reported_again_is_a_revision(data: st.DataObject) -> None:
+    """A row that was reported stays as it was said, when it was said; or it has a higher revision."""
+    history = data.draw(histories())
+    log = data.draw(logs(history.readings))
+    sizes = data.draw(st.lists(st.sampled_from([1, 2, 3, 10, 50]), min_size=1, max_size=20))
+    assert said_again(run(history.roster, log, cut=around(sizes)))[:2] == []

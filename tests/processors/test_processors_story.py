@@ -9,6 +9,7 @@ import pytest
 
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
+from tests.processors.laws import said_again
 from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records, differences, run
 
 SITE = """
@@ -270,3 +271,15 @@ def test_a_copy_of_a_reading_that_was_corrected_makes_nothing_late(tmp_path: Pat
         row["cause"] for row in cut.tables["interval"].values() if row["point"] == "e" and row["revision"]
     }
     assert causes == {"verdict"}
+
+
+def test_a_late_reading_that_changes_nothing_leaves_what_was_reported(tmp_path: Path) -> None:
+    """It lies on the line, in a span without a reading: when that was said stays, as there is no revision."""
+    plant = Plant(tmp_path)
+    for minute in (0, 2, *range(3, 25)):
+        plant.read("e", minute, minute)
+    before = plant.interval(2)
+    assert (before["state"], before["revision"]) == ("final", 0)
+    plant.read("e", 1.5, 1.5, stamp=25)
+    assert plant.interval(2) == before
+    assert not said_again(plant.driver)
