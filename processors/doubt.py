@@ -7,7 +7,6 @@ names, on nothing else.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
 from processors.clocks import clock_is_off
-from processors.lines import RUN_MAX_MS, Readings, components, left_out, runs_of
+from processors.lines import RUN_MAX_MS, Readings, Runs, components, left_out, runs_of, that_save
 from processors.standstill import Standstills
 
 Ints = NDArray[np.int64]
@@ -168,8 +167,8 @@ def judge(
 
 
 class _Judge:
-    """``lone``: breaks that no run can bridge. ``_bridged``: from which to which positions runs lead, in
-    order; those that overlap together.
+    """``_runs``: those that may be left out; ``_region_ends``: from which position to which the region leads
+    that is looked at.
     """
 
     def __init__(
@@ -177,12 +176,12 @@ class _Judge:
     ) -> None:
         self.readings, self._still, self._stays = readings, still, stays
         self.limited = readings.allowance.facts.limit_per_hour is not None
-        self._bridged: list[tuple[int, int]] = []
+        self._saving: Runs
 
     def regions(self) -> Iterator[Region]:
         readings, at = self.readings, 0
-        breaks, parts = readings.breaks.tolist(), components(self._still.without_caught_up(runs_of(readings)))
-        self._bridged = [(int(runs.start[0]), int(runs.end.max())) for runs in parts]
+        every = self._still.without_caught_up(runs_of(readings))
+        breaks, parts, self._saving = readings.breaks.tolist(), components(every), that_save(readings, every)
         for runs in parts:
             start, end = int(runs.start[0]), int(runs.end.max())
             while at < len(breaks) and breaks[at] < start:
@@ -231,32 +230,36 @@ class _Judge:
         pair = self.readings.pair[start : start + len(keeps) - 1]
         stays = np.flatnonzero((pair != SMOOTH) & keeps[:-1] & keeps[1:]) + start
         broken = [low for low in stays.tolist() if pair[low - start] == BROKEN]
-        return [self._pair(low, broken) for low in stays.tolist()]
+        inside = range(start, start + len(pair))
+        return [self._pair(low, inside, broken) for low in stays.tolist()]
 
-    def _pair(self, low: int, broken: list[int]) -> Link:
-        """A break that stays; ``broken``: those of its region that do."""
+    def _pair(self, low: int, inside: range, broken: list[int]) -> Link:
+        """A break that stays; ``inside``: the pairs of its region, ``broken``: those of them that do, too."""
         link, kind = self._link(low, low + 1, self._hypothesis(low)), self.readings.pair[low]
-        if kind == WRAP and self._by_chance(low, low + 1) and self._beside_one_that_stays(low, broken):
-            return replace(link, decided=False, wrapped=False)
+        if kind == WRAP and self._by_chance(low, low + 1):
+            beside = [other for other in (low - 1, low + 1) if self._is_broken_beside(low, other)]
+            if any(
+                other in broken if other in inside else not self._is_left_out(low, other) for other in beside
+            ):
+                return replace(link, decided=False, wrapped=False)
         return self._scaled(link) if kind == BROKEN else link
 
-    def _beside_one_that_stays(self, low: int, broken: list[int]) -> bool:
-        """Whether a pair next to one is broken and stays: some that do are known, and those that no run
-        bridges; both in the time of a run, and with nothing between that must be kept.
+    def _is_broken_beside(self, low: int, other: int) -> bool:
+        """Whether a pair next to one is broken: both in the time of a run, and with nothing between that must
+        be kept.
         """
         readings, time = self.readings, self.readings.time
-        for other in (low - 1, low + 1):
-            first, middle = min(low, other), max(low, other)
-            if first < 0 or middle >= len(readings.pair) or readings.pair[other] != BROKEN:
-                continue
-            near = time[middle + 1] - time[first] <= RUN_MAX_MS and not readings.kept[middle]
-            if near and (other in broken or not self._is_bridged(other)):
-                return True
-        return False
+        first, middle = min(low, other), max(low, other)
+        if first < 0 or middle >= len(readings.pair) or readings.pair[other] != BROKEN:
+            return False
+        return bool(time[middle + 1] - time[first] <= RUN_MAX_MS and not readings.kept[middle])
 
-    def _is_bridged(self, low: int) -> bool:
-        at = bisect_right(self._bridged, low, key=lambda ends: ends[0]) - 1
-        return at >= 0 and low < self._bridged[at][1]
+    def _is_left_out(self, low: int, other: int) -> bool:
+        """Whether a pair of another region, next to one, goes with what can be left out from where they meet
+        on, for less than it costs to keep.
+        """
+        ends, meet = (self._saving.start, other) if other > low else (self._saving.end, low)
+        return bool((ends == meet).any())
 
     def _by_chance(self, low: int, high: int) -> bool:
         """Whether nearly any fall between two positions would look like a wrap."""

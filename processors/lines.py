@@ -248,6 +248,13 @@ def _runs(found: list[_Found]) -> Runs:
     return Runs(start[order], end[order], cost[order])
 
 
+def that_save(readings: Readings, runs: Runs) -> Runs:
+    """Those that cost less than the broken pairs in them would."""
+    broken = readings.broken_until(runs.end) - readings.broken_until(runs.start)
+    some = runs.cost < _BROKEN * broken
+    return Runs(runs.start[some], runs.end[some], runs.cost[some])
+
+
 def components(runs: Runs) -> list[Runs]:
     """The runs that overlap, together; two that only share an end do not."""
     if len(runs) == 0:

@@ -272,22 +272,32 @@ def _pair(series: Series, i: int) -> Said:
 
 
 def _is_in_doubt(series: Series, i: int, chain: list[int], regions: list[tuple[int, int]]) -> bool:
-    """Whether the wrap from reading i to the next may be chance, and a broken pair beside it stays: of the
-    same region, or of none; both within a day.
+    """Whether the wrap from reading i to the next may be chance, and a broken pair beside it stays, both
+    within a day: on the line, of the same region; of another, or of none, where nothing that begins (ends)
+    where they meet can be left out for less than the broken pairs in it cost.
     """
     if int(series.possible(i, i + 1)) * 10 <= (series.width or 0):
         return False
     for before, broken in ((i - 1, i - 1), (i, i + 1)):
         if before < 0 or before + 2 >= len(series.readings) or series.pair(broken) != "broken":
             continue
-        if any(
-            (a <= broken < b) and not (a <= i < b and {broken, broken + 1} <= {*chain}) for a, b in regions
-        ):
-            continue
         (start, _), (middle, _), (end, _) = series.readings[before : before + 3]
-        if end - start <= DAY and middle not in series.kept | series.posts:
+        if end - start > DAY or middle in series.kept | series.posts:
+            continue
+        together = [(a, b) for a, b in regions if a <= i < b and a <= broken < b]
+        stays = {broken, broken + 1} <= {*chain} if together else not _goes(series, i, broken)
+        if stays:
             return True
     return False
+
+
+def _goes(series: Series, i: int, broken: int) -> bool:
+    n = len(series.readings)
+    runs = [(broken, j) for j in range(n)] if broken > i else [(j, i) for j in range(n)]
+    return any(
+        series.may_be_left_out(*run) and series.cost(*run)[0] < 3 * series.breaks(*run).count("broken")
+        for run in runs
+    )
 
 
 def _bridge(series: Series, i: int, j: int, clock_is_off: bool) -> Said:
