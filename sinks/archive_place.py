@@ -182,11 +182,14 @@ def _sync(path: Path, flags: int) -> None:
 
 @contextmanager
 def _ours(where: str, done: str) -> Iterator[None]:
-    """Errors of a disk or a store as ours; that a file is not there is for the caller to judge."""
+    """Errors of a disk or a store as ours; that a file to be read is not there is for the caller to judge."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        if done == "read":
+            raise
+        what = "the archive cannot be written: its folder or bucket is not there"
+        raise Unavailable(what, where=where, hint=_HINT) from error
     except (OSError, pa.ArrowException) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise Unavailable(f"the archive cannot be {done}: {why}", where=where, hint=_HINT) from error
