@@ -24,6 +24,8 @@ MARGIN_MS = 10 * MINUTE_MS
 SLOT_MS = 6 * HOUR_MS
 """Each has at most one fault of a point: they are so far apart that each has one right conclusion."""
 TRIES = 40
+FEWEST = 8
+"""Where there is room for fewer readings there is room for no fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _register_faults(plant: Plant, one: Point, dealt: Dealt, random: Generator) 
         for _ in range(TRIES):
             at_ms = _begins(from_ms, to_ms, random)
             before = one.phase_ms + (at_ms - one.phase_ms) // one.every_ms * one.every_ms
-            at_ms = before + int(random.integers(1, one.every_ms // 1_000)) * 1_000
+            at_ms = before + int(random.integers(1, max(2, one.every_ms // 1_000))) * 1_000
             happening = Happening(one, before, at_ms, before + one.every_ms, random)
             fault = REGISTER_KINDS[kind](happening)
             if fault is not None:
@@ -170,7 +172,7 @@ def _register_faults(plant: Plant, one: Point, dealt: Dealt, random: Generator) 
 def _reading_faults(plant: Plant, one: Point, stream: Stream, dealt: Dealt, random: Generator) -> None:
     for from_ms, to_ms, kind in (each for each in dealt if each[2] in KINDS):
         room_ms = (to_ms - from_ms) // 3 if to_ms - from_ms <= SLOT_MS else SLOT_MS
-        for _ in range(TRIES):
+        for _ in range(TRIES if room_ms >= FEWEST * one.every_ms else 0):
             index = int(np.searchsorted(stream.time_ms, _begins(from_ms, to_ms, random)))
             fault = KINDS[kind](Place(one, stream, index, room_ms, random))
             if fault is not None:

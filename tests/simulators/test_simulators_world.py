@@ -142,6 +142,21 @@ def test_every_kind_of_fault_finds_a_place() -> None:
         )
 
 
+@pytest.mark.parametrize("every", ["1s", "5s", "15m", "4h"])
+def test_meters_may_be_read_at_any_pace(every: str, tmp_path: Path) -> None:
+    """Faults that have no room are not there."""
+    text = (
+        (FOLDER / "textile.yaml").read_text("utf-8").replace("measures:", f"expect_every: {every}, measures:")
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text(text, "utf-8")
+    plant = next(plants(load_profile(str(path)), plan(kinds=ALL_KINDS), 1))
+    kinds = {fault.kind for fault in plant.faults}
+    assert kinds
+    assert bool(kinds & KINDS.keys()) is (every != "4h")
+    assert Truth(load_profile(str(path)), plant).intervals().num_rows > 10_000
+
+
 def test_the_rate_says_how_many_faults_there_are() -> None:
     """None at 0, in about half of all places at 0.5, and only at registers."""
     counts = [len(made("steel", plan(hours=240, kinds=("dropout",), rate=r))[0].faults) for r in (0, 0.5, 1)]
