@@ -48,7 +48,8 @@ class CaughtUp:
         """
         (lost, found), gone = change, {one.breaks for one in change[0]}
         stay = [one for breaks, one in self._regions.get(series, {}).items() if breaks not in gone]
-        turned = [one for one in stay if decided or _may_turn(one, [*lost, *found], allowance)]
+        moved = _broken([*lost, *found], ()) if stay else []
+        turned = [one for one in stay if decided or _may_turn(one, moved, allowance)]
         come = [one for one in found if _caught_up(one)]
         if not come and not turned:
             return lost, found
@@ -71,9 +72,8 @@ def _broken(regions: Iterable[Region], decided: Sequence[Span]) -> list[Link]:
     return [one for one in links if not any(low <= one.start and one.end <= high for low, high in decided)]
 
 
-def _may_turn(region: Region, changed: Iterable[Region], allowance: Allowance) -> bool:
+def _may_turn(region: Region, pairs: Sequence[Link], allowance: Allowance) -> bool:
     """Whether a register comes back behind a standstill by one of the broken pairs that come or go."""
-    pairs = _broken(changed, ())
     return any(_comes_back(link, pairs, allowance) for link in region.links if link.verdict == Verdict.STUCK)
 
 
@@ -82,6 +82,8 @@ def _comes_back(stuck: Link, pairs: Iterable[Link], allowance: Allowance) -> boo
     have counted to since it stood still.
     """
     behind = [one for one in pairs if one.start >= stuck.end and stuck.first <= one.last < stuck.last]
+    if not behind:
+        return False
     end, last = (np.array([getattr(one, name) for one in behind], np.int64) for name in ("end", "last"))
     start, first = (np.full(len(behind), number) for number in (stuck.start, stuck.first))
     return bool((allowance.kinds(start, end, first, last) == SMOOTH).any())
