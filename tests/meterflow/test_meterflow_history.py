@@ -102,8 +102,8 @@ def test_the_newest_rows_are_right_and_the_old_ones_are_kept(
             caught_up(service, readings)
     for at, rows in history:
         for table, again in said(service, at).items():
-            then, now = ({json.dumps(row) for row in some} for some in (rows[table], again))
-            assert (then - now, now - then) == (set(), set()), (table, at)
+            then, since = ({json.dumps(row) for row in some} for some in (rows[table], again))
+            assert (then - since, since - then) == (set(), set()), (table, at)
     assert len({len(json.dumps(rows)) for _, rows in history}) > PIECES / 2
     revised = service.export("interval", "--history")
     assert {row["cause"] for row in revised} >= {"", "late", "correction"}
