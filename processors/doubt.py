@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
 from processors.clocks import clock_is_off
-from processors.lines import RUN_MAX_MS, Readings, Runs, components, left_out, runs_of, that_save
+from processors.lines import FEW, RUN_MAX_MS, Readings, Runs, components, left_out, runs_of, that_save
 from processors.standstill import Standstills
 
 Ints = NDArray[np.int64]
@@ -210,7 +210,8 @@ class _Judge:
         before, behind = readings.broken_beside(low)
         stretches = [(before, low)] * (before >= 0) + [(low, behind)] * (behind >= 0)
         return any(
-            time[last + 1] - time[first] <= RUN_MAX_MS and not readings.kept[first + 1 : last + 1].any()
+            (last - first <= FEW or time[last + 1] - time[first] <= RUN_MAX_MS)
+            and not readings.kept[first + 1 : last + 1].any()
             for first, last in stretches
         )
 
@@ -346,9 +347,9 @@ class _Judge:
         low, high = int(inside[0]), int(inside[-1]) + 1
         oldest = int(np.searchsorted(readings.time, readings.time[low + 1] - RUN_MAX_MS))
         newest = int(np.searchsorted(readings.time, readings.time[high - 1] + RUN_MAX_MS, "right")) - 1
-        first = max(int(readings.same_from(np.array([low]))[0]), oldest) - 2
+        first = max(int(readings.same_from(np.array([low]))[0]), min(oldest, low)) - FEW
         first = min([first, *(self._still.looked_back(one) for one in inside.tolist())])
-        last = min(int(readings.other_after(np.array([high]))[0]) - 1, newest) + 2
+        last = min(int(readings.other_after(np.array([high]))[0]) - 1, max(newest, high)) + FEW
         reach = (
             int(readings.time[first]) if first >= 0 else FROM_EVER,
             int(readings.time[last]) if last < len(readings) else FOR_EVER,

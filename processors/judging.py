@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, SMOOTH, Allowance, Kinds
-from processors.anew import Break
+from processors.anew import Break, Course
 from processors.decided import Decision, Line, marks
 from processors.doubt import Region, judge
-from processors.lines import RUN_MAX_MS, posts
+from processors.lines import FEW, RUN_MAX_MS, posts
 from processors.memory import LEFT_OUT
 from processors.slips import pairs_of
 from processors.standstill import judged_from
@@ -45,10 +45,10 @@ class Readings:
     def take(self, mask: NDArray[np.generic] | slice) -> Readings:
         return Readings(self.time[mask], self.value[mask], self.flags[mask])
 
-    def breaks(self, allowance: Allowance) -> Ints:
-        """Instants of the readings on either side of each break, in two columns."""
+    def course(self, allowance: Allowance) -> Course:
+        """Where they are, and their breaks."""
         low = np.flatnonzero(pairs_of(self.time, self.value, allowance) != SMOOTH)
-        return np.stack([self.time[low], self.time[low + 1]], 1)
+        return Course(self.time, np.stack([self.time[low], self.time[low + 1]], 1))
 
     def part(self, low_ms: int, high_ms: int) -> Readings:
         """Those between two instants, and a few on either side."""
@@ -119,8 +119,8 @@ def _from(readings: Readings, broken: Ints, low_ms: int) -> int:
     first = int(np.searchsorted(readings.time, low_ms - RUN_MAX_MS))
     others = np.flatnonzero(readings.value[first:low] != readings.value[low : low + 1])
     shown = first + (int(others[-1]) + 1 if len(others) else 0) - _BESIDE
-    before = broken[(broken >= first) & (broken < low)]
-    return min(shown, int(before[-1])) if len(before) else shown
+    before = broken[(broken >= min(first, low - FEW)) & (broken < low)]
+    return min(shown, int(before[-1]) - _BESIDE) if len(before) else shown
 
 
 def _until(readings: Readings, broken: Ints, high_ms: int) -> int:
@@ -129,7 +129,7 @@ def _until(readings: Readings, broken: Ints, high_ms: int) -> int:
     last = int(np.searchsorted(readings.time, high_ms + RUN_MAX_MS, "right"))
     others = np.flatnonzero(readings.value[high + 1 : last] != readings.value[high : high + 1])
     shown = (high + 1 + int(others[0]) if len(others) else last) + _BESIDE
-    behind = broken[(broken >= high) & (broken < last - 1)]
+    behind = broken[(broken >= high) & (broken < max(last - 1, high + FEW))]
     return min(len(readings), max(shown, int(behind[0]) + 2) if len(behind) else shown)
 
 

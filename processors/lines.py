@@ -5,8 +5,8 @@ break. The line is the chain of readings that one believes. It keeps the first a
 that it keeps it may leave out a
 *run*, where
 
-- the two ends are at most ``RUN_MAX_MS`` apart, and the one counts on from the other (smooth, or over the
-  end);
+- the two ends are at most ``RUN_MAX_MS`` apart, or at most ``FEW`` readings lie between them (who reads once
+  a day, or once a month, has wrong ones too); and the one counts on from the other (smooth, or over the end);
 - there is a broken pair among those from end to end, and at most ``RUN_BREAKS_MAX`` breaks;
 - the run is cut off on both sides by a break; or on one, and what touches the other end shows one value only,
   which cannot stand beside the far end: a *dip* (breaks off, and rises to its end from below its beginning),
@@ -36,7 +36,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.allowance import BROKEN, SMOOTH, WRAP, Allowance, Kinds
+from processors.allowance import BROKEN, GAP_MAX_MS, SMOOTH, WRAP, Allowance, Kinds
 from processors.kernels import lines as kernel
 from processors.kernels.lines import STAY, Breaks, Leaving, cheapest
 from processors.slips import pairs_of
@@ -45,6 +45,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 RUN_MAX_MS = 86_400_000
+FEW = 2
+"""So few readings a run may leave out however long it is."""
 RUN_BREAKS_MAX = 100
 UNRULY_BREAKS, POST_EVERY = 20, 200
 _ONE_VALUE, _BROKEN = 2, 3
@@ -161,13 +163,19 @@ def runs_of(readings: Readings) -> Runs:
     """Every run that may be left out."""
     if not (readings.pair[readings.breaks] == BROKEN).any():
         return _runs([])
-    breaks, rate = described(readings), readings.allowance.rate(RUN_MAX_MS)
+    longest_ms = min(int(readings.time[-1] - readings.time[0]), GAP_MAX_MS)
+    breaks, rate = described(readings), readings.allowance.rate(longest_ms)
     if kernel.COMPILED and rate is not None:
         columns = (readings.time, readings.value, readings.kept_until())
         width = readings.allowance.facts.width
         found = kernel.runs(breaks, *columns, rate, width, RUN_BREAKS_MAX)
         return _runs([(*found, found[2])])
     return runs_by_numpy(readings, breaks)
+
+
+def may_lead(time: Ints, start: Ints, end: Ints) -> Bools:
+    """Whether the ends of runs, by their positions, may be as far apart."""
+    return np.asarray((time[end] - time[start] <= RUN_MAX_MS) | (end - start - 1 <= FEW))
 
 
 def described(readings: Readings) -> Breaks:
@@ -189,7 +197,7 @@ def runs_by_numpy(readings: Readings, breaks: Breaks) -> Runs:
     waiting: list[_Found] = []
     for more in range(min(RUN_BREAKS_MAX, len(low))):
         first = np.arange(len(low) - more)
-        near = readings.time[high[more:]] - readings.time[low[first]] <= RUN_MAX_MS
+        near = may_lead(readings.time, low[first], high[more:])
         if not near.any():
             break
         first = first[near & (breaks.broken[more + 1 :] > breaks.broken[first])]
@@ -234,7 +242,7 @@ def _counting_on(readings: Readings, waiting: list[_Found]) -> _Found:
         return none, none, none, none
     start, end, cost, most = (np.concatenate(columns) for columns in zip(*waiting, strict=True))
     good = (start >= 0) & (end >= 0)
-    good &= (readings.time[end] - readings.time[start] <= RUN_MAX_MS) & ~readings.keeps(start, end)
+    good &= may_lead(readings.time, start, end) & ~readings.keeps(start, end)
     some = np.flatnonzero(good)
     some = some[readings.kinds(start[some], end[some]) <= most[some]]
     return start[some], end[some], cost[some], most[some]

@@ -23,7 +23,7 @@ from processors.decided import Decided, Decision, marks, said_of
 from processors.doubt import FOR_EVER, FROM_EVER, Link, Region, calm
 from processors.fallbacks import CaughtUp
 from processors.judging import Readings, as_they_were, is_enough, judged, known_back
-from processors.lines import RUN_MAX_MS
+from processors.lines import FEW, RUN_MAX_MS
 from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
 from processors.scales import Step, noted, steps, turned, within
@@ -189,11 +189,11 @@ class Doubts:
         allowance, known = self._ratings.allowance(series), self.decided.get(series, _NOTHING)
         times, regions = np.union1d(fresh.time, gone), self.regions.get(series, Regions())
         low, high = self._hull(series, times, touched)
-        old = self._around(series, low, high)
+        old = self._around(series, *self._beyond(series, (low, high), FEW + 1))
         new = old.changed(fresh, gone)
         force = known.standing(touched, new.time)
-        breaks = (old.without(known.force).breaks(allowance), new.without(force).breaks(allowance))
-        anew, lost, found = stretches(times, regions, *breaks, touched), list[Region](), list[Region]()
+        course = (old.without(known.force).course(allowance), new.without(force).course(allowance))
+        anew, lost, found = stretches(times, regions, *course, touched), list[Region](), list[Region]()
         between, units = (low, high), self._held(series)
         if anew.spans:
             between = min(anew.spans[0][0], low), max(anew.spans[-1][1], high)
@@ -245,7 +245,7 @@ class Doubts:
         """Readings between two instants and around them once they changed, and what each is to the one before
         it; from before any standstill that ends in one of some stretches in a rise that cannot be.
         """
-        (low, high), back_ms = ends, RUN_MAX_MS
+        (low, high), back_ms = self._beyond(series, ends, FEW + 1), RUN_MAX_MS
         while True:
             every = self._around(series, low, high)
             readings = every.changed(*change).without(force)
@@ -281,15 +281,19 @@ class Doubts:
         """
         low = (low_ms - RUN_MAX_MS) // _DAY_MS * _DAY_MS - SLIP_MAX_MS
         high = -(-(high_ms + RUN_MAX_MS) // _DAY_MS) * _DAY_MS + SLIP_MAX_MS
-        edges = np.clip(np.array([low, high]), TIME_FIRST_MS, TIME_FIRST_MS + TIME_MASK - 1)
-        low_key, high_key = np.split(key_of(np.full(2, series), edges), 2)
-        for _ in range(2):
-            before, after = self._memory.before(low_key), self._memory.after(high_key)
-            low_key = np.where(before == NONE, low_key, before)
-            high_key = np.where(after == NONE, high_key, after)
-        run = self._memory.between(series, int(time_of(low_key)[0]) - 1, int(time_of(high_key)[0]))
+        low, high = self._beyond(series, (low, high), 2)
+        run = self._memory.between(series, low - 1, high)
         counts = run["flags"] & CONFLICT == 0
         return Readings(time_of(run["key"][counts]), run["value"][counts], run["flags"][counts])
+
+    def _beyond(self, series: int, ends: Break, steps: int) -> Break:
+        """The instants so many readings of the line before and behind two; these where there are none."""
+        edges = np.clip(np.array(ends), TIME_FIRST_MS, TIME_FIRST_MS + TIME_MASK - 1)
+        low, high = np.split(key_of(np.full(2, series), edges), 2)
+        for _ in range(steps):
+            before, after = self._memory.before(low), self._memory.after(high)
+            low, high = np.where(before == NONE, low, before), np.where(after == NONE, high, after)
+        return int(time_of(low)[0]), int(time_of(high)[0])
 
 
 def _other(some: list[Region], others: list[Region], changed: list[int]) -> list[Region]:

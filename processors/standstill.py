@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, SMOOTH, Kinds
-from processors.lines import RUN_MAX_MS, Readings, Runs
+from processors.lines import FEW, RUN_MAX_MS, Readings, Runs
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -175,7 +175,8 @@ def judged_from(time: Ints, value: Ints, pair: Kinds, first: int, last: int, low
     reach into the stretch. Less than 0: from before all of these.
     """
     past = Past(time, value, pair, lambda at: _began(value, pair, at))
-    low = max(1, int(np.searchsorted(time, low_ms - RUN_MAX_MS)), first)
+    few = int(np.searchsorted(time, low_ms, "right")) - 1 - FEW
+    low = max(1, min(int(np.searchsorted(time, low_ms - RUN_MAX_MS)), few), first)
     at = np.arange(low, last - 1)
     stood = (pair[at] == BROKEN) & (value[at + 1] > value[at]) & (pair[at - 1] == SMOOTH)
     stood &= value[at] == value[at - 1]

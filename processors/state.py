@@ -23,7 +23,7 @@ from processors.kernels.patience import Ways
 from processors.memory import Memory
 from processors.rulings import Ruling
 
-FORMAT = 19
+FORMAT = 20
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

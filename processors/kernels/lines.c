@@ -2,6 +2,8 @@
 #include <stdint.h>
 
 #define RUN_MAX_MS INT64_C(86400000)
+#define GAP_MAX_MS (400 * RUN_MAX_MS)
+#define FEW 2
 #define BREAKS_MAX 100
 #define ONE_VALUE 2
 
@@ -31,8 +33,14 @@ static int counts_on(const Readings *all, int64_t start, int64_t end, int turnin
     return rise >= 0 ? rise <= most : turning && turns && fewest >= 0 && fewest <= most;
 }
 
+/* Whether the ends of a run may be as far apart: not long, or with few readings between. */
+static int may_lead(const int64_t *time, int64_t start, int64_t end) {
+    const int64_t ms = time[end] - time[start];
+    return ms <= RUN_MAX_MS || (end - start - 1 <= FEW && ms <= GAP_MAX_MS);
+}
+
 static void add(const Readings *all, int64_t start, int64_t end, int64_t cost, int turning, Runs *out) {
-    if (start < 0 || end < 0 || all->time[end] - all->time[start] > RUN_MAX_MS) return;
+    if (start < 0 || end < 0 || !may_lead(all->time, start, end)) return;
     if (all->kept[end] > all->kept[start + 1] || !counts_on(all, start, end, turning)) return;
     out->start[out->count] = start;
     out->end[out->count] = end;
@@ -62,7 +70,7 @@ int64_t meterflow_runs(int64_t breaks, const int64_t *low, const int64_t *behind
         const int64_t from = low[first];
         for (int64_t last = first; last < breaks && last < first + BREAKS_MAX; last++) {
             const int64_t to = low[last] + 1;
-            if (time[to] - time[from] > RUN_MAX_MS || kept[to] > kept[from + 1]) break;
+            if (!may_lead(time, from, to) || kept[to] > kept[from + 1]) break;
             if (broken[last + 1] == broken[first]) continue;
             const int64_t price = pieces[last] - pieces[first];
             const int more = counting[last] > counting[first];

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from metering.roster import Multiplier
 from processors.allowance import SMOOTH, Allowance, Facts
-from processors.anew import Break, stretches
+from processors.anew import Break, Course, stretches
 from processors.decided import Decision
 from processors.doubt import Region, Verdict, judge
 from processors.judging import Readings, as_they_were, judged, places
@@ -74,8 +74,9 @@ WIDTH = 1_000 * KWH
 
 
 def series(size_max: int = 16) -> st.SearchStrategy[Series]:
-    """A register that counts on, with events in it."""
-    return st.randoms(use_true_random=False).map(lambda chance: random_series(chance, size_max))
+    """A register that counts on, with events in it; of three one that is read once a day or less."""
+    makers = (random_series, random_series, sparse)
+    return st.randoms(use_true_random=False).map(lambda chance: chance.choice(makers)(chance, size_max))
 
 
 def random_series(chance: Random, size_max: int) -> Series:
@@ -102,6 +103,50 @@ def random_series(chance: Random, size_max: int) -> Series:
     width, step = chance.choice([WIDTH, WIDTH, None]), chance.choice([1, KWH // 10])
     kept = {chance.choice(rows)[0]} if chance.random() < 0.25 else set()
     return Series(rows, limit, width, step, multipliers, kept)
+
+
+def sparse(chance: Random, size_max: int, longest_ms: int = 150 * DAY) -> Series:
+    """A register read once a day, a week or a month, with what may be wrong in that: zeros and other values,
+    one or more of them, resets, turns, readings that are missing; and some hours of it minute by minute.
+    """
+    paces = (13 * HOUR, DAY, DAY, DAY, 7 * DAY, 30 * DAY, 150 * DAY)
+    every_ms = chance.choice([one for one in paces if one <= longest_ms])
+    width = chance.choice([None, 100_000, 1_000_000, 1_000_000, 10_000_000])
+    most = LIMIT * every_ms // HOUR
+    value, time, rows = (
+        chance.choice([20, 5_000, 5_000, (width or 10**6) - 300]) * KWH,
+        0,
+        list[tuple[int, int]](),
+    )
+    pace, wrong = chance.choice([40 * KWH, most // 100, most // 3]), list[int]()
+    while len(rows) < size_max:
+        happens = chance.choice(_SPARSELY)
+        if not wrong:
+            other = {
+                "zero": 0,
+                "high": value + 3 * most,
+                "higher": value + most // 2,
+                "low": value // 2,
+                "like": value - 1,
+            }
+            wrong = [other[happens]] * chance.choice([1, 1, 1, 2, 2, 3]) if happens in other else []
+        if happens == "reset":
+            value = chance.choice([0, 0, KWH, pace])
+        elif happens == "jump":
+            value += 2 * most
+        shown = (wrong.pop() + chance.choice([0, 0, 0, KWH]) if wrong else value) % ((width or 10**12) * KWH)
+        if happens != "missing":
+            rows.append((time + chance.choice([0] * 6 + [-MINUTE, 3 * HOUR]), shown))
+        step = chance.choice([every_ms] * 12 + [MINUTE, HOUR, 3 * every_ms])
+        time, value = time + step, value + max(1, pace * step // every_ms * chance.choice([0, 1, 1, 2]) // 1)
+    rows = sorted(dict(rows).items())
+    multipliers = chance.choice([[(0, Fraction(1))]] * 6 + [[(0, Fraction(1)), (2 * DAY, Fraction(40))]])
+    kept = {chance.choice(rows)[0]} if chance.random() < 0.2 else set()
+    limit = None if chance.random() < 0.05 else LIMIT
+    return Series(rows, limit, (width or 0) * KWH or None, chance.choice([1, KWH // 10]), multipliers, kept)
+
+
+_SPARSELY = ["on"] * 9 + ["zero", "zero", "high", "higher", "low", "like", "reset", "jump", "missing"]
 
 
 def in_units(chance: Random) -> Series:
@@ -275,21 +320,22 @@ class Keeper:
 
     def change(self, added: Rows, gone: Sequence[int] = ()) -> None:
         """Takes readings in and others out."""
-        before = self._breaks()
+        before = self._course()
         self.rows = sorted([row for row in self.rows if row[0] not in set(gone)] + added)
         changed = np.unique([*(time for time, _ in added), *gone])
         regions = Regions(self.regions)
-        anew = stretches(changed, regions, before, self._breaks())
+        anew = stretches(changed, regions, before, self._course())
         lost = [one for span in anew.spans for one in regions.within(*span)]
         found = self._judged(anew.spans, as_they_were(lost, anew.near))
         self.made += sum(all(one is not other for other in lost) for one in found)
         regions.replace(lost, found)
         self.regions = list(regions)
 
-    def _breaks(self) -> np.ndarray:
+    def _course(self) -> Course:
         time, value = arrays(self.rows)
         pair = pairs_of(time, value, Allowance(facts_of(self.series)))
-        return np.array([(time[k], time[k + 1]) for k in np.flatnonzero(pair != SMOOTH)]).reshape(-1, 2)
+        breaks = [(time[k], time[k + 1]) for k in np.flatnonzero(pair != SMOOTH)]
+        return Course(time, np.array(breaks, np.int64).reshape(-1, 2))
 
     def _judged(self, spans: list[Break], stays: dict[Break, Region]) -> list[Region]:
         time, value = arrays(self.rows)

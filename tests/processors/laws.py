@@ -18,6 +18,7 @@ from metering.tables import TABLES
 from metering.units import MICRO, UNITS
 from tests.processors.histories import LARGE, SMALL, History, doubtful, log_of, mixed, replaced
 from tests.processors.histories_ruled import ruled
+from tests.processors.histories_sparse import sparsely
 from tests.processors.log_driver import Driver, Store, differences, of_the_set, run
 from tests.processors.oracle_books import multiplier_at
 from tests.processors.oracle_windows import tables_of
@@ -48,7 +49,12 @@ class Example:
 def example(chance: Random) -> Example:
     """Mostly small histories; one in fifty is a large one."""
     size = LARGE if chance.random() < 0.02 else SMALL
-    history = chance.choice([mixed, doubtful, replaced, ruled])(chance, size)
+    makers = [mixed, doubtful, replaced, ruled]
+    return example_of(chance, chance.choice([*3 * makers, sparsely])(chance, size))
+
+
+def example_of(chance: Random, history: History) -> Example:
+    """A history with a log of it and another one."""
     readings = list(history.readings)
     twice = readings + [chance.choice(readings) for _ in range(chance.randint(0, 8))]
     return Example(

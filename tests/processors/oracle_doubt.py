@@ -147,7 +147,7 @@ class Series:
 
     def may_be_left_out(self, i: int, j: int) -> bool:
         """Whether the readings between i and j may be: the three conditions, and what a standstill says."""
-        if j - i < 2 or self.readings[j][0] - self.readings[i][0] > DAY:
+        if j - i < 2 or (self.readings[j][0] - self.readings[i][0] > DAY and j - i - 1 > 2):
             return False
         if any(self.readings[k][0] in self.kept | self.posts for k in range(i + 1, j)):
             return False

@@ -32,10 +32,10 @@ class Keeping(Keeper):
 
     def take(self, added: Rows) -> None:
         """Takes readings in."""
-        before = self._breaks()
+        before = self._course()
         self.rows = sorted(self.rows + added)
         regions = Regions(self.regions)
-        anew = stretches(np.unique([time for time, _ in added]), regions, before, self._breaks())
+        anew = stretches(np.unique([time for time, _ in added]), regions, before, self._course())
         lost = [one for span in anew.spans for one in regions.within(*span)]
         found = self._judged(anew.spans, as_they_were(lost, anew.near))
         change = self.caught_up.settled(0, (lost, found), regions, Allowance(facts_of(self.series)), ())

@@ -58,8 +58,8 @@ STORIES = {
     "shifts that begin at zero are resets, one by one": (
         minutes(*((480 * s + m, m / 4) for s in range(4) for m in range(0, 480, 60))),
         [(480 * s - 60, 480 * s, Verdict.RESET, False) for s in (1, 2, 3)], []),
-    "what does not come back within a day stays a fall and a rise": (
-        minutes((0, 400), (1, 401), (2, 0), (1441, 0), (1442, 430)),
+    "what does not come back within a day or three readings stays a fall and a rise": (
+        minutes((0, 400), (1, 401), (2, 0), (720, 0), (1441, 0), (1442, 430)),
         [(1, 2, Verdict.RESET, False), (1441, 1442, Verdict.SPIKE, False)], []),
     "ahead of what can be, and still until that is caught up": (
         minutes((0, 100), (1, 101), *((m, 150) for m in range(2, 40)), (40, 151), (41, 152)),

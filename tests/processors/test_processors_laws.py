@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.processors import laws
 from tests.processors.histories import History, chances, doubted, examples, histories, log_of, logs, stated
+from tests.processors.histories_sparse import sparsely
 from tests.processors.log_driver import differences, of_the_set, one_record_per_plant, run
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def test_whatever_comes_the_tables_are_those_of_the_oracle(data: st.DataObject) 
     """Amounts, ratios, quality, verdicts and ledger are what exact fractions give, for any readings."""
     history = data.draw(ANY)
     assert laws.unlike_the_oracle(history, run(history.roster, data.draw(logs(history.readings)))) == []
+
+
+@given(chances())
+@examples(0.1)
+def test_registers_that_are_read_once_a_day_or_week_keep_every_law(chance: Random) -> None:
+    """With wrong readings in them, in any order, and what people say of them."""
+    assert laws.broken(laws.example_of(chance, sparsely(chance))) == []
 
 
 @given(ANY, chances())
