@@ -33,6 +33,9 @@ ONE_SHAPED = 1 << 28
 """Counted beside roundings, in one number. Of a base span two gaps at most have a part."""
 
 
+AMOUNT_REVISED, QUALITY_REVISED, FRESH = 1, 2, 3
+
+
 @dataclass(frozen=True, slots=True)
 class Flows:
     """Columns of one length n.
@@ -41,8 +44,8 @@ class Flows:
     ``booked``: HELD, COUNTED, OFF or BETWEEN; amount 0 unless it counts. ``measured``: 1 when it is no
     estimate. ``rounded``: 1 when a reading of it was, and ONE_EDITED more when one was corrected or somebody
     decided about it; ONE_SHAPED more where reference days gave a gap its shape.
-    ``suspect``: 0 or 1. ``revised``: 1 when it changed the amount of a row that was
-    final, 2 when only its quality.
+    ``suspect``: 0 or 1. ``revised``: AMOUNT_REVISED when it changed the amount of a row that was final,
+    QUALITY_REVISED when only its quality, FRESH of a read that came: it revises what was final by then.
     ``record``: number of the log record, in the batch, that brought the change.
     """
 

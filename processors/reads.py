@@ -19,7 +19,7 @@ from metering.roster import INTERVAL
 from processors.batch import SeriesIndex
 from processors.decisions import Placed
 from processors.doubt import Link, Verdict
-from processors.flows import OFF, Flows, marks
+from processors.flows import AMOUNT_REVISED, FRESH, OFF, QUALITY_REVISED, Flows, marks
 from processors.memory import (
     BY_PERSON,
     CONFLICT,
@@ -44,8 +44,6 @@ from processors.verdicts import Ratings
 Ints = NDArray[np.int64]
 
 
-AMOUNT_REVISED, QUALITY_REVISED = 1, 2
-"""What of a row that was final changed."""
 _NO_KEYS = np.empty(0, np.int64)
 _DOUBTED = OVERLAP | IMPOSSIBLE | BY_PERSON
 _BIT = {Verdict.PLAIN: 0, Verdict.SPIKE: IMPOSSIBLE, Verdict.OVERLAP: OVERLAP}
@@ -111,7 +109,8 @@ class Reads:
         series = series_of(run["key"])
         np.maximum.at(self.longest_ms, series, time_of(run["key"]) - run["start"])
         self.memory.add({name: column.copy() for name, column in run.items()} | {"flags": self._marked(run)})
-        fresh = self._flows(self._state(run["key"]), record, sign=1, revised=final)
+        revised = np.full(len(record), FRESH)
+        fresh = self._flows(self._state(run["key"]), record, sign=1, revised=revised)
         flows, rows = self._review(run["key"], record, fresh=run["key"])
         self._tell(run["key"], record)
         return [fresh, *flows], [ReadRows(run["key"], final, record), *rows]

@@ -18,7 +18,7 @@ from metering.readings import TIME_FIRST_MS
 from processors.accounts import Accounts, grid_ms
 from processors.cells import Cells, Grouping
 from processors.changes import Changes, Deltas, Pass, Touched, Touches, concatenated, joined
-from processors.flows import COUNTED, Flows, cut
+from processors.flows import AMOUNT_REVISED, COUNTED, FRESH, Flows, cut
 from processors.kernels.calendar import Calendar, edges
 from processors.kernels.shares import Owners, deal
 from processors.spans_base import BaseDeltas, BaseSpans
@@ -198,6 +198,8 @@ class Spans:
         flow, part = pieces.flow, pieces.end - pieces.start
         whole = (part == (flows.end - flows.start)[flow]) | (cls == GRID)
         sign, counted = flows.sign[flow], (flows.booked[flow] == COUNTED).astype(np.int64)
+        final = pieces.end <= step.before[flows.point[flow]]
+        revised = np.where(flows.revised[flow] == FRESH, final, _counts(flows.revised[flow], cls))
         sums = {
             "amount": sign * pieces.amount,
             "known": sign * part * counted,
@@ -205,7 +207,7 @@ class Spans:
             "held": sign * part * (1 - counted),
             "rounded": sign * flows.rounded[flow],
             "suspect": sign * part * flows.suspect[flow],
-            "revision": ((sign > 0) & _counts(flows.revised[flow], cls)).astype(np.int64),
+            "revision": ((sign > 0) & revised).astype(np.int64),
         }
         reported = step.survey.log_time[flows.record[flow]]
         return self._to_accounts(flows.point[flow], pieces.start, sums, reported, cls)
@@ -340,7 +342,7 @@ def _dealt(few: dict[str, Ints], cls: int, accounts: int) -> Deltas:
 
 def _counts(revised: Ints, cls: int) -> NDArray[np.bool_]:
     """Which changes are revisions of a class of spans: a window says nothing of mere quality."""
-    return np.asarray(revised == 1 if cls == GRID else revised > 0)
+    return np.asarray(revised == AMOUNT_REVISED if cls == GRID else revised > 0)
 
 
 def _moving(reads: Flows) -> Flows:

@@ -30,9 +30,10 @@ def test_the_same_log_reports_the_same_however_it_is_cut(data: st.DataObject) ->
 
 @given(st.data())
 @examples()
-def test_an_interval_that_is_reported_again_is_a_revision(data: st.DataObject) -> None:
+def test_a_figure_that_is_reported_again_is_a_revision(data: st.DataObject) -> None:
     """A row that was reported stays as it was said, when it was said; or it has a higher revision."""
     history = data.draw(histories())
     log = data.draw(logs(history.readings))
     sizes = data.draw(st.lists(st.sampled_from([1, 2, 3, 10, 50]), min_size=1, max_size=20))
-    assert said_again(run(history.roster, log, cut=around(sizes)))[:2] == []
+    driver = run(history.roster, log, cut=around(sizes))
+    assert said_again(driver)[:2] == said_again(driver, "intensity")[:2] == []

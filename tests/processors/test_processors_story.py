@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -283,3 +284,16 @@ def test_a_late_reading_that_changes_nothing_leaves_what_was_reported(tmp_path: 
     plant.read("e", 1.5, 1.5, stamp=25)
     assert plant.interval(2) == before
     assert not said_again(plant.driver)
+
+
+def test_a_read_over_what_patience_made_final_revises_that_part_of_it(plant: Plant) -> None:
+    """A night shift's read comes when the day before is final already: that is said anew, as a revision."""
+    day, hour = 1440, 60
+    plant.read("b", 4 * hour, 8.0, start_ms=_ms(0))
+    plant.tick(day + 29)
+    before = plant.row("rollup", day, scope="plant:p", measures="water", span="day")
+    assert (story(before), before["amount"]) == (("final", 0, ""), Decimal(8))
+    plant.read("b", day + 20, 4.0, start_ms=_ms(day - 20), stamp=day + 29)
+    after = plant.row("rollup", day, scope="plant:p", measures="water", span="day")
+    assert (story(after), after["amount"]) == (("revised", 1, "late"), Decimal(10))
+    assert not said_again(plant.driver, "rollup")
