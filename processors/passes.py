@@ -111,7 +111,13 @@ class Passes:
         if len(batch):
             behind, harmful, unsettled = self._behind(batch, seen, survey)
             late[batch.record[behind]] = True
-            others = (unsettled, self._makes_suspect(batch), self._disputed(batch), _decided(batch))
+            others = (
+                unsettled,
+                self._makes_suspect(batch),
+                self._disputed(batch),
+                self._exchanged(batch, seen),
+                _decided(batch),
+            )
             first = np.unique(np.concatenate([harmful, *others]))
             lane, record = self._lanes.of_point[batch.point[first]], batch.record[first]
             # what a late interval read changes of its neighbours is told apart from what comes next
@@ -199,6 +205,15 @@ class Passes:
         if len(twice):
             disputed |= np.isin(batch.series, batch.series[twice])
         return np.flatnonzero(disputed)
+
+    def _exchanged(self, batch: Batch, seen: Seen) -> Ints:
+        """First readings of a meter behind another one of its point. The newest of that one may not count, so
+        that what lies between them begins before what was reported.
+        """
+        if not self._any_several:
+            return np.empty(0, np.int64)
+        first = (seen.of_series == NEVER) & (seen.of_point != NEVER) & self._several[batch.point]
+        return np.flatnonzero(first)
 
     def _makes_suspect(self, batch: Batch) -> Ints:
         """Interval reads that let the zero before them, of an earlier record, look like a dropout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -71,3 +72,14 @@ def test_more_than_400_days_are_not_spread() -> None:
     """As a gap of one meter is not."""
     readings = said(-20, "20"), said(401 * DAY_MS // MINUTE_MS, "4")
     assert replaced(run(roster_of("meters"), alone(*readings))) == []
+
+
+def test_the_first_reading_behind_one_in_conflict_restates_what_was_said() -> None:
+    """W1's newest counts no more: from its last that does to the next meter nothing is known."""
+    conflict = (said(25, "41", "w"), replace(said(25, "20.8", "w"), serial="W1"))
+    first = replace(said(-30, "999995", "w"), serial="W1")
+    log = [Arrival(O2_ENDS_MS, (first, *conflict)), Arrival(O2_ENDS_MS, (said(70, "9.33", "w"),))]
+    roster = roster_of("meters")
+    one, whole = run(roster, log, cut=lambda: 1), run(roster, log)
+    assert unlike_reports(one, whole) == []
+    assert [row for row in one.tables["interval"].values() if row["cause"] == "neighbour"] != []
