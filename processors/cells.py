@@ -66,8 +66,12 @@ class Cells:
             return np.empty(0, np.int64)
         index = self._index(series, span, True)
         self.columns["exists"][index] = 1
-        self.dirty[index // CHUNK_CELLS] = True
+        self.changed(index)
         return index
+
+    def changed(self, index: Ints) -> None:
+        """Something else of these cells was written: they are to be dumped."""
+        self.dirty[index // CHUNK_CELLS] = True
 
     def place(self, series: Ints, span: Ints, make: NDArray[np.bool_]) -> Ints:
         """Flat indices of cells, -1 for those that do not exist; room for those to ``make``, which whoever

@@ -320,6 +320,7 @@ class Spans:
         """What became final was said when it did."""
         account = rows.series // CLASSES
         now = (end > before[account]) & (end <= after[account])
+        self.derived.changed(rows.index[now])
         row, point = self.accounts.pairs_of(account[now])
         step.stamp(point, end[now][row], rows.index[now][row], self.derived["reported"])
 

@@ -80,6 +80,7 @@ class BaseSpans:
         keep = settle(rows, index, causes, self.cells.columns, self.cells.dirty)
         said = Touched(point, span, index).take(keep)
         end = (said.span + 1) * self.base_ms[said.series]
+        self.cells.changed(said.index)
         step.stamp(said.series, end, said.index, self.cells["reported"])
         return self._said(said, end, step), self._deltas(rows)
 

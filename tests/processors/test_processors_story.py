@@ -10,7 +10,8 @@ import pytest
 
 from metering.site_compile import compile_roster
 from metering.site_load import load_site
-from tests.processors.laws import said_again
+from tests.processors.histories import roster_of
+from tests.processors.laws import said_again, unlike_reports
 from tests.processors.log_driver import MINUTE_MS, Arrival, Driver, Reading, as_records, differences, run
 
 SITE = """
@@ -297,3 +298,23 @@ def test_a_read_over_what_patience_made_final_revises_that_part_of_it(plant: Pla
     after = plant.row("rollup", day, scope="plant:p", measures="water", span="day")
     assert (story(after), after["amount"]) == (("revised", 1, "late"), Decimal(10))
     assert not said_again(plant.driver, "rollup")
+
+
+def test_when_patience_made_something_final_is_saved() -> None:
+    """Nothing but that has changed of it since it was saved last; what is said of it later rests on it."""
+    first_ms, later_ms, quarter = 1_775_314_860_000, 1_775_401_260_000, 15 * MINUTE_MS
+
+    def read(point: str, end_ms: int, value: str, length_ms: int = quarter, revision: int = 0) -> Reading:
+        return Reading("isle", point, end_ms, value, end_ms - length_ms, revision)
+
+    end_ms = first_ms - MINUTE_MS
+    again = read("v", end_ms, "2.5")
+    log = [
+        Arrival(first_ms, (read("v", end_ms + 105 * MINUTE_MS, "0"),)),
+        Arrival(first_ms, (again, read("v", end_ms, "2.5", 3 * quarter // 2, revision=1))),
+        Arrival(later_ms),
+        Arrival(later_ms, (read("back", end_ms + 120 * MINUTE_MS, "1", 2 * quarter), again)),
+    ]
+    roster = roster_of("reads")
+    saved, whole = run(roster, log, cut=lambda: 1, restart=lambda: True), run(roster, log)
+    assert unlike_reports(saved, whole) == []
