@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,8 +37,8 @@ AGE_S = 900.0
 READ_BYTES_MAX = 2 << 20
 RETRY_S = (0.5, 30.0)
 REST_S_MAX = 5.0
-_NUMBER = "number"
-"""What the log keeps of the archive: the number that tells it from another log's."""
+_NUMBER, _SHAPE = "number", re.compile("[0-9a-f]{32}")
+"""What the log keeps of the archive: the number that tells it from another log's; what it looks like."""
 
 
 class ArchiveSink:
@@ -135,10 +136,15 @@ class ArchiveSink:
     async def _claim(self) -> None:
         """Takes the partition over. The log has the archive's number before the archive has."""
         saved = await self._log.load(CONSUMER, self._partition)
-        known = saved.chunks.get(_NUMBER, b"").decode()
+        kept = saved.chunks.get(_NUMBER)
+        known = "" if kept is None else kept.decode(errors="replace")
+        damaged = kept is not None and not _SHAPE.fullmatch(known)
+        if damaged:  # there was one: that of this archive, as nobody else writes to it
+            known = await _apart(self._writer.marked)
+            log.warning("what the log keeps of the archive is damaged: the archive's own number counts")
         found = await _apart(self._writer.number, known)
-        if not known:
-            known = uuid4().hex
+        if damaged or not known:
+            known = known or uuid4().hex
             chunks = {_NUMBER: known.encode()}
             await self._log.save(CONSUMER, saved.offset, chunks, partition=self._partition)
         if not found:

@@ -55,10 +55,7 @@ class Writer:
         The number that is in the archive: empty where ``mark`` is to put one there. Raises UsageError where
         it is another log's: two logs in one archive would be taken for one.
         """
-        try:
-            found = str(unsealed(self.place.read(self._mark), self._mark)["number"])
-        except FileNotFoundError:
-            found = ""
+        found = self.marked()
         if found != known if found else not known and self._listed():
             raise UsageError(
                 "the archive is of another log",
@@ -66,6 +63,13 @@ class Writer:
                 hint="Give each service an archive of its own. Where the log was lost, put back a copy.",
             )
         return found
+
+    def marked(self) -> str:
+        """The number that is in the archive, empty where there is none."""
+        try:
+            return str(unsealed(self.place.read(self._mark), self._mark)["number"])
+        except FileNotFoundError:
+            return ""
 
     def mark(self, number: str) -> None:
         """Notes of which log it is."""
