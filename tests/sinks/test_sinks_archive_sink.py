@@ -194,7 +194,7 @@ def test_two_logs_do_not_meet_in_one_archive(tmp_path: Path) -> None:
             await archived(log, tmp_path)
 
     async def shorter(log: Log) -> None:
-        await log.save(CONSUMER, 0, {"number": b"1"})
+        await log.save(CONSUMER, 0, {"number": b"1" * 32})
         (tmp_path / "log" / "0.json").unlink()
         with pytest.raises(UsageError, match="ahead of the log"):
             await archived(log, tmp_path)
@@ -202,3 +202,18 @@ def test_two_logs_do_not_meet_in_one_archive(tmp_path: Path) -> None:
     with_log(first)
     with_log(second)
     with_log(shorter)
+
+
+@pytest.mark.parametrize("kept", [b"", b"PK nonsense"])
+def test_what_the_log_keeps_of_the_archive_may_be_damaged(tmp_path: Path, kept: bytes) -> None:
+    """Then the archive's own number counts, and is put right on the log."""
+
+    async def twice(log: Log) -> None:
+        await log.append(entries(range(3)))
+        await archived(log, tmp_path)
+        number = (await log.load(CONSUMER)).chunks["number"]
+        await log.save(CONSUMER, 0, {"number": kept})
+        await archived(log, tmp_path)
+        assert (await log.load(CONSUMER)).chunks["number"] == number
+
+    with_log(twice)
