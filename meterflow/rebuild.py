@@ -81,7 +81,7 @@ def _made(
     """The results of these plants, or of all and their groups; how many readings they are made of."""
     filling, done = _Filling(store), 0
     for together in [[plant] for plant in plants] or _together(roster):
-        engine = Engine(share_of(roster, together))
+        engine = Engine(share_of(roster, together, ratios_of_groups=not plants))
         rows = Rows(engine, of_groups=not plants)
         for stretch in stretches(archive, together):
             given = (stretch.readings, stretch.offset, stretch.stamp, engine.index, stretch.decisions)

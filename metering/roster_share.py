@@ -14,18 +14,23 @@ from metering.roster import Group, Plant, Point, Roster
 GROUP = "group:"
 
 
-def share_of(roster: Roster, plants: Collection[str]) -> Roster:
-    """The roster of these plants alone, with the version of the whole; indices count anew from 0."""
+def share_of(roster: Roster, plants: Collection[str], *, ratios_of_groups: bool = False) -> Roster:
+    """The roster of these plants alone, with the version of the whole; indices count anew from 0.
+
+    ``ratios_of_groups``: groups keep theirs, too, as all plants of each of them are among these, or none.
+    """
     kept = [plant for plant in roster.plants if plant.id in plants]
     points = [roster.points[index] for plant in kept for index in plant.points]
     number = {point.index: new for new, point in enumerate(points)}
     place = {plant.index: new for new, plant in enumerate(kept)}
     scopes = {f"plant:{plant.id}" for plant in kept}
-    groups = [_group(group, place) for group in roster.groups]
+    groups = [group for group in (_group(each, place) for each in roster.groups) if group.plants]
+    if ratios_of_groups:
+        scopes |= {f"{GROUP}{group.id}" for group in groups}
     return replace(
         roster,
         plants=tuple(_plant(plant, place, number) for plant in kept),
-        groups=tuple(group for group in groups if group.plants),
+        groups=tuple(groups),
         points=tuple(_point(point, place, number) for point in points),
         intensities=tuple(one for one in roster.intensities if one.scope in scopes),
         targets=tuple(one for one in roster.targets if one.scope in scopes),

@@ -80,3 +80,19 @@ def test_other_results_are_told_apart(service: Service, site: Path, tmp_path: Pa
     ended = meterflow("archive", "rebuild", other, "--data", service.folder, *words)
     assert ended.returncode == 1
     assert "interval  works main, " in ended.stdout
+
+
+def test_a_park_is_rebuilt_with_its_groups(serve: Serve, tmp_path: Path) -> None:
+    """Three plants, a park and a province, by the site file that the archive itself has kept."""
+    one = serve(None, "--simulate")
+    one.start()
+    eventually(lambda: one.accepted() > 50_000, 60, "its past")
+    one.stop()
+    (site,) = (one.folder / "archive" / "sites").glob("*/site.yaml")
+    found = rebuilt(one, site, tmp_path / "again", "--against", one.folder)
+    for table, counts in found["tables"].items():
+        assert not counts["changed"] + counts["added"] + counts["gone"], (table, counts)
+    ratios = one.export("intensity")
+    assert {row["window"] for row in ratios if row["scope"] == "group:changsha"} >= {"day"}
+    made = rows_of(done("export", "intensity", "--data", tmp_path / "again").stdout)
+    assert {row["scope"] for row in made} == {row["scope"] for row in ratios}
