@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from bus.frames import schema
 from meterflow.exporting import chunks, save
 from meterflow.files import bar
+from meterflow.folder import Folder
 from meterflow.given import load_roster
 from meterflow.plan import counted, differing
 from meterflow.plan_compare import COMPARED, Comparer, Comparison
@@ -35,7 +36,6 @@ from processors.rows import Rows
 from sinks.archive_reader import Archive
 from sinks.store_duckdb import DuckStore, open_store
 
-STORE: Final = "results.duckdb"
 WRITE_ROWS: Final = 200_000
 """So many rows are stored at once."""
 
@@ -60,10 +60,11 @@ def rebuild(
     known = [plant.id for plant in roster.plants]
     if missing := sorted(set(plants) - set(known)):
         raise UsageError(f"the site file has no plant {missing[0]!r}", hint=f"It has {', '.join(known)}.")
-    if (out / STORE).exists():
-        raise UsageError("there are results already", where=str(out / STORE), hint="Name another folder.")
+    path = Folder(out).store
+    if path.exists():
+        raise UsageError("there are results already", where=str(path), hint="Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    store, _ = open_store(out / STORE)
+    store, _ = open_store(path)
     try:
         with bar("readings") as told:
             readings = _made(roster, archive, store, plants, lambda done: told(done, None))

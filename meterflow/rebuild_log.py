@@ -41,7 +41,7 @@ class _Plant:
     """One plant's readings as far as they are in memory; ``stamp``: when each was received, never falling."""
 
     def __init__(self, archive: Archive, plant: str, rows_max: int) -> None:
-        self._batches = archive.readings(plant, rows_max=rows_max)
+        self._batches = archive.readings(plant, rows_max=rows_max, evidence=False)
         self.stamp: Ints = np.zeros(1, np.int64)
         self.there = self.more()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from simulators.world_site import stamp
+from metering.instants import rfc3339
 
 RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE = "right", "wrong", "missing", "held", "unobservable"
 OUTCOMES = (RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE)
@@ -113,7 +113,7 @@ def _invented(row: Row) -> Judged:
 
 def _judged(row: Row, expected: str, said: str, outcome: str, kind: str) -> Judged:
     return Judged(
-        kind, row["plant"], row["point"], stamp(row["from"]), stamp(row["to"]), expected, said, outcome
+        kind, row["plant"], row["point"], rfc3339(row["from"]), rfc3339(row["to"]), expected, said, outcome
     )
 
 

@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 from meterflow.files import bar
 from meterflow.given import instant_ms
 from metering.errors import UsageError
+from metering.instants import rfc3339
 from metering.site_types import duration_ms
 from simulators.recording import write_recording
 from simulators.world import Plan, Plant, kinds_of, plants, plants_for
 from simulators.world_flows import MINUTE_MS
 from simulators.world_profile import Profile, load_profile
 from simulators.world_recording import Readings
-from simulators.world_site import site_text, stamp
+from simulators.world_site import site_text
 from simulators.world_truth import Truth, fault_rows
 
 START = "2026-01-05T00:00:00Z"
@@ -83,7 +84,7 @@ def write_truth(folder: Path, profile: Profile, plan: Plan, made: Sequence[Plant
     with (folder / "faults.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(fault_rows(made))
     said = {"profile": profile.plant, "seed": plan.seed, "faults": plan.kinds, "fault_rate": plan.rate}
-    said |= {"from": stamp(plan.from_ms), "to": stamp(plan.to_ms), "plants": len(made)}
+    said |= {"from": rfc3339(plan.from_ms), "to": rfc3339(plan.to_ms), "plants": len(made)}
     (folder / "plan.json").write_text(json.dumps(said, indent=1) + "\n", "utf-8")
     tables: dict[str, list[pa.Table]] = {"true_interval": [], "true_rollup": [], "true_intensity": []}
     for plant in made:

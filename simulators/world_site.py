@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from metering.instants import rfc3339
 from simulators.world import Plant
 from simulators.world_meters import Point
 from simulators.world_profile import Profile
@@ -68,8 +68,8 @@ def _installations(one: Point, change: Change | None) -> list[dict[str, Any]]:
         face["multiplier"] = meter.multiplier
     if change is None:
         return [face]
-    old = {"serial": "A-1", "to": stamp(change.to_ms), **face, "final": shown(one, change.final)}
-    new = {"serial": "B-2", "from": stamp(change.from_ms), **face, "initial": shown(one, change.initial)}
+    old = {"serial": "A-1", "to": rfc3339(change.to_ms), **face, "final": shown(one, change.final)}
+    new = {"serial": "B-2", "from": rfc3339(change.from_ms), **face, "initial": shown(one, change.initial)}
     return [old, new]
 
 
@@ -77,9 +77,3 @@ def shown(one: Point, steps: int) -> str:
     """A value as the meter shows it."""
     whole, rest = divmod(steps, 10**one.meter.decimals)
     return f"{whole}.{rest:0{one.meter.decimals}}" if one.meter.decimals else str(whole)
-
-
-def stamp(at_ms: int) -> str:
-    """RFC 3339 in UTC, to the millisecond where there are any."""
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
-    return at.isoformat(timespec="milliseconds" if at_ms % 1_000 else "seconds").replace("+00:00", "Z")

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from metering.instants import rfc3339
 from metering.site_meaning import SIGNS
 from metering.units import CANONICAL, UNITS
 from simulators.world import Plant
@@ -23,7 +24,6 @@ from simulators.world_faults import NOTHING, VALID, Fault
 from simulators.world_flows import HOUR_MS, MINUTE_MS, Integers
 from simulators.world_meters import Point, Stream
 from simulators.world_profile import Profile
-from simulators.world_site import stamp
 
 AMOUNT = pa.decimal128(38, 9)
 TIME = pa.timestamp("ms", "UTC")
@@ -243,6 +243,6 @@ def fault_rows(plants: Sequence[Plant]) -> list[tuple[str, ...]]:
 def _fault_rows(fault: Fault) -> Iterator[tuple[str, ...]]:
     names = (fault.kind, fault.plant, fault.point)
     said = (fault.concludes, fault.status, fault.found_by)
-    yield (*names, stamp(fault.from_ms), stamp(fault.to_ms), *said)
+    yield (*names, rfc3339(fault.from_ms), rfc3339(fault.to_ms), *said)
     if fault.hidden is not None:
-        yield (*names, *map(stamp, fault.hidden), VALID, "", NOTHING)
+        yield (*names, *map(rfc3339, fault.hidden), VALID, "", NOTHING)

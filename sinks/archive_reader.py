@@ -90,15 +90,22 @@ class Archive:
         return dict(sorted(found.items()))
 
     def readings(
-        self, plant: str, days: Collection[str] | None = None, *, first: int = 0, rows_max: int = ROWS_MAX
+        self,
+        plant: str,
+        days: Collection[str] | None = None,
+        *,
+        first: int = 0,
+        rows_max: int = ROWS_MAX,
+        evidence: bool = True,
     ) -> Iterator[Batch]:
         """In the order of the log, from offset ``first`` on, of the event days asked for.
 
         ``days``: UTC, as ``2026-11-22``; None: all. ``rows_max``: of a batch, as far as files tell it.
+        ``evidence``: whether it is read, too.
         """
         wanted = None if days is None else frozenset(days)
         at = first
-        while (found := self._again(partial(self._next, plant, wanted, at, rows_max))) is not None:
+        while (found := self._again(partial(self._next, plant, wanted, at, rows_max, evidence))) is not None:
             batch, at = found
             if len(batch.offset):
                 yield batch
@@ -131,7 +138,7 @@ class Archive:
         return [file for file in found if any(day.startswith(file.day) for day in days)]
 
     def _next(
-        self, plant: str, days: frozenset[str] | None, at: int, rows_max: int
+        self, plant: str, days: frozenset[str] | None, at: int, rows_max: int, with_evidence: bool
     ) -> tuple[Batch, int] | None:
         """Readings of the records from ``at`` on, and where those behind them begin; None: there are none.
 
@@ -143,7 +150,8 @@ class Archive:
         at = max(at, min(file.first for file in files))
         until = _until(files, at, rows_max)
         tables = [_within(self._table(file), at, until, days) for file in files if file.first < until]
-        return _batch(plant, pa.concat_tables(tables), self._evidence_of(plant, days, at, until)), until
+        evidence = self._evidence_of(plant, days, at, until) if with_evidence else _once([])
+        return _batch(plant, pa.concat_tables(tables), evidence), until
 
     def _evidence_of(self, plant: str, days: frozenset[str] | None, at: int, until: int) -> pa.Table:
         files = [f for f in self._files(EVIDENCE, plant, days) if f.first < until and f.until > at]

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from metering.tables import TABLES
+from sinks.archive_place import FolderPlace
+from sinks.archive_reader import Archive
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -72,6 +74,19 @@ def of_set(table: str, rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """Rows without the columns that are functions of the log, in an order of their own."""
     names = [column.name for column in TABLES[table].columns if not column.of_log]
     return sorted(tuple(row[name] for name in names) for row in rows)
+
+
+def archived(folder: Path) -> int:
+    """Readings in an archive, each counted by its place on the log."""
+    archive = Archive(FolderPlace(folder))
+    places = [
+        (plant, offset, row)
+        for plant in archive.plants()
+        for batch in archive.readings(plant)
+        for offset, row in zip(batch.offset.tolist(), batch.row.tolist(), strict=True)
+    ]
+    assert len(places) == len(set(places))
+    return len(places)
 
 
 def eventually(check: Callable[[], Any], within_s: float, what: str = "") -> Any:
@@ -197,6 +212,10 @@ class Service:
     def accepted(self) -> int:
         """Readings that the stored results rest on."""
         return sum(int(row["accepted"]) for row in self.rows("hop") if row["hop"] == "processors")
+
+    def received(self) -> int:
+        """Readings that came to the processors, duplicates too, as far as the stored results rest on them."""
+        return sum(int(row["received"]) for row in self.rows("hop") if row["hop"] == "processors")
 
     def caught_up(self, readings: int, within_s: float = 60) -> None:
         """Waits until so many readings are accepted, and nothing waits any more."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from meterflow.given import load_roster
 from sinks.archive_place import FolderPlace
 from sinks.archive_reader import Archive
-from tests.meterflow.helper import Service, done, eventually, meterflow, mistake
+from tests.meterflow.helper import Service, archived, done, eventually, meterflow, mistake
 from tests.meterflow.recordings import works
 from tests.meterflow.test_meterflow_kill import Computed, Replay
 
@@ -25,24 +25,6 @@ def report(service: Service, *words: str) -> dict[str, object]:
     found: dict[str, object] = json.loads(ended.stdout)
     assert found["problems"] == []
     return found
-
-
-def on_the_log(service: Service) -> int:
-    """Readings that came to the processors, duplicates too."""
-    return sum(int(row["received"]) for row in service.rows("hop") if row["hop"] == "processors")
-
-
-def archived(folder: Path) -> int:
-    """Readings in an archive, each counted by its place on the log."""
-    archive = Archive(FolderPlace(folder))
-    places = [
-        (plant, offset, row)
-        for plant in archive.plants()
-        for batch in archive.readings(plant)
-        for offset, row in zip(batch.offset.tolist(), batch.row.tolist(), strict=True)
-    ]
-    assert len(places) == len(set(places))
-    return len(places)
 
 
 def test_what_was_accepted_is_archived_over_many_kills(serve: Serve, tmp_path: Path, site: Path) -> None:
@@ -59,7 +41,7 @@ def test_what_was_accepted_is_archived_over_many_kills(serve: Serve, tmp_path: P
     assert replay.ended()["acknowledged"] > 0
     computed.equals(service)
     report(service)
-    readings = on_the_log(service)
+    readings = service.received()
     service.stop()
     assert report(service)["readings"] == archived(service.folder / "archive") == readings
     (kept,) = (service.folder / "archive" / "sites").iterdir()
@@ -77,7 +59,7 @@ def test_an_archive_elsewhere_is_found_by_its_name(serve: Serve, tmp_path: Path,
     readings = works(tmp_path / "works.ndjson", 50)
     done("replay", tmp_path / "works.ndjson", "--mqtt", service.mqtt, "--speed", "max")
     service.caught_up(readings)
-    readings = on_the_log(service)
+    readings = service.received()
     mistake(meterflow("archive", "check", "--data", service.folder), 2, "no archive here")
     service.stop()
     assert archived(place) == readings
@@ -95,7 +77,7 @@ def test_a_damaged_file_is_named_on_the_command_line(serve: Serve, tmp_path: Pat
     readings = works(tmp_path / "works.ndjson", 50)
     done("replay", tmp_path / "works.ndjson", "--mqtt", service.mqtt, "--speed", "max")
     service.caught_up(readings)
-    readings = on_the_log(service)
+    readings = service.received()
     service.stop()
     folder = service.folder / "archive"
     harmed = min(folder.glob("readings/*/*/*.parquet"))

@@ -7,23 +7,9 @@ from pathlib import Path
 
 from sinks.archive_check import check
 from sinks.archive_place import FolderPlace
-from sinks.archive_reader import Archive
-from tests.meterflow.helper import done, eventually
+from tests.meterflow.helper import archived, done, eventually
 from tests.meterflow.roles import Services
 from tests.meterflow.test_meterflow_roles import recorded
-
-
-def archived(folder: Path) -> int:
-    """How many readings are in the archive, each counted once."""
-    archive = Archive(FolderPlace(folder))
-    places = [
-        (plant, offset, row)
-        for plant in archive.plants()
-        for batch in archive.readings(plant)
-        for offset, row in zip(batch.offset.tolist(), batch.row.tolist(), strict=True)
-    ]
-    assert len(places) == len(set(places))
-    return len(places)
 
 
 def test_copies_archive_their_shares_over_kills(services: Services, tmp_path: Path) -> None:

@@ -67,12 +67,8 @@ def readings_in(piece: Path) -> int:
 
 def caught_up(service: Service, readings: int) -> None:
     """So many readings are in what is stored."""
-
-    def received() -> int:
-        return sum(int(row["received"]) for row in service.rows("hop") if row["hop"] == "processors")
-
-    eventually(lambda: received() >= readings, 60, f"{readings} received")
-    assert received() == readings
+    eventually(lambda: service.received() >= readings, 60, f"{readings} received")
+    assert service.received() == readings
 
 
 def said(service: Service, at: str) -> dict[str, list[Row]]:
