@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data
 BASE ?=
+SEED ?= 1
+PART ?= kills
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 FOLDERS := benchmarks bus examples ingest metering meterflow processors simulators sinks tests web
 
@@ -13,7 +15,7 @@ FOLDERS := benchmarks bus examples ingest metering meterflow processors simulato
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-test setup-services services services-stop images compose-test containers-test \
-        run test lint check format lock clean
+        run test endurance lint check format lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +49,9 @@ containers-test: setup-test ## service tests through testcontainers (BASE=local:
 test: setup-test setup-services ## all tests (they start their own services)
 	@PYTHON=$(BIN)/python scripts/build-kernels
 	$(BIN)/python -m pytest $(ARGS)
+
+endurance: setup-test ## the embedded service under kills: SEED=N; ARGS="--kills 100 --readings 2000000"
+	$(BIN)/python -m tests.endurance.endure $(PART) --seed $(SEED) $(ARGS)
 
 lint: setup-test ## ruff and mypy
 	$(BIN)/ruff check .

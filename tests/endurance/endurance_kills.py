@@ -1,0 +1,186 @@
+"""kill -9 again and again, at chosen moments, while simulated plants publish to the embedded service."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.endurance.endurance_world import (
+    Publisher,
+    World,
+    archive_faults,
+    differences,
+    ready,
+    settled,
+    simulated,
+    unbalanced,
+)
+from tests.meterflow.helper import Service, eventually
+
+PUBLISHERS = 2
+MOMENTS = ("any", "start", "store", "archive", "stop", "log")
+RARE = "save"
+"""A state is saved every half minute: only in a long run."""
+SAVE_S = 40.0
+FOLLOWED_S = 3.0
+"""How long a kill waits for its moment."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run of kills found. ``faults``: everything that is not as it has to be."""
+
+    lost: int = 0
+    double: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    inside: int = 0
+    """Kills that came right behind a write of what they waited for."""
+    readings: int = 0
+    messages: int = 0
+    resent: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The closing lines of a run."""
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(self.kills.items()))
+        lines = [
+            *self.faults,
+            f"{self.kills.total()} kills ({kinds}), {self.inside} right behind a write",
+            f"{self.readings} readings, {self.messages} messages acknowledged, {self.resent} sent again",
+            f"lost {self.lost} double {self.double}",
+        ]
+        return "\n".join(lines)
+
+
+def run(folder: Path, seed: int, kills: int, readings: int, say: Callable[[str], None]) -> Outcome:
+    """Simulates, publishes, kills, and compares; the folder has to be empty."""
+    world = simulated(folder, seed, readings)
+    say(f"{world.messages} messages, {world.accepted} readings that count")
+    service = Service(folder / "data", world.site, ["--archive-every", "1"])
+    publishers = [Publisher(world, service, share, PUBLISHERS) for share in range(PUBLISHERS)]
+    outcome = Outcome(readings=world.accepted)
+    try:
+        for publisher in publishers:
+            publisher.start()
+        _lives(service, publishers, random.Random(seed), kills, outcome, say)
+        _compare(service, publishers, world, folder, outcome)
+    finally:
+        for publisher in publishers:
+            publisher.end()
+        if service.process is not None:
+            service.kill()
+    return outcome
+
+
+def _lives(
+    service: Service,
+    publishers: list[Publisher],
+    chance: random.Random,
+    kills: int,
+    outcome: Outcome,
+    say: Callable[[str], None],
+) -> None:
+    moments = _moments(chance, kills)
+    for number, moment in enumerate(moments, 1):
+        for publisher in publishers:
+            publisher.allowed = publisher.messages * number // (kills + 1)
+        outcome.inside += _one_life(service, moment, chance)
+        outcome.kills[moment] += 1
+        acknowledged = sum(publisher.acknowledged for publisher in publishers)
+        say(f"kill {number} of {kills}: {moment}, {acknowledged} messages acknowledged so far")
+    service.launch()
+    ready(service)
+    for publisher in publishers:
+        publisher.allowed = publisher.messages
+
+
+def _moments(chance: random.Random, kills: int) -> list[str]:
+    """Every kind of moment about equally often, in an order by chance."""
+    moments = [MOMENTS[number % len(MOMENTS)] for number in range(kills)]
+    if kills >= 50:
+        moments[: kills // 20] = [RARE] * (kills // 20)
+    chance.shuffle(moments)
+    return moments
+
+
+def _one_life(service: Service, moment: str, chance: random.Random) -> bool:
+    """Starts the service and kills it; whether that was right behind a write of what was waited for."""
+    service.launch()
+    if moment == "start":
+        time.sleep(chance.uniform(0.2, 2.5))
+        service.kill()
+        return False
+    ready(service)
+    time.sleep(chance.uniform(0, 0.7))
+    inside = False
+    if moment == "any":
+        time.sleep(chance.uniform(0, 1.5))
+    elif moment == "stop":
+        assert service.process is not None
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(chance.uniform(0, 0.6))
+    elif moment == RARE:
+        inside = _changes(lambda: _saved(service.folder), SAVE_S)
+    else:
+        inside = _changes(lambda: _sizes(service.folder, moment), FOLLOWED_S)
+        time.sleep(chance.choice((0, 0, 0.001, 0.003, 0.01)))
+    service.kill()
+    return inside
+
+
+def _changes(look: Callable[[], object], within_s: float) -> bool:
+    """Waits until what is looked at is another; false when it is not in time."""
+    before, until_s = look(), time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        if look() != before:
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def _sizes(folder: Path, what: str) -> list[tuple[str, int]]:
+    """The files of one part of the data folder, and how long they are."""
+    patterns = {"store": "results.duckdb*", "log": "log.sqlite*", "archive": "archive/manifest/**/*"}
+    return sorted(_with_sizes(folder.glob(patterns[what])))
+
+
+def _with_sizes(paths: Iterable[Path]) -> Iterable[tuple[str, int]]:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            yield path.name, path.stat().st_size
+
+
+def _saved(folder: Path) -> list[tuple[int]]:
+    with closing(sqlite3.connect(folder / "log.sqlite", timeout=5)) as log:
+        return log.execute("SELECT offset FROM consumer ORDER BY id").fetchall()
+
+
+def _compare(
+    service: Service, publishers: list[Publisher], world: World, folder: Path, outcome: Outcome
+) -> None:
+    eventually(lambda: not any(publisher.is_alive() for publisher in publishers), 900, "acknowledged")
+    outcome.messages = sum(publisher.acknowledged for publisher in publishers)
+    outcome.resent = sum(publisher.resent for publisher in publishers)
+    outcome.faults += [publisher.error for publisher in publishers if publisher.error]
+    accepted = settled(service, 900)
+    outcome.lost, outcome.double = max(0, world.accepted - accepted), max(0, accepted - world.accepted)
+    for table, (missing, more) in differences(service, world, folder / "scratch").items():
+        if missing or more:
+            outcome.faults.append(f"{table}: {missing} rows of compute are missing, {more} are more")
+            outcome.lost, outcome.double = outcome.lost + missing, outcome.double + more
+    outcome.faults += unbalanced(service)
+    service.stop()
+    outcome.faults += archive_faults(service, world, folder / "scratch")
+    outcome.faults += [f"put aside: {path.name}" for path in service.folder.glob("*.damaged-*")]
+    if "Traceback" in service.said:
+        outcome.faults.append(service.said[service.said.index("Traceback") :][:3000])
+    with closing(sqlite3.connect(service.folder / "log.sqlite")) as log:
+        found = log.execute("PRAGMA integrity_check").fetchall()
+    outcome.faults += [f"log: {row}" for row in found if row != ("ok",)]
