@@ -73,6 +73,8 @@ class Connection:
         self._client: AIOKafkaClient | None = None
         self._given_up = asyncio.get_running_loop().create_future()
         """Of the client: done when nothing more will come of it."""
+        self._worked_s = 0.0
+        """When anybody's request was answered last, or brokers were found, by the loop's time."""
         self._starting = asyncio.Lock()
         self._coordinators: dict[tuple[int, str], int] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -80,7 +82,8 @@ class Connection:
     async def patiently(self, doing: str, attempt: Callable[[], Awaitable[_Result]]) -> _Result:
         """The attempt's result, tried again while what is wrong may go by; Unavailable after a while."""
         loop = asyncio.get_running_loop()
-        until, wait_s = loop.time() + self.settings.patience_ms / 1000, _RETRY_S
+        begun_s = loop.time()
+        until, wait_s = begun_s + self.settings.patience_ms / 1000, _RETRY_S
         why: Exception | None = None
         while True:
             try:
@@ -92,7 +95,8 @@ class Connection:
                     raise self._ours(doing, error) from error
                 why = error if why is None or not isinstance(error, TimeoutError) else why  # it says more
                 if loop.time() + wait_s >= until:
-                    self._start_over()
+                    if self._worked_s < begun_s:  # else others would lose what they wait for, and we to them
+                        self._start_over()
                     raise self._ours(doing, why) from why
                 self._look_again(error)
             await asyncio.sleep(wait_s)
@@ -152,7 +156,9 @@ class Connection:
         if self.closed:
             raise self._closed()
         async with asyncio.timeout_at(until):
-            return await attempt()
+            result = await attempt()
+        self._worked_s = asyncio.get_running_loop().time()
+        return result
 
     async def _started(self) -> AIOKafkaClient:
         async with self._starting:
@@ -169,7 +175,7 @@ class Connection:
                 except BaseException:
                     await client.close()
                     raise
-                self._client = client
+                self._client, self._worked_s = client, asyncio.get_running_loop().time()
             return self._client
 
     async def _why_not(self) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from aiokafka.errors import LeaderNotAvailableError
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from bus.kafka_connection import Connection
-from bus.kafka_reader import Cursor, Lanes, Reader
+from bus.kafka_reader import LATEST, Cursor, Lanes, Reader, offset_of
 from bus.kafka_settings import KafkaSettings
-from bus.log import REJECTED, RESULTS
-from metering.errors import MeterflowError
+from bus.log import READINGS, REJECTED, RESULTS
+from metering.errors import MeterflowError, Unavailable
 from tests.bus.kafka_tools import entry, opened, settings_at
 
 WAITS = 60
@@ -65,3 +68,23 @@ async def test_a_damaged_batch_is_told_again_and_never_skipped() -> None:
     for _ in range(2):
         with pytest.raises(MeterflowError, match="damaged"):
             await reader.read(cursor._place, 1, 10, 1 << 20)
+
+
+async def test_who_gives_up_cuts_off_nobody_who_is_answered(kafka: str) -> None:
+    """Or two that wait long, each longer than the other's patience is left, cut each other off for ever."""
+    async with opened(settings_at(kafka)) as (log,):
+        place = log.settings.topic(READINGS), 0
+        await offset_of(log._connection, place, LATEST)
+        connection = Connection(replace(log.settings, patience_ms=1500), "test")
+        node = await connection.leader(*place)
+        request = FetchRequest(2500, 1, 1 << 20, 1, [(place[0], [(place[1], 0, 1 << 20)])])
+        long = asyncio.create_task(connection.send(node, request, "long"))
+
+        async def refused() -> None:
+            await offset_of(connection, place, LATEST)
+            raise LeaderNotAvailableError
+
+        with pytest.raises(Unavailable):
+            await connection.patiently("do it", refused)
+        assert (await long).topics[0][1][0][1] == 0
+        await connection.close()
