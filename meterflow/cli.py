@@ -11,6 +11,7 @@ from ingest.reasons import Reason
 from meterflow import __version__
 from meterflow.benches import BENCHES
 from meterflow.cli_archive import archive
+from meterflow.cli_recordings import record
 from meterflow.cli_score import score
 from meterflow.cli_shared import FILE, FOLDER, reported
 from meterflow.cli_simulate import simulate
@@ -37,6 +38,7 @@ main.add_command(archive)
 main.add_command(verdicts)
 main.add_command(simulate)
 main.add_command(score)
+main.add_command(record)
 
 
 @main.command()

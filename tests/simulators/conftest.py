@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 20.0
+NEWLINE = "\n"
 
 
 def missing(what: str) -> None:
@@ -77,7 +78,7 @@ def _make_certificate(folder: Path) -> Path:
 class Broker:
     """A Mosquitto of its own, for user ``meter`` with password ``secret``, and for anybody."""
 
-    def __init__(self, folder: Path, *, anonymous: bool = True) -> None:
+    def __init__(self, folder: Path, *, anonymous: bool = True, settings: Sequence[str] = ()) -> None:
         program = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
         if program is None or not shutil.which("mosquitto_passwd") or not shutil.which("openssl"):
             missing("mosquitto or openssl (apt install mosquitto openssl)")
@@ -92,13 +93,21 @@ class Broker:
         self.certificate = _make_certificate(folder)
         config = folder / "mosquitto.conf"
         config.write_text(
-            f"user root\nmax_queued_messages 0\n"
+            f"user root\n{NEWLINE.join(settings or ('max_queued_messages 0',))}\n"
             f"allow_anonymous {str(anonymous).lower()}\npassword_file {passwords}\n"
             f"listener {self.port} 127.0.0.1\nlistener {tls_port} 127.0.0.1\n"
             f"certfile {self.certificate}\nkeyfile {folder / 'key.pem'}\n"
         )
-        self._process = subprocess.Popen([str(program), "-c", str(config)], stderr=subprocess.DEVNULL)
+        self._command = [str(program), "-c", str(config)]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
         wait_until(self._answers, "Mosquitto")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
@@ -191,6 +200,22 @@ def guarded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]
     running = Broker(tmp_path_factory.mktemp("guarded"), anonymous=False)
     yield running
     running.stop()
+
+
+@pytest.fixture
+def brokers(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Brokers of a test's own, to be killed, or with other settings."""
+    running: list[Broker] = []
+
+    def begin(*settings: str) -> Broker:
+        folder = tmp_path / f"broker-{len(running)}"
+        folder.mkdir()
+        running.append(Broker(folder, settings=settings))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        one.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""The verb ``record``."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from meterflow.files import bar
+from meterflow.given import secret
+from metering.errors import MeterflowError, UsageError
+from metering.site_types import duration_ms
+from simulators.recorder import Recorder, RecordReport, check_filters
+from simulators.recording_live import LiveRecording
+
+EVERYTHING = ("#",)
+
+
+def record(
+    *,
+    out: Path,
+    url: str,
+    topics: Sequence[str],
+    qos: int,
+    retained: bool,
+    duration: str | None,
+    append: bool,
+    user: str | None,
+    password_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Records until SIGINT, SIGTERM or the duration; 1 when messages are missing, or may be."""
+    password = secret(password_file, "password")
+    for_s = _seconds(duration)
+    filters = check_filters(topics or EVERYTHING)
+    stop = threading.Event()
+    live = LiveRecording(str(out), append=append)
+    if live.cut_bytes:
+        _say(f"{out}: the last line was cut off: its {live.cut_bytes} bytes are taken off")
+    try:
+        with bar("messages") as told, stopped_by_signals(stop):
+            recorder = Recorder(
+                url, filters, live, stop, user=user, password=password, qos=qos, retained=retained,
+                say=_say, progress=lambda count: told(count, None),
+            )  # fmt: skip
+            try:
+                recorder.run(None if for_s is None else time.monotonic() + for_s)
+            finally:
+                live.close()
+                _tell(out, recorder.report, as_json)
+    except OSError as error:
+        hint = "what was written until then can be replayed; check the folder, its rights and the space left"
+        raise MeterflowError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from error
+    return 1 if recorder.report.gaps else 0
+
+
+def _seconds(duration: str | None) -> float | None:
+    if duration is None:
+        return None
+    try:
+        return duration_ms(duration) / 1_000
+    except ValueError as error:
+        raise UsageError(f"--for: {error}", hint="Write it like 30s, 10m or 6h.") from error
+
+
+def _say(text: str) -> None:
+    click.echo(f"meterflow: {text}", err=True)
+
+
+def _tell(out: Path, report: RecordReport, as_json: bool) -> None:
+    """What was recorded; gaps were told when they were found."""
+    if as_json:
+        click.echo(json.dumps(asdict(report)), err=str(out) == "-")
+        return
+    rate_hz = report.messages / report.seconds if report.seconds else 0.0
+    text = f"{out}: {report.messages} messages, {report.seconds:.1f} s, {rate_hz:.0f}/s"
+    if report.again:
+        text += f"; {report.again} were sent again and may be there twice"
+    if report.gaps:
+        text += f"; {len(report.gaps)} gaps, see above"
+    if report.drops_told_until is not None and not report.gaps:
+        text += f"; the broker has told of nothing dropped until {report.drops_told_until}"
+    click.echo(text, err=True)
+
+
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set ``stop``; a second one ends at once."""
+
+    def asked(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
