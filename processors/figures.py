@@ -84,18 +84,24 @@ class Job:
 
 @dataclass
 class Side:
-    """One side of a ratio, a row per window; ``members``: how many points."""
+    """One side of a ratio, a row per window; ``members``: how many points. ``told``: see ``told``."""
 
     amount: Ints
     known: Ints
     measured: Ints
     revision: Ints
-    cause: Ints
+    told: Ints
     reported: Ints
     members: Ints
     unknown_factor: Bools
 
+    @property
+    def cause(self) -> Ints:
+        """Of the newest revision in each window, 0 where nothing in it was revised."""
+        return self.told % _CAUSES
 
+
+_CAUSES = 8
 _SUMS = ("amount", "known", "measured", "revision")
 
 
@@ -178,6 +184,7 @@ class Figures:
             name: np.where(there, cells.read(name, index), 0) for name in (*_SUMS, "cause", "reported")
         }
         running = {name: np.concatenate([[0], np.cumsum(columns[name])]) for name in _SUMS}
+        columns["told"] = told(columns["cause"], columns["reported"])
         out, first = [], 0
         for (job, grid, term), length, run in zip(wanted, lengths, runs, strict=True):
             at = job.spans - int(job.spans[0]) + length - 1 + first
@@ -189,7 +196,8 @@ class Figures:
             if self._shaped[term.account.index]:
                 end = (job.spans + 1) * grid
                 sums["measured"] -= self.shapes.across_ms(term.account.members, end, length * grid)
-            story = {"cause": columns["cause"][at].astype(np.int64), "reported": columns["reported"][at]}
+            newest = _greatest(columns["told"][first : first + len(run)], length)[at - (first + length - 1)]
+            story = {"told": newest, "reported": columns["reported"][at]}
             members = np.full(len(at), len(term.account.members))
             out.append(Side(**sums, **story, members=members, unknown_factor=unknown))
             first += len(run)
@@ -205,6 +213,7 @@ class Figures:
 
         columns = {name: column(name) for name in (*_SUMS, "cause", "reported")}
         columns["amount"], unknown = summed(columns["amount"], start, term.factors, lambda values: values)
+        columns["told"] = told(columns.pop("cause"), columns["reported"])
         return Side(
             **columns,
             members=np.full(len(spans), len(term.account.members)),
@@ -253,7 +262,7 @@ class Figures:
             reason,
             share,
             upper.revision + lower.revision,
-            _cause(lower, upper),
+            np.maximum(lower.told, upper.told) % _CAUSES,
             reported,
             final,
             (upper.known == 0) & (lower.known == 0),
@@ -332,10 +341,23 @@ def _joined(sides: list[Side]) -> Side:
     return Side(*(np.concatenate([getattr(side, f.name) for side in sides]) for f in fields(Side)))
 
 
-def _cause(one: Side, other: Side) -> Ints:
-    """The cause of what was reported later; of what was reported at once, that of what was revised."""
-    later = np.where(one.reported > other.reported, one.cause, other.cause)
-    return np.where(one.reported == other.reported, np.maximum(one.cause, other.cause), later)
+def told(cause: Ints, reported: Ints) -> Ints:
+    """When the newest revision of each cell was reported, and behind that its cause; 0 where there is none.
+
+    Of several cells the greatest is the newest; at one log time it is the same, however the log is cut.
+    """
+    return np.where(cause > 0, reported * _CAUSES + cause, 0)
+
+
+def _greatest(values: Ints, length: int) -> Ints:
+    """Of each ``length`` values that follow one another. Shape (len(values) - length + 1,)."""
+    count = len(values) - length + 1
+    if not values.any():
+        return np.zeros(count, np.int64)
+    blocks = np.pad(values, (0, -len(values) % length)).reshape(-1, length)
+    ahead = np.maximum.accumulate(blocks, axis=1).ravel()
+    behind = np.maximum.accumulate(blocks[:, ::-1], axis=1)[:, ::-1].ravel()
+    return np.maximum(behind[:count], ahead[length - 1 : length - 1 + count])
 
 
 def together(sides: list[Side]) -> Side:
@@ -344,7 +366,7 @@ def together(sides: list[Side]) -> Side:
     for side in sides[1:]:
         out = Side(
             **{name: getattr(out, name) + getattr(side, name) for name in (*_SUMS, "members")},
-            cause=_cause(side, out),
+            told=np.maximum(side.told, out.told),
             reported=np.maximum(out.reported, side.reported),
             unknown_factor=out.unknown_factor | side.unknown_factor,
         )

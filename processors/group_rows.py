@@ -14,7 +14,7 @@ from metering.roster_share import GROUP
 from metering.tables import INTENSITY
 from processors.accounts import Accounts
 from processors.columns import Columns, amounts, numbers, per, story, table, times, words
-from processors.figures import KNOWN, Side, reasons, together
+from processors.figures import KNOWN, Side, reasons, together, told
 from processors.ratios import Ratio, Term, divide, ratios, summed
 from processors.rollup_rows import RollupRows, Sums
 from processors.spans import CLASSES, Spans
@@ -150,7 +150,7 @@ def _side(term: Term, held: Sums, start: Ints) -> Side:
         held.known,
         held.measured,
         held.revision,
-        held.cause,
+        told(held.cause, held.reported),
         held.reported,
         members=np.full(len(start), len(term.account.members)),
         unknown_factor=np.zeros(len(start), bool) if unknown is None else unknown,
