@@ -18,6 +18,9 @@ REJECTED = "rejected"
 RESULTS = "results"
 """Key: table name; value: a frame of result rows."""
 
+SITES = "sites"
+"""Embedded: which site file is in force from which record of ``readings`` on (meterflow.site_force)."""
+
 PORTIONS = "portions"
 """What the plants of each partition are of their groups (processors.portions); all of it on partition 0,
 whatever partition it came of. Key: the number of that partition."""

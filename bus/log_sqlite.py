@@ -16,7 +16,16 @@ from typing import IO
 from bus.log import Entry, Record, Snapshot
 from bus.log_sqlite_file import FILE_NAME, Extent, Storage, file_bytes, own
 from bus.log_sqlite_reader import Readers
-from bus.log_sqlite_store import CHECKPOINT_BYTES, Change, Store, committing, forgetting, saving, trimming
+from bus.log_sqlite_store import (
+    CHECKPOINT_BYTES,
+    Change,
+    Store,
+    adopting,
+    committing,
+    forgetting,
+    saving,
+    trimming,
+)
 from bus.log_sqlite_writer import Job, Writer
 from metering.errors import MeterflowError
 
@@ -170,6 +179,24 @@ class SqliteLog:
     async def forget(self, consumer: str, partition: int = 0) -> None:
         self._done.pop((consumer, partition), None)
         await self._write(Change(write=forgetting(consumer, partition)))
+
+    async def adopt(
+        self,
+        consumer: str,
+        of: str,
+        done: int,
+        topics: Mapping[str, Sequence[Entry]],
+    ) -> None:
+        """Appends records, and gives a consumer the state of another one, all or nothing.
+
+        What came of all records before ``done`` is known of by then, wherever that is. Neither consumer may
+        be saving or committing.
+        """
+        self._done.pop((of, 0), None)
+        self._done.pop((consumer, 0), None)
+        write = adopting(consumer, of, 0, done)
+        await self._write(Change(topics=topics, write=write, size=_size(topics)))
+        self._done[consumer, 0] = done
 
     async def close(self) -> None:
         if self._closing is None:

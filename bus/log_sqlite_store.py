@@ -270,6 +270,24 @@ def forgetting(name: str, partition: int) -> Write:
     return write
 
 
+def adopting(name: str, of: str, partition: int, done: int) -> Write:
+    """Gives a consumer the state of another one, in place of its own, and how far its results reach.
+
+    Done again it changes nothing: the other one is not there any more.
+    """
+
+    def write(connection: sqlite3.Connection, topics: Topics) -> None:
+        found = "SELECT id FROM consumer WHERE name = ? AND partition = ?"
+        if not connection.execute(found, (of, partition)).fetchall():
+            return
+        forgetting(name, partition)(connection, topics)
+        sql = "UPDATE consumer SET name = ? WHERE name = ? AND partition = ?"
+        connection.execute(sql, (name, of, partition))
+        committing(name, partition, done)(connection, topics)
+
+    return write
+
+
 def trimming(name: str, partition: int, offset: int) -> Write:
     """Lets go of one slice of the records before an offset; the topic's ``first`` says how far it came."""
 

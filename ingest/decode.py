@@ -112,6 +112,10 @@ class Decoder:
         if roster is not self._directory.roster:
             self._directory = Directory(roster)
 
+    def know(self, directory: Directory) -> None:
+        """As assigning its roster, at once: the directory may have been made in another thread."""
+        self._directory = directory
+
     def decode(self, deliveries: Sequence[Delivery]) -> Decoded:
         """Takes what can be taken; rejections are in the order of receipt."""
         topics = [topic for delivery in deliveries for topic in delivery.topics]

@@ -76,6 +76,7 @@ class Intake:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stamp_ms = 0
+        self._turn = asyncio.Lock()
         self._failing: dict[int, str] = {}
         """Partitions whose append has failed and is being repeated, with the reason."""
 
@@ -106,6 +107,10 @@ class Intake:
         """Waits until everything gathered is durable and acknowledged."""
         await self._idle.wait()
 
+    def between_batches(self) -> asyncio.Lock:
+        """Held by somebody, nothing decoded is on its way to the log; what comes is gathered meanwhile."""
+        return self._turn
+
     async def run(self) -> None:
         """Commits batch after batch, until cancelled."""
         while True:
@@ -113,7 +118,8 @@ class Intake:
             batch, self._parcels, self._bytes = self._parcels, [], 0
             self._filled.clear()
             self._set_held(False)
-            await self._commit(batch)
+            async with self._turn:
+                await self._commit(batch)
             if not self._parcels:
                 self._idle.set()
 

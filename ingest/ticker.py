@@ -74,6 +74,10 @@ class Ticker:
                 end = await self._log.end(READINGS, partition)
             self._ends[partition] = end
 
+    def tell_anew(self) -> None:
+        """All books are told again, as a store that is new does not have them."""
+        self._said.clear()
+
     async def tell_books(self) -> None:
         """Puts the books of every plant that has changed, since the ingest was made, on its partition."""
         books = self._ingest.counters.by_plant.items()

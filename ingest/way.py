@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import structlog
 
 from bus.log import Log
 from ingest.counters import Counters
 from ingest.decode import Decoder, Delivery
+from ingest.directory import Directory
 from ingest.intake import Intake, Parcel
 from metering.errors import Unavailable
 from metering.roster import Roster
@@ -60,6 +61,14 @@ class Way:
     @roster.setter
     def roster(self, roster: Roster) -> None:
         self.decoder.roster = roster
+
+    async def change(self, directory: Directory, noted: Callable[[], Awaitable[None]]) -> None:
+        """From one place in the log on, another roster: what ``noted`` puts there lies behind all that was
+        decoded by the roster before, and before all that is by the new one.
+        """
+        async with self.intake.between_batches():
+            await noted()
+            self.decoder.know(directory)
 
     async def take(self, topic: str, payload: bytes) -> str:
         """A message of the service's own, like a client's: empty when it is durable, else why it is refused.

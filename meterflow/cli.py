@@ -57,6 +57,11 @@ main.add_command(record)
     default=None,
     help="Whether people may decide on the page; default: if only this machine can see it.",
 )
+@click.option(
+    "--apply/--no-apply",
+    default=None,
+    help="Whether apply may change the site file; default: if only this machine sees it.",
+)
 @click.option("--archive", help="Where readings are kept for ever; default: in the data folder.")
 @click.option(
     "--archive-every",
@@ -149,6 +154,21 @@ def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> None:
     from meterflow import plan as planning
 
     raise SystemExit(planning.plan(site, data, out, as_json))
+
+
+@main.command()
+@click.argument("site", type=FILE, required=False)
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="What up runs on.")
+@click.option("--plan/--no-plan", "planned", default=True, help="Whether to say before what would change.")
+@click.option("--yes", is_flag=True, help="Does not ask.")
+@click.option("--stop", is_flag=True, help="Gives up the change that is being worked out.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts; implies --yes.")
+@reported
+def apply(site: Path | None, **options: Any) -> None:
+    """Puts a changed site file in force while the service runs."""
+    from meterflow import applying
+
+    raise SystemExit(applying.apply(site, **options))
 
 
 @main.command()

@@ -15,6 +15,7 @@ from metering.errors import UsageError
 
 VERSION = 1
 _VERSION_FILE, _SITE_FILE, _SERVICE_FILE, _EARLIER_FILE = "version", "site", "service.json", "earlier"
+_GIVEN_FILE, _NEXT_FILE = "given", "next"
 _BEFORE, _STAMP = ".before-", "%Y%m%dT%H%M%S%fZ"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,6 +36,8 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.store = path / "results.duckdb"
+        self.next_store = path / "next.duckdb"
+        self.sites = path / "sites"
         self.archive = path / "archive"
         self.publisher = path / "publisher.json"
 
@@ -68,19 +71,41 @@ class Folder:
         """The stored results are of this site file from now on."""
         if mark == self.site():
             return
-        try:
-            self._write(_SITE_FILE, f"{mark}\n")
-        except OSError as error:
-            raise self._unusable(error) from error
+        self._note(_SITE_FILE, mark)
 
-    def put_aside(self) -> Path:
-        """Keeps the results of the site file before, under a name with the time; where they are now."""
-        aside = self.store.with_name(f"{self.store.name}{_BEFORE}{datetime.now(UTC).strftime(_STAMP)}")
+    def given(self) -> str | None:
+        """The version of the site file that ``up`` was given last, None when nobody knows."""
+        return self._text(_GIVEN_FILE)
+
+    def note_given(self, version: str) -> None:
+        """``up`` was given this one."""
+        if version != self.given():
+            self._note(_GIVEN_FILE, version)
+
+    def next(self) -> str | None:
+        """The version of the site file that is being applied."""
+        return self._text(_NEXT_FILE)
+
+    def note_next(self, version: str | None) -> None:
+        """It is this one; None: none."""
+        if version is None:
+            (self.path / _NEXT_FILE).unlink(missing_ok=True)
+        else:
+            self._note(_NEXT_FILE, version)
+
+    def put_aside(self, at_ms: int | None = None) -> Path:
+        """Keeps the results of the site file before, under a name with the time; where they are now.
+
+        ``at_ms``: that instant is its name, not this moment, so that it can be done again after a kill.
+        """
+        at = datetime.now(UTC) if at_ms is None else _EPOCH + timedelta(milliseconds=at_ms)
+        aside = self.store.with_name(f"{self.store.name}{_BEFORE}{at.strftime(_STAMP)}")
         try:
-            self.store.rename(aside)
             wal = self.store.with_name(f"{self.store.name}.wal")
-            if wal.exists():
+            if wal.exists():  # first: without its file it would be taken for that of the next one
                 wal.rename(aside.with_name(f"{aside.name}.wal"))
+            if self.store.exists():
+                self.store.rename(aside)
             self._write(_EARLIER_FILE, "".join(f"{name}\n" for name in sorted(self._aside())))
         except OSError as error:
             raise self._unusable(error) from error
@@ -133,6 +158,12 @@ class Folder:
         except FileNotFoundError:
             return False
         return False
+
+    def _note(self, name: str, text: str) -> None:
+        try:
+            self._write(name, f"{text}\n")
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def _text(self, name: str) -> str | None:
         try:

@@ -39,6 +39,7 @@ def up(
     simulate: bool,
     seed: int,
     decide: bool | None,
+    apply: bool | None,
     archive: str | None,
     archive_every_s: float,
 ) -> None:
@@ -62,7 +63,7 @@ def up(
     memory.spare()
     set_up()
     token = secret(token_file, "token")
-    may_decide = is_loopback(http_host) if decide is None else decide
+    alone = is_loopback(http_host)
     options = Options(
         data=data,
         mqtt_host=mqtt_host,
@@ -73,10 +74,11 @@ def up(
         users=users,
         simulate=simulate,
         seed=seed,
-        decide=may_decide,
+        decide=alone if decide is None else decide,
         archive=archive,
         archive_every_s=archive_every_s,
         site=site,
+        apply=alone if apply is None else apply,
     )
     roster = load_roster(site)
     run_loop(_serve(roster, options))

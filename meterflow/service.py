@@ -11,14 +11,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 import structlog
 
-from bus.log import READINGS, RESULTS
+from bus.log import READINGS, RESULTS, SITES
 from bus.log_sqlite import SqliteLog, open_log
 from ingest.clock import wall_clock_ms
 from ingest.endpoint import Endpoint
@@ -28,6 +29,9 @@ from meterflow import __version__, memory, progress
 from meterflow.folder import Folder, Running
 from meterflow.given import site_files
 from meterflow.news import News
+from meterflow.site_beside import NEXT
+from meterflow.site_change import Coming, SiteChange
+from meterflow.site_force import InForce, chosen, drop, finish, present
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 from processors.operators import Plants
@@ -39,16 +43,20 @@ from sinks.archive_sink import ArchiveSink
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
 from sinks.store_earlier import EarlierResults
-from web.app import Deciding, Server, create_app, serve
+from web.app import Applying, Deciding, Server, change_site, create_app, serve
 from web.live import LiveFeed
 from web.status import Progress, Status
 
+P = ParamSpec("P")
 _log = structlog.get_logger(__name__)
 
 PART_STOP_S = 1.5
 """How long a stop waits for a part; what it leaves undone is done again from the log."""
 STORE_WAIT_S = 10.0
 """How long a start waits for an export that still reads the store."""
+HOLD_S = 1.0
+"""How long those who ask for results wait for one that still reads, before a site file is put in force."""
+RETRY_S = 0.5
 SWITCH_S = 0.0005
 """How long one thread may keep the others waiting: the endpoint must not wait for the operators."""
 
@@ -70,9 +78,11 @@ class Options:
     archive: str | None = None
     archive_every_s: float = 900.0
     site: Path | None = None
+    apply: bool = True
 
 
 NO_DECISIONS = "start meterflow up with --decide, or decide with: meterflow verdicts"
+NO_SITE_FILES = "start meterflow up with --apply, or start it again with the changed site file"
 
 
 class Service:
@@ -89,6 +99,7 @@ class Service:
         self._starting = True
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
+        self._site = options.site
         self._stop_simulator = threading.Event()
 
     @property
@@ -109,9 +120,10 @@ class Service:
         self.folder.open()
         self.log: SqliteLog = await open_log(self.folder.path)
         self._stack.push_async_callback(self.log.close)
+        await self._settle_site()
         await self._open_store()
         place = open_place(self.options.archive or str(self.folder.archive))
-        site = site_files(self.options.site, self.roster)
+        site = site_files(self._site, self.roster)
         self.archive = ArchiveSink(self.log, place, site=site, age_s=self.options.archive_every_s)
         self.live = LiveFeed()
         self.news = News(self.live)
@@ -120,17 +132,17 @@ class Service:
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
         self._stack.push_async_callback(self._stop_tasks)
-        self._run(
-            self.worker.run(),
-            self.sink.run(),
-            self.archive.run(),
-            Ticker(self.log, self.endpoint).run(),
-            self.news.tell(),
+        self.ticker = Ticker(self.log, self.endpoint)
+        self.change = SiteChange(self)
+        (self._working, *_) = self._run(
+            self.worker.run(), self.sink.run(), self.archive.run(), self.ticker.run(), self.news.tell()
         )
+        self._stack.push_async_callback(self.change.pause)
         await self._listen()
         self.folder.announce(Running(os.getpid(), self.address, self.options.token or "", self.mqtt_url))
         self._stack.callback(self.folder.retire)
         self._starting = False
+        await self.change.resume()
         if self.options.simulate:
             self._simulate()
 
@@ -139,25 +151,28 @@ class Service:
         await self._stack.aclose()
 
     async def _listen(self) -> None:
-        app = create_app(
-            EarlierResults(self.store, self.folder.stood),
+        self.results = EarlierResults(self.store, self.folder.stood)
+        self.app = create_app(
+            self.results,
             self.roster,
             status=self.status,
             token=self.options.token,
             live=self.live,
             deciding=Deciding(self.endpoint.take) if self.options.decide else Deciding(hint=NO_DECISIONS),
+            applying=Applying(self.change) if self.options.apply else Applying(hint=NO_SITE_FILES),
         )
-        self.server: Server = await serve(app, self.options.http_host, self.options.http_port)
+        self.server: Server = await serve(self.app, self.options.http_host, self.options.http_port)
         self._stack.push_async_callback(self.server.stop)
         await self.endpoint.start()
         self._stack.push_async_callback(self.endpoint.stop)
         self._run(self.server.watch(), self.endpoint.watch())
 
-    def _run(self, *parts: Awaitable[None]) -> None:
-        for part in parts:
-            task = asyncio.ensure_future(part)
+    def _run(self, *parts: Awaitable[None]) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        for task in tasks:
             task.add_done_callback(self._ended)
-            self._tasks.append(task)
+        self._tasks += tasks
+        return tasks
 
     async def _stop_tasks(self) -> None:
         archived = asyncio.ensure_future(asyncio.wait_for(self.archive.stop(), 2 * PART_STOP_S))
@@ -189,7 +204,7 @@ class Service:
         The mark of the site is written last: a kill before it only has the same done again.
         """
         self._make_worker()
-        mark, found = f"{self.roster.version} {STATE_FORMAT}", self.folder.site()
+        mark, found = _mark(self.roster), self.folder.site()
         fits = await self.worker.start() and mark == found
         if not fits and self.folder.store.exists():
             aside = self.folder.put_aside()
@@ -219,6 +234,67 @@ class Service:
                 if time.monotonic() > until_s:
                     raise
                 await asyncio.sleep(0.2)
+
+    # -- the site file --------------------------------------------------------------------------------
+
+    async def _settle_site(self) -> None:
+        """Which site file is in force; what a kill left undone of a change is done now."""
+        before, given = self.folder.given(), self.roster.version
+        self.roster, path = await chosen(self.log, self.folder, self.roster)
+        self._site = path or self._site
+        now = await present(self.log)
+        if now is not None and now.applied and now.version == self.roster.version:
+            await asyncio.to_thread(finish, self.folder, now, _mark(self.roster))
+        if self.folder.next() is not None and before != given:  # that word is older
+            await self.log.forget(NEXT)
+            await asyncio.to_thread(drop, self.folder)
+
+    async def switch(self, coming: Coming) -> None:
+        """The next site file is in force from one record of the log on, for ingest and for results.
+
+        What the old worker had said by then is what was reported until now.
+        """
+        await asyncio.to_thread(self.results.hold, HOLD_S)
+        try:
+            await self._halt()
+            now = await self._decide(coming)
+            coming.task.add_done_callback(self._ended)
+            self.worker, self.plants, self._working = coming.worker, coming.plants, coming.task
+            self.roster, self._site = coming.roster, coming.path
+            await asyncio.to_thread(self.store.close)
+            await asyncio.to_thread(coming.beside.store.close)
+            await asyncio.to_thread(finish, self.folder, now, _mark(coming.roster))
+            self.store, _ = await self._opened_store()
+        finally:
+            self.results.release(self.store)
+        self.sink = Sink(self.log, self.store, told=self.news.stored)
+        self._run(self.sink.run())
+        self.ticker.tell_anew()
+        change_site(self.app, self.roster)
+
+    async def _halt(self) -> None:
+        """No worker, and no sink but for what the worker had said."""
+        self._working.cancel()
+        await asyncio.gather(self._working, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.sink.caught_up(), PART_STOP_S)
+        await self.sink.stop()
+
+    async def _decide(self, coming: Coming) -> InForce:
+        """The record by which the next site file is in force. Before it nothing has happened."""
+        async with coming.beside.turn:
+            done, said = coming.beside.store.position(), None
+
+            async def noted() -> None:
+                nonlocal said
+                ends = await self.log.end(READINGS), await self.log.end(RESULTS)
+                said = InForce(coming.roster.version, True, *ends, self.endpoint.intake.now_ms())
+                await _patiently(self.log.adopt, Plants.consumer, NEXT, done, {SITES: [said.entry()]})
+
+            await self.endpoint.change(coming.directory, noted)
+            coming.beside.joined = True
+            assert said is not None
+            return said
 
     # -- small jobs -------------------------------------------------------------------------------
 
@@ -273,6 +349,21 @@ class Service:
         error = "the store does not take rows" if self.sink.stalled else ""
         idle_ms = int((time.monotonic() - self.sink.moved_s) * 1000) if self.sink.lag else 0
         return Progress(position, position + self.sink.lag, idle_ms, 0, True, error)
+
+
+def _mark(roster: Roster) -> str:
+    """Of which site file and format stored results are."""
+    return f"{roster.version} {STATE_FORMAT}"
+
+
+async def _patiently(call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Until the log takes it."""
+    while True:
+        try:
+            return await call(*args, **kwargs)
+        except Unavailable as error:
+            _log.error("the log does not take the change of the site file now", cause=str(error))
+            await asyncio.sleep(RETRY_S)
 
 
 def _reachable(address: str) -> str:

@@ -104,6 +104,10 @@ class ArchiveSink:
         self._stopping.set()
         await self._stopped.wait()
 
+    async def keep_site(self, site: SiteFiles) -> None:
+        """Keeps another site file, by which readings are taken in soon. Raises Unavailable."""
+        await self._keep(site)
+
     async def read_up_to(self, offset: int) -> None:
         """Waits until all records before ``offset`` are gathered, or archived."""
         while self._gathered.until < offset and not self._stopping.is_set():

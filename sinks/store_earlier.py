@@ -6,6 +6,8 @@ says was reported last month was not. The store before is kept, and answers for 
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +25,34 @@ Stood = Callable[[int], tuple[Path, int] | None]
 class EarlierResults:
     """``metering.query.Results`` of the newest store, and for ``as_of`` of the one that stood then.
 
-    Raises UsageError where the one of then is gone.
+    Raises UsageError where the one of then is gone. The newest can be exchanged for another one: ``hold``,
+    then ``release``.
     """
 
     def __init__(self, newest: Results, stood: Stood) -> None:
         self._newest, self._stood = newest, stood
+        self._readers = 0
+        self._held = False
+        self._changed = threading.Condition()
+
+    def hold(self, timeout_s: float) -> None:
+        """Returns when nobody reads, and nobody begins to.
+
+        It waits so long at once; those who came meanwhile may read before it tries again.
+        """
+        while True:
+            with self._changed:
+                self._held = True
+                if self._changed.wait_for(lambda: not self._readers, timeout_s):
+                    return
+                self.release(self._newest)
+            time.sleep(timeout_s)
+
+    def release(self, newest: Results) -> None:
+        """Whoever was held reads from this one."""
+        with self._changed:
+            self._newest, self._held = newest, False
+            self._changed.notify_all()
 
     def rows(self, query: Query) -> list[dict[str, Any]]:
         with self._of(query) as results:
@@ -43,15 +68,29 @@ class EarlierResults:
 
     @contextmanager
     def _of(self, query: Query) -> Iterator[Results]:
-        stood = None if query.as_of_ms is None else self._stood(query.as_of_ms)
-        if stood is None:
-            yield self._newest
-            return
+        with self._reading() as newest:
+            stood = None if query.as_of_ms is None else self._stood(query.as_of_ms)
+            if stood is None:
+                yield newest
+                return
         store = _opened(*stood)
         try:
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[Results]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held)
+            self._readers += 1
+            newest = self._newest
+        try:
+            yield newest
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
 
 
 def _opened(path: Path, until_ms: int) -> DuckStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -43,3 +44,17 @@ def failure(what: str, hint: str = "", status: int = 400) -> Response:
     """What was wrong, and what to do about it, as JSON."""
     body = {"error": what, "hint": hint} if hint else {"error": what}
     return Response(encoded(body), status, media_type="application/json")
+
+
+def foreign(request: Request, what: str) -> Response | None:
+    """Why ``what`` is not taken from whoever sends this request, None where it is.
+
+    A page of another site can have a browser send requests here, but neither with our Origin nor, without
+    asking first, as JSON.
+    """
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        return failure(f"the {what} was sent from another page", "open this service's own page", 403)
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        return failure(f"a {what} is sent as application/json", status=415)
+    return None

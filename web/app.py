@@ -24,11 +24,22 @@ from web.metrics import Metrics
 from web.params import BadParameter
 from web.security import COOKIE, Guard, HostCheck, SecurityHeaders, with_headers
 from web.server import Server, serve
+from web.site_changes import Applying, SiteChanges
 from web.status import Status
 
-__all__ = ["NOBODY", "Deciding", "LiveFeed", "Server", "Status", "create_app", "serve"]
+__all__ = [
+    "NOBODY",
+    "Applying",
+    "Deciding",
+    "LiveFeed",
+    "Server",
+    "Status",
+    "change_site",
+    "create_app",
+    "serve",
+]
 
-NOBODY = Deciding()
+NOBODY, NOT_HERE = Deciding(), Applying()
 
 
 def create_app(
@@ -40,24 +51,31 @@ def create_app(
     live: LiveFeed,
     hosts: Iterable[str] = (),
     deciding: Deciding = NOBODY,
+    applying: Applying = NOT_HERE,
 ) -> Starlette:
     """Wires the app; ``serve`` runs it.
 
     ``status`` is called on the event loop and must not block. With a ``token`` every route but
     /livez asks for it; without one only this machine's names, and ``hosts``, are answered.
-    ``deciding``: whether people may decide on register events here.
+    ``deciding``: whether people may decide on register events here; ``applying``: whether a changed site file
+    is taken here.
     Raises UsageError for an empty token.
     """
     guard, metrics = Guard(token), Metrics(status, live)
     page = _Page(guard)
-    app = Starlette(
-        routes=[
+
+    def routes(roster: Roster) -> list[Route]:
+        return [
             Route("/", page.index),
             Route("/logout", page.logout, methods=["POST"]),
             Route("/static/{path:path}", page.static),
             *Api(results, roster, status, live, metrics).routes(),
             *Decisions(results, roster, deciding).routes(),
-        ],
+            *SiteChanges(applying).routes(),
+        ]
+
+    app = Starlette(
+        routes=routes(roster),
         middleware=[
             Middleware(SecurityHeaders),
             Middleware(HostCheck, allowed=None if guard.required else hosts),
@@ -71,7 +89,13 @@ def create_app(
         },
     )
     app.state.guard, app.state.metrics, app.state.live = guard, metrics, live
+    app.state.routes = routes
     return app
+
+
+def change_site(app: Starlette, roster: Roster) -> None:
+    """From now on the page is of another site file; whoever has it open asks for it again."""
+    app.router.routes[:] = app.state.routes(roster)
 
 
 class _Page:

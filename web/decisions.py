@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -19,7 +18,7 @@ from metering.doubts import DECIDED_BY_PEOPLE, HELD, Doubt, decision_topic, doub
 from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import Roster
-from web.answers import encoded, failure, packed
+from web.answers import encoded, failure, foreign, packed
 from web.params import BadParameter
 
 DOUBTS_MAX = 200
@@ -76,7 +75,9 @@ class Decisions:
 
     async def decide(self, request: Request) -> Response:
         """Publishes a decision; answers when it is durable."""
-        refusal = self._refusal(request)
+        if self._deciding.publish is None:
+            return failure("decisions are not taken here", self._deciding.hint, 403)
+        refusal = foreign(request, "decision")
         if refusal is not None:
             return refusal
         given = await _body(request)
@@ -87,24 +88,8 @@ class Decisions:
             or point not in self._names.get(plant, {})
         ):
             return failure("plant and point name nothing in the site file", status=404)
-        assert self._deciding.publish is not None
         why = await self._deciding.publish(decision_topic(plant, point), json.dumps(given).encode())
         return failure(why) if why else Response(encoded({"decided": True}), media_type="application/json")
-
-    def _refusal(self, request: Request) -> Response | None:
-        """Why whoever sends this may not decide.
-
-        A page of another site can have a browser send requests here, but neither with our Origin nor, without
-        asking first, as JSON.
-        """
-        if self._deciding.publish is None:
-            return failure("decisions are not taken here", self._deciding.hint, 403)
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-            return failure("the decision was sent from another page", "open this service's own page", 403)
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            return failure("a decision is sent as application/json", status=415)
-        return None
 
 
 async def _body(request: Request) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from web.api import Api
 from web.decisions import Decisions
 from web.live import LiveFeed
 from web.metrics import Metrics
+from web.site_changes import SiteChanges
 from web.status import Hop, Progress, Status
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def test_the_limits_of_the_endpoint_are_described(project: Project) -> None:
 
 def test_every_route_is_described(project: Project) -> None:
     """docs/operations.md names every path that the API answers."""
-    parts = (Api.routes(object.__new__(Api)), Decisions.routes(object.__new__(Decisions)))
+    decisions, changes = object.__new__(Decisions), object.__new__(SiteChanges)
+    parts = (Api.routes(object.__new__(Api)), decisions.routes(), changes.routes())
     routes = {route.path for part in parts for route in part}
     described = set(re.findall(r"^\| `(/[^`]+)` \|", project.documents["docs/operations.md"], re.MULTILINE))
     assert described == routes

@@ -1,0 +1,129 @@
+"""The worker of the next site file, beside the live one: its results go into a store of their own.
+
+It reads the same log from the first reading on. When it has caught up it becomes the live one without
+being stopped: from then on its results go where the live one's went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from bus.frames import decode_table
+from bus.log import REJECTED, RESULTS, Entry, Record, Snapshot
+from bus.log_sqlite import SqliteLog
+from sinks.store_duckdb import DuckStore
+from sinks.waits import placed
+
+NEXT = "next"
+"""Under this name the log keeps its state until it is the live one."""
+_REJECTED_BYTES_MAX = 2 << 20
+
+
+class Beside:
+    """``bus.log.Log`` for one worker. Until ``joined`` what it commits goes into ``store``, whose position is
+    then up to which record of the readings that is.
+
+    ``turn``: held by whoever keeps it from committing and saving.
+    """
+
+    def __init__(self, log: SqliteLog, store: DuckStore) -> None:
+        self.store = store
+        self.joined = False
+        self.turn = asyncio.Lock()
+        self._log = log
+
+    @property
+    def partitions(self) -> int:
+        return self._log.partitions
+
+    async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
+        await self._log.append(topics, partition)
+
+    async def commit(
+        self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        async with self.turn:
+            if self.joined:
+                await self._log.commit(consumer, done, topics, partition)
+            else:
+                await self._store(topics, done)
+
+    async def commit_part(
+        self, consumer: str, topics: Mapping[str, Sequence[Entry]], partition: int = 0
+    ) -> None:
+        async with self.turn:
+            if self.joined:
+                await self._log.commit_part(consumer, topics, partition)
+            else:
+                await self._store(topics, self.store.position())
+
+    async def read(
+        self,
+        topic: str,
+        offset: int,
+        *,
+        partition: int = 0,
+        records_max: int = 1000,
+        bytes_max: int = 8 << 20,
+    ) -> list[Record]:
+        return await self._log.read(
+            topic, offset, partition=partition, records_max=records_max, bytes_max=bytes_max
+        )
+
+    async def first(self, topic: str, partition: int = 0) -> int:
+        return await self._log.first(topic, partition)
+
+    async def end(self, topic: str, partition: int = 0) -> int:
+        return await self._log.end(topic, partition)
+
+    async def wait(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
+        return await self._log.wait(topic, offset, timeout_s, partition)
+
+    async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
+        await self._log.trim(topic, offset, partition)
+
+    async def confirm(self, consumer: str, partition: int = 0) -> None:
+        await self._log.confirm(consumer, partition)
+
+    async def save(
+        self,
+        consumer: str,
+        offset: int,
+        chunks: Mapping[str, bytes],
+        dropped: Sequence[str] = (),
+        partition: int = 0,
+    ) -> None:
+        async with self.turn:
+            await self._log.save(self._name(consumer), offset, chunks, dropped, partition)
+
+    async def load(self, consumer: str, partition: int = 0) -> Snapshot:
+        snapshot = await self._log.load(self._name(consumer), partition)
+        if self.joined:
+            return snapshot
+        return Snapshot(snapshot.offset, snapshot.chunks, max(snapshot.offset, self.store.position()))
+
+    async def forget(self, consumer: str, partition: int = 0) -> None:
+        async with self.turn:
+            await self._log.forget(self._name(consumer), partition)
+
+    async def close(self) -> None:
+        """The log is somebody else's."""
+
+    async def rejected_lag(self) -> int:
+        """Records of rejected messages that its store does not have yet."""
+        return await self._log.end(REJECTED) - self.store.rejected_position()
+
+    def _name(self, consumer: str) -> str:
+        return consumer if self.joined else NEXT
+
+    async def _store(self, topics: Mapping[str, Sequence[Entry]], position: int) -> None:
+        """With what was rejected meanwhile, which no worker has to do with."""
+        behind = self.store.rejected_position()
+        rejected = await self._log.read(REJECTED, behind, bytes_max=_REJECTED_BYTES_MAX)
+        await asyncio.to_thread(self._write, topics.get(RESULTS, ()), rejected, position)
+
+    def _write(self, results: Sequence[Entry], rejected: Sequence[Record], position: int) -> None:
+        frames = [decode_table(entry.value) for entry in results]
+        frames += [placed(record) for record in rejected]
+        self.store.write(frames, position, rejected[-1].offset + 1 if rejected else None)
