@@ -11,7 +11,7 @@ from ingest.reasons import Reason
 from meterflow import __version__
 from meterflow.benches import BENCHES
 from meterflow.cli_archive import archive
-from meterflow.cli_recordings import record
+from meterflow.cli_recordings import record, replay
 from meterflow.cli_score import score
 from meterflow.cli_shared import FILE, FOLDER, reported
 from meterflow.cli_simulate import simulate
@@ -39,6 +39,7 @@ main.add_command(verdicts)
 main.add_command(simulate)
 main.add_command(score)
 main.add_command(record)
+main.add_command(replay)
 
 
 @main.command()
@@ -182,21 +183,6 @@ def convert(file: Path, map_path: Path, out: Path, as_json: bool) -> None:
     from meterflow import files
 
     raise SystemExit(files.convert(file, map_path, out, as_json))
-
-
-@main.command()
-@click.argument("recordings", type=FILE, nargs=-1, required=True)
-@click.option("--mqtt", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint.")
-@click.option("--speed", default="1", show_default=True, help="1 as recorded, N times as fast, or max.")
-@click.option("--user", envvar="METERFLOW_MQTT_USER")
-@click.option("--password-file", type=FILE, help="A file with the password.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-@reported
-def replay(recordings: tuple[Path, ...], **options: Any) -> None:
-    """Plays recordings into a broker or endpoint over MQTT."""
-    from meterflow import files
-
-    raise SystemExit(files.replay(recordings, **options))
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The verbs that work on files: check, convert, replay, compute, passwd."""
+"""The verbs that work on files: check, convert, compute, passwd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from metering.errors import UsageError
 from metering.query import Format
 
 
@@ -52,55 +51,6 @@ def convert(file: Path, map_path: Path, out: Path, as_json: bool) -> int:
         err=True,
     )
     return 1 if unreadable else 0
-
-
-def replay(
-    recordings: Sequence[Path],
-    *,
-    url: str,
-    speed: str,
-    user: str | None,
-    password_file: Path | None,
-    as_json: bool,
-) -> int:
-    """Plays recordings; 1 when some messages were refused by the other side."""
-    import asyncio
-
-    from meterflow.given import secret
-    from simulators.replay import replay as play
-
-    password, rate = secret(password_file, "password"), _speed(speed)
-    with bar("messages") as told:
-        playing = play(
-            recordings,
-            url,
-            rate,
-            user=user,
-            password=password,
-            progress=lambda progress: told(progress.done, None),
-        )
-        report = asyncio.run(playing)
-    for reason, count in report.refused.items():
-        click.echo(f"{count} messages refused: {reason}", err=True)
-    if as_json:
-        click.echo(json.dumps(asdict(report)))
-    else:
-        refused = sum(report.refused.values())
-        click.echo(
-            f"{report.messages} messages, {report.acknowledged} acknowledged, {report.resent} resent,"
-            f" {refused} refused, {report.seconds:.1f} s, {report.rate_hz:.0f}/s",
-            err=True,
-        )
-    return 1 if report.refused else 0
-
-
-def _speed(text: str) -> float | None:
-    if text == "max":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{text!r} is no speed", hint="Give 1, a number above 0, or max.") from None
 
 
 def compute(recordings: Sequence[Path], site: Path, out: Path, form: Format, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""The verb ``record``."""
+"""The verbs ``record`` and ``replay``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import click
 
 from meterflow.files import bar
-from meterflow.given import secret
+from meterflow.given import instant_ms, secret
 from metering.errors import MeterflowError, UsageError
 from metering.site_types import duration_ms
 from simulators.recorder import Recorder, RecordReport, check_filters
 from simulators.recording_live import LiveRecording
+from simulators.replay import Replay, ReplayReport
+from simulators.replay_plan import Part, Unstamped
 
 EVERYTHING = ("#",)
+LAG_TOLD_S = 0.1
 
 
 def record(
@@ -60,6 +64,85 @@ def record(
         hint = "what was written until then can be replayed; check the folder, its rights and the space left"
         raise MeterflowError(f"cannot be written: {error.strerror}", where=str(out), hint=hint) from error
     return 1 if recorder.report.gaps else 0
+
+
+def replay(
+    recordings: Sequence[Path],
+    *,
+    url: str,
+    speed: str,
+    begin: str | None,
+    end: str | None,
+    rounds: int,
+    stamps: str,
+    unstamped: Unstamped,
+    skip: int,
+    user: str | None,
+    password_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Plays recordings; 1 when some messages were refused or not acknowledged, or not all were played."""
+    password = secret(password_file, "password")
+    bounds = [None if one is None else instant_ms(one) for one in (begin, end)]
+    part = Part(recordings, bounds[0], bounds[1], rounds, _stamps(stamps), unstamped)
+    stop = threading.Event()
+    with bar("messages") as told, stopped_by_signals(stop):
+        player = Replay(
+            part, url, _speed(speed), user=user, password=password, skip=skip, stop=stop,
+            progress=lambda progress: told(progress.done, None),
+        )  # fmt: skip
+        try:
+            player.run()
+        finally:
+            report = player.report()
+            _tell_of_replay(report, as_json)
+    unfinished = report.stopped and rounds != 0
+    return 1 if report.refused or report.unacknowledged or report.cut or unfinished else 0
+
+
+def _tell_of_replay(report: ReplayReport, as_json: bool) -> None:
+    for reason, count in report.refused.items():
+        click.echo(f"{count} messages refused: {reason}", err=True)
+    for cut in report.cut:
+        click.echo(f"meterflow: {cut}", err=True)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+        return
+    refused = sum(report.refused.values())
+    text = (
+        f"{report.messages} messages, {report.acknowledged} acknowledged, {report.resent} resent,"
+        f" {refused} refused, {report.seconds:.1f} s, {report.rate_hz:.0f}/s, {report.reached:.3g} times"
+        " as fast as recorded"
+    )
+    more = {
+        "sent at QoS 0, which nobody acknowledges": report.at_qos_0,
+        "NOT acknowledged": report.unacknowledged,
+        "left out": report.left_out,
+        "sent with a lower QoS, or without retain": report.lowered,
+        "gaps in what was recorded": report.gaps,
+    }
+    text += "".join(f"; {count} {what}" for what, count in more.items() if count)
+    if report.lag_max_s >= LAG_TOLD_S:
+        text += f"; behind by up to {report.lag_max_s:.1f} s, {report.lag_s:.1f} s at the end"
+    if report.stopped:
+        done = report.messages - report.unacknowledged
+        text += f"; stopped: --skip {done} goes on from there"
+    click.echo(text, err=True)
+
+
+def _stamps(text: str) -> int | Literal["now"] | None:
+    if text in ("original", "now"):
+        return "now" if text == "now" else None
+    return instant_ms(text, "--stamps")
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no speed", hint="Give 1, a number above 0, or max.") from None
 
 
 def _seconds(duration: str | None) -> float | None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from metering.errors import Unavailable
+from metering.errors import MeterflowError, Unavailable
 from simulators.mqtt_address import Address
 from simulators.mqtt_connection import CONNECT_TIMEOUT_S, Connection, NotGreeted, Refused
 from simulators.recording import Message
 
 WINDOW_MESSAGES = 2_000
+WINDOW_BYTES = 16 << 20
+"""However few messages that is: one at least."""
 GATHER_MESSAGES = 64
 POLL_S = 0.1
 FIRST_PATIENCE_S = 10.0
@@ -78,6 +81,7 @@ class Sender:
         self._trouble: Unavailable | None = None  # why there is no connection
         self._version = MQTT_5
         self._open: dict[int, Message] = {}  # not acknowledged, in the order of their numbers
+        self._open_bytes = 0
         self._queue: deque[int] = deque()  # of these, not yet published on this connection
         self._numbers: dict[int, int] = {}  # packet identifier -> number, on this connection
         self._unconfirmed: set[int] = set()  # the packet identifiers of messages at QoS 0
@@ -97,13 +101,14 @@ class Sender:
 
     def send(self, message: Message) -> None:
         """Takes a message; waits while the window is full."""
-        while len(self._open) >= self._window:
+        while len(self._open) >= self._window or self._open_bytes >= WINDOW_BYTES:
             self.poll(POLL_S)
         if not self._open:
             self._progress_at = time.monotonic()
         number = self.counts.given
         self.counts.given += 1
         self._open[number] = message
+        self._open_bytes += len(message.payload)
         self._queue.append(number)
         if len(self._queue) >= GATHER_MESSAGES:
             self.poll(0.0)
@@ -134,8 +139,9 @@ class Sender:
     def finish(self, timeout_s: float) -> None:
         """After ``stop``: waits a little for what is on its way, on the connection there is, and closes."""
         until = time.monotonic() + timeout_s
-        while self._open and self._connection is not None and time.monotonic() < until:
-            self.poll(POLL_S, heed_stop=False)
+        with suppress(MeterflowError):
+            while self._open and self._connection is not None and time.monotonic() < until:
+                self.poll(POLL_S, heed_stop=False)
         self.close()
 
     def close(self) -> None:
@@ -186,7 +192,7 @@ class Sender:
         return True
 
     def _refuse(self, number: int, reason: str) -> None:
-        del self._open[number]
+        self._open_bytes -= len(self._open.pop(number).payload)
         self.counts.refused[reason] += 1
 
     def _settle(self, connection: Connection) -> None:
@@ -198,7 +204,7 @@ class Sender:
             if refusal:
                 self._refuse(number, refusal)
                 continue
-            del self._open[number]
+            self._open_bytes -= len(self._open.pop(number).payload)
             self.counts.at_qos_0 += at_qos_0
             self.counts.acknowledged += not at_qos_0
         if connection.done:

@@ -146,3 +146,48 @@ def test_what_cannot_be_is_a_mistake(words: list[str], code: int, said: str, tmp
     """Told before anything is recorded."""
     given = ["--out", str(tmp_path / "r"), "--mqtt", f"mqtt://127.0.0.1:{free_port()}", *words]
     mistake(meterflow("record", *given), code, said)
+
+
+def test_a_replay_says_what_it_did_and_what_not(
+    mosquitto_server: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """Exit 0 for a window, for rounds with other stamps; 1 for what was cut off; 2 for stamps not known."""
+    url, path = mosquitto_server().url, tmp_path / "r"
+    stamped = [Message(i * 1_000, "meterflow/v1/p/m", 1, b'{"time":%d,"value":1}' % i) for i in range(10)]
+    with write_recording(path) as writer:
+        writer.write_all(stamped)
+    replay = ("replay", path, "--mqtt", url, "--speed", "max", "--json")
+    window = json.loads(done(*replay, "--from", "1970-01-01T00:00:02Z", "--to", 7_000).stdout)
+    assert (window["acknowledged"], window["unacknowledged"]) == (5, 0)
+    again = json.loads(done(*replay, "--rounds", 3, "--stamps", "now", "--skip", 4).stdout)
+    assert (again["messages"], again["acknowledged"], again["rounds"]) == (30, 26, 3)
+    path.write_bytes(path.read_bytes() + b'{"received":')
+    mistake(meterflow(*replay), 1, f"{path}:11", "cut off")
+    path.write_bytes(path.read_bytes() + b'"1970-01-01T00:00:09Z","topic":"x","qos":1,"payload":1}\n')
+    mistake(meterflow(*replay, "--stamps", "2026-01-01T00:00:00Z"), 2, "topic 'x'", "--unstamped")
+    done(*replay, "--stamps", "2026-01-01T00:00:00Z", "--unstamped", "leave")
+
+
+def test_an_endless_replay_is_stopped_by_a_signal(
+    mosquitto_server: Callable[..., Mosquitto], tmp_path: Path
+) -> None:
+    """With everything acknowledged: exit 0. Of a replay with an end, 1: it was not played to it."""
+    url, path = mosquitto_server().url, tmp_path / "r"
+    with write_recording(path) as writer:
+        writer.write_all(Message(i * 100, "t", 1, b"1") for i in range(600))
+    for words, code in ((["--loop", "--speed", "max"], 0), ([], 1)):
+        child = subprocess.Popen(
+            [*COMMAND, "replay", str(path), "--mqtt", url, "--json", *words],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        try:
+            child.wait(4)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGTERM)
+        report = _report(child)
+        assert child.returncode == code
+        assert report["stopped"]
+        assert report["unacknowledged"] == 0
+        assert report["acknowledged"]
