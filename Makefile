@@ -50,7 +50,7 @@ test: setup-test setup-services ## all tests (they start their own services)
 	@PYTHON=$(BIN)/python scripts/build-kernels
 	$(BIN)/python -m pytest $(ARGS)
 
-endurance: setup-test ## the embedded service under kills: SEED=N; ARGS="--kills 100 --readings 2000000"
+endurance: setup-test ## the embedded service under PART=kills or power, SEED=N, longer by ARGS (docs/reliability.md)
 	$(BIN)/python -m tests.endurance.endure $(PART) --seed $(SEED) $(ARGS)
 
 lint: setup-test ## ruff and mypy

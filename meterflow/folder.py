@@ -172,12 +172,20 @@ class Folder:
             return None
 
     def _write(self, name: str, text: str) -> None:
-        """Replaces a file at once: a kill leaves the old one or the new one."""
+        """Replaces a file at once, durably: a kill or a power cut leaves the old one or the new one."""
         part = self.path / f"{name}.part"
         part.unlink(missing_ok=True)
         part.touch(mode=0o600)
-        part.write_text(text)
+        with part.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(self.path / name)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _unusable(self, error: OSError) -> UsageError:
         return UsageError(

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tests.endurance.endurance_world import (
@@ -18,6 +19,7 @@ from tests.endurance.endurance_world import (
     archive_faults,
     differences,
     ready,
+    service_of,
     settled,
     simulated,
     unbalanced,
@@ -29,13 +31,15 @@ MOMENTS = ("any", "start", "store", "archive", "stop", "log")
 RARE = "save"
 """A state is saved every half minute: only in a long run."""
 SAVE_S = 40.0
-FOLLOWED_S = 3.0
+LIFE_S = 3.0
+"""Over so long the messages of a life are spread."""
+FOLLOWED_S = 2.0
 """How long a kill waits for its moment."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run of kills found. ``faults``: everything that is not as it has to be."""
+    """What a run of kills found. ``lost``, ``double``: readings; ``faults``: all that is wrong."""
 
     lost: int = 0
     double: int = 0
@@ -54,7 +58,8 @@ class Outcome:
             *self.faults,
             f"{self.kills.total()} kills ({kinds}), {self.inside} right behind a write",
             f"{self.readings} readings, {self.messages} messages acknowledged, {self.resent} sent again",
-            f"lost {self.lost} double {self.double}",
+            f"lost {self.lost} double {self.double}"
+            + (f", {len(self.faults)} faults" if self.faults else ""),
         ]
         return "\n".join(lines)
 
@@ -63,7 +68,7 @@ def run(folder: Path, seed: int, kills: int, readings: int, say: Callable[[str],
     """Simulates, publishes, kills, and compares; the folder has to be empty."""
     world = simulated(folder, seed, readings)
     say(f"{world.messages} messages, {world.accepted} readings that count")
-    service = Service(folder / "data", world.site, ["--archive-every", "1"])
+    service = service_of(world, folder / "data", "--archive-every", "1")
     publishers = [Publisher(world, service, share, PUBLISHERS) for share in range(PUBLISHERS)]
     outcome = Outcome(readings=world.accepted)
     try:
@@ -89,16 +94,21 @@ def _lives(
 ) -> None:
     moments = _moments(chance, kills)
     for number, moment in enumerate(moments, 1):
-        for publisher in publishers:
-            publisher.allowed = publisher.messages * number // (kills + 1)
-        outcome.inside += _one_life(service, moment, chance)
+        outcome.inside += _one_life(
+            service, moment, chance, partial(_go_on, publishers, number / (kills + 1))
+        )
         outcome.kills[moment] += 1
         acknowledged = sum(publisher.acknowledged for publisher in publishers)
         say(f"kill {number} of {kills}: {moment}, {acknowledged} messages acknowledged so far")
     service.launch()
     ready(service)
+    _go_on(publishers, 1.0, 0.1)
+
+
+def _go_on(publishers: list[Publisher], part: float, seconds: float = LIFE_S) -> None:
+    """So that something is on its way whenever the kill comes."""
     for publisher in publishers:
-        publisher.allowed = publisher.messages
+        publisher.go_on(part, seconds)
 
 
 def _moments(chance: random.Random, kills: int) -> list[str]:
@@ -110,14 +120,16 @@ def _moments(chance: random.Random, kills: int) -> list[str]:
     return moments
 
 
-def _one_life(service: Service, moment: str, chance: random.Random) -> bool:
+def _one_life(service: Service, moment: str, chance: random.Random, publish: Callable[[], None]) -> bool:
     """Starts the service and kills it; whether that was right behind a write of what was waited for."""
     service.launch()
     if moment == "start":
+        publish()
         time.sleep(chance.uniform(0.2, 2.5))
         service.kill()
         return False
     ready(service)
+    publish()
     time.sleep(chance.uniform(0, 0.7))
     inside = False
     if moment == "any":
@@ -174,7 +186,6 @@ def _compare(
     for table, (missing, more) in differences(service, world, folder / "scratch").items():
         if missing or more:
             outcome.faults.append(f"{table}: {missing} rows of compute are missing, {more} are more")
-            outcome.lost, outcome.double = outcome.lost + missing, outcome.double + more
     outcome.faults += unbalanced(service)
     service.stop()
     outcome.faults += archive_faults(service, world, folder / "scratch")

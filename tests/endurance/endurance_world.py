@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -20,6 +22,7 @@ from tests.meterflow.helper import Service, done, eventually, meterflow
 
 COMPARED = ("interval", "rollup", "intensity", "ledger", "verdict", "alert")
 FAULTS = "duplicate,late,out_of_order,rollover,spike,zero_glitch,replacement,outage"
+STEP_S = 0.005
 STEEL_POINTS = 10
 """Registers of a plant of the profile that is simulated, one reading a minute each."""
 
@@ -48,17 +51,32 @@ def simulated(folder: Path, seed: int, readings: int, plants: int = 4) -> World:
     return world
 
 
+def service_of(world: World, folder: Path, *options: str) -> Service:
+    """A service on ports that stay free while it is down: those of clients are above them."""
+    service = Service(folder, world.site, options)
+    service.mqtt_port, service.http_port = (_quiet_port() for _ in range(2))
+    return service
+
+
+def _quiet_port() -> int:
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Publisher(threading.Thread):
     """Publishes part of a world at QoS 1 by a connection of its own, until each message is acknowledged.
 
     ``share``: this one's plants, of so many publishers. What was acknowledged is never sent again, so
-    that what the service forgets is missing for ever. It goes no further than ``allowed`` messages.
+    that what the service forgets is missing for ever.
     """
 
     def __init__(self, world: World, service: Service, share: int, shares: int) -> None:
         super().__init__(name=f"publisher-{share}", daemon=True)
-        self.allowed = 0
         self.error = ""
+        self._goal, self._pace = 0, (0, 0.0, 0.0)
         self._stop_it = threading.Event()
         self._sender = Sender(parse_address(service.mqtt, None, None), patience_s=None, stop=self._stop_it)
         self._messages = [
@@ -70,6 +88,11 @@ class Publisher(threading.Thread):
         return len(self._messages)
 
     @property
+    def first(self) -> list[Message]:
+        """All messages before the first one that is not acknowledged."""
+        return self._messages[: self._sender.done]
+
+    @property
     def acknowledged(self) -> int:
         return self._sender.counts.acknowledged
 
@@ -77,11 +100,20 @@ class Publisher(threading.Thread):
     def resent(self) -> int:
         return self._sender.counts.resent
 
+    def go_on(self, part: float, seconds: float) -> None:
+        """Publishes up to a part of all its messages, evenly over the seconds to come."""
+        first, self._goal = self._allowed(), round(part * self.messages)
+        self._pace = first, time.monotonic(), (self._goal - first) / seconds
+
+    def _allowed(self) -> int:
+        first, begun_s, a_second = self._pace
+        return min(self._goal, first + int((time.monotonic() - begun_s) * a_second))
+
     def run(self) -> None:
         try:
             for number, message in enumerate(self._messages):
-                while number >= self.allowed:
-                    self._sender.poll(POLL_S)
+                while number >= self._allowed():
+                    self._sender.poll(STEP_S)
                 self._sender.send(message)
             while not self._sender.drain(POLL_S):
                 pass

@@ -1,6 +1,7 @@
-"""The embedded service under kills, as a command.
+"""The embedded service under kills and power cuts, as a command.
 
     python -m tests.endurance.endure kills [--seed 1] [--kills 100] [--readings 2000000]
+    python -m tests.endurance.endure power [--seed 1] [--points 1000] [--restarts 10] [--readings 4000]
 
 It works in a folder of its own, which it leaves there where something is wrong; exit code 1 then.
 """
@@ -12,10 +13,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.endurance import endurance_kills
+from tests.endurance import endurance_kills, endurance_power
+
+Say = Callable[[str], None]
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -28,22 +31,37 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     folder = Path(tempfile.mkdtemp(prefix="endurance-", dir=given.folder))
-    outcome = endurance_kills.run(folder, given.seed, given.kills, given.readings, say)
+    wrong, text = _PARTS[given.part](folder, given, say)
     say("end")
-    sys.stdout.write(f"{outcome.text()}\n")
-    if outcome.faults or outcome.lost or outcome.double:
+    sys.stdout.write(f"{text}\n")
+    if wrong:
         sys.stdout.write(f"what it left is in {folder}\n")
         return 1
     shutil.rmtree(folder)
     return 0
 
 
+def _kills(folder: Path, given: argparse.Namespace, say: Say) -> tuple[bool, str]:
+    outcome = endurance_kills.run(folder, given.seed, given.kills, given.readings, say)
+    return bool(outcome.faults or outcome.lost or outcome.double), outcome.text()
+
+
+def _power(folder: Path, given: argparse.Namespace, say: Say) -> tuple[bool, str]:
+    outcome = endurance_power.run(folder, given.seed, given.points, given.restarts, given.readings, say)
+    return bool(outcome.faults), outcome.text()
+
+
+_PARTS = {"kills": _kills, "power": _power}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.endurance.endure", description=__doc__)
-    parser.add_argument("part", choices=["kills"])
+    parser.add_argument("part", choices=sorted(_PARTS))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--readings", type=int, default=100_000)
+    parser.add_argument("--points", type=int, default=100, help="power cuts")
+    parser.add_argument("--restarts", type=int, default=3, help="power cuts behind which all of it runs on")
     parser.add_argument("--folder", help="where to work; default: the system's folder for temporary files")
     return parser
 

@@ -121,6 +121,7 @@ class Service:
         self.folder, self.site, self.options = folder, site, list(options)
         self.mqtt_port, self.http_port = free_port(), free_port()
         self.token = ""
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder.with_name(folder.name + ".log")
 
@@ -139,7 +140,7 @@ class Service:
         ports = ["--mqtt-port", str(self.mqtt_port), "--http-port", str(self.http_port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*words, *ports, *self.options], stdout=log, stderr=log, env=environment()
+                [*words, *ports, *self.options], stdout=log, stderr=log, env=environment(**self.environment)
             )
 
     def start(self) -> None:
