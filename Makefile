@@ -15,7 +15,7 @@ FOLDERS := benchmarks bus examples ingest metering meterflow processors simulato
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-test setup-services services services-stop images compose-test containers-test \
-        run test endurance lint check format lock clean
+        run test endurance chaos lint check format lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,11 @@ test: setup-test setup-services ## all tests (they start their own services)
 
 endurance: setup-test ## the embedded service under PART=kills or power, SEED=N, longer by ARGS (docs/reliability.md)
 	$(BIN)/python -m tests.endurance.endure $(PART) --seed $(SEED) $(ARGS)
+
+chaos: setup-test setup-services ## the distributed service under faults: SEED=1 SECONDS=60 READINGS=40000 FAULTS=0
+	@PYTHON=$(BIN)/python scripts/build-kernels
+	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),60) \
+	  --readings $(or $(READINGS),40000) --faults $(or $(FAULTS),0)
 
 lint: setup-test ## ruff and mypy
 	$(BIN)/ruff check .

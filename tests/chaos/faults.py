@@ -1,0 +1,274 @@
+"""What happens to the service while readings come in.
+
+A kill in a commit is one that is proven to be: a wire holds the request of that step, or the answer to it
+(tests.chaos.wires), the process whose connection it came on is killed, and only then the connection is
+dropped. What is held back was never heard of by the other side. Where no such request comes in time, the
+fault did not happen and is counted as "did not come".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.chaos.schedule import COMMITS, Fault
+from tests.chaos.stack import One
+from tests.chaos.wiring import process_of
+from tests.real.server import Server
+
+if TYPE_CHECKING:
+    from tests.chaos.run import Run
+
+HELD_S = 20.0
+SESSION_S = 10.0
+TAKEN_OVER_S = 60.0
+READY_S, STOP_S = 60.0, 30.0
+AGAIN_S = 10.0
+"""What a broker that is killed had acknowledged so shortly before is published again."""
+
+
+async def happen(run: Run, faults: list[Fault]) -> None:
+    """All of them, each at its time; returns when everything runs again."""
+    acts = Acts(run)
+    await asyncio.gather(*(acts.one(fault) for fault in faults))
+
+
+class Acts:
+    """The faults of one run, by kind."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._stack, self._wiring = run, run.stack, run.stack.wiring
+        self._locks = {
+            name: asyncio.Lock() for name in ("kafka", "influxdb", "broker", "hold kafka", "hold influxdb")
+        }
+        self._servers: dict[str, Server] = {
+            "kafka": run.stack.kafka,
+            "influxdb": run.stack.influx,
+            "broker": run.stack.broker,
+        }
+
+    async def one(self, fault: Fault) -> None:
+        """Waits for its time, and does it."""
+        kinds: dict[str, Callable[[Fault], Awaitable[bool]]] = {
+            "kill in commit": self._kill_in_commit,
+            "kill": self._kill,
+            "cut": self._cut,
+            "delay": self._delay,
+            "zombie": self._zombie,
+            "restart": self._restart,
+            "pause": self._pause,
+            "join and leave": self._join_and_leave,
+            "full disk": self._full_disk,
+        }
+        await asyncio.sleep(max(0.0, self._run.began_s + fault.at_s - time.monotonic()))
+        if await kinds[fault.kind](fault):
+            self._run.counts[f"{fault.kind} ({fault.of})"] += 1
+        else:
+            self._run.counts["did not come"] += 1
+            self._run.note(f"did not come: {fault.kind} ({fault.of})")
+
+    async def _kill_in_commit(self, fault: Fault) -> bool:
+        role, wire, rule = COMMITS[fault.of]
+        async with self._locks[f"hold {wire}"]:
+            held = await self._wiring.hold(wire, HELD_S, **rule)
+            if held is None:
+                return False
+            pids = self._stack.pids()
+            pid = process_of(held["port"], self._wiring.ports[wire], list(pids))
+            one = pids[pid] if pid is not None else None
+            if one is None or one.busy or one.copy.role != role:
+                await self._wiring.order("drop", wire, port=held["port"])
+                return False
+            one.busy = True
+            self._end(one)
+            await self._wiring.order("drop", wire, port=held["port"])
+        self._run.note(f"killed {one.name}: {fault.of} ({held['name'] or 'no transaction'})")
+        await self._again(one, fault)
+        return True
+
+    async def _kill(self, fault: Fault) -> bool:
+        if fault.of in self._servers:
+            return await self._kill_server(fault)
+        one = await self._victim(fault)
+        if one is None:
+            return False
+        self._end(one)
+        self._run.note(f"killed {one.name}")
+        await self._again(one, fault)
+        return True
+
+    def _end(self, one: One) -> None:
+        """SIGKILL; it has to be that which ended it."""
+        process = one.copy.process
+        assert process is not None
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, f"{one.name} had ended by itself"
+
+    async def _again(self, one: One, fault: Fault) -> None:
+        await asyncio.sleep(2 * fault.length)
+        one.launch()
+        one.busy = False
+
+    async def _victim(self, fault: Fault) -> One | None:
+        """A copy by chance that runs and that nothing is done to, from now on busy."""
+        for _ in range(100):
+            there = self._stack.alive(fault.of)
+            if there:
+                one = there[int(fault.choice * len(there))]
+                one.busy = True
+                return one
+            await asyncio.sleep(0.2)
+        return None
+
+    async def _kill_server(self, fault: Fault) -> bool:
+        server = self._servers[fault.of]
+        async with self._locks[fault.of]:
+            at_s = time.monotonic()
+            await asyncio.to_thread(server.kill)
+            self._run.note(f"killed {fault.of}")
+            await asyncio.sleep(2 * fault.length)
+            await asyncio.to_thread(server.start)
+        if fault.of == "broker":
+            self._run.broker_killed_s.append(at_s)
+        return True
+
+    async def _restart(self, fault: Fault) -> bool:
+        server = self._servers[fault.of]
+        async with self._locks[fault.of]:
+            await asyncio.to_thread(server.stop)
+            self._run.note(f"stopped {fault.of}")
+            await asyncio.sleep(2 * fault.length)
+            await asyncio.to_thread(server.start)
+        return True
+
+    async def _cut(self, fault: Fault) -> bool:
+        """Every connection of a wire ends at once, and for a while none is made."""
+        await self._wiring.order("refuse", fault.of, refusing=True)
+        await self._wiring.order("cut", fault.of)
+        self._run.note(f"cut the connections of {fault.of}")
+        await asyncio.sleep(3 * fault.length)
+        await self._wiring.order("refuse", fault.of, refusing=False)
+        return True
+
+    async def _delay(self, fault: Fault) -> bool:
+        seconds = 0.02 + 0.2 * fault.choice
+        self._run.note(f"{fault.of} answers {seconds:.2f} s later")
+        await self._wiring.order("delay", fault.of, seconds=seconds)
+        await asyncio.sleep(1 + 3 * fault.length)
+        await self._wiring.order("delay", fault.of, seconds=0.0)
+        return True
+
+    async def _zombie(self, fault: Fault) -> bool:
+        """Frozen until others have taken over all of its partitions, and then woken."""
+        one = await self._victim(fault)
+        part = {"process": "worker", "sink": "sink"}[fault.of]
+        if one is None:
+            return False
+        try:
+            had = await asyncio.to_thread(self._partitions, one, part)
+            if not had:
+                return False
+            one.copy.signal(signal.SIGSTOP)
+            self._run.note(f"froze {one.name}, which has {sorted(had)}")
+            until_s = time.monotonic() + TAKEN_OVER_S
+            await asyncio.sleep(SESSION_S)
+            while time.monotonic() < until_s:
+                if had <= await asyncio.to_thread(self._others, one, part):
+                    self._run.note(f"woke {one.name}: others have {sorted(had)}")
+                    return True
+                await asyncio.sleep(0.5)
+            return False
+        finally:
+            with suppress(AssertionError, ProcessLookupError):
+                one.copy.signal(signal.SIGCONT)
+            one.busy = False
+
+    def _others(self, one: One, part: str) -> set[int]:
+        others = [other for other in self._stack.of(one.copy.role) if other is not one and other.pid]
+        return set().union(*(self._partitions(other, part) for other in others))
+
+    def _partitions(self, one: One, part: str) -> set[int]:
+        with suppress(OSError):
+            return one.copy.partitions(part)
+        return set()
+
+    async def _pause(self, fault: Fault) -> bool:
+        """Frozen for a while, shorter than anybody's patience or longer."""
+        seconds = 2 + 10 * fault.length
+        if fault.of in self._servers:
+            server = self._servers[fault.of]
+            async with self._locks[fault.of]:
+                server.pause()
+                self._run.note(f"froze {fault.of} for {seconds:.0f} s")
+                await asyncio.sleep(seconds)
+                server.resume()
+            return True
+        one = await self._victim(fault)
+        if one is None:
+            return False
+        one.copy.signal(signal.SIGSTOP)
+        self._run.note(f"froze {one.name} for {seconds:.0f} s")
+        await asyncio.sleep(seconds)
+        one.copy.signal(signal.SIGCONT)
+        one.busy = False
+        return True
+
+    async def _join_and_leave(self, fault: Fault) -> bool:
+        """One copy more, and one fewer: partitions are shared anew twice."""
+        one = self._stack.add(fault.of)
+        one.busy = True
+        self._run.note(f"{one.name} comes")
+        until_s = time.monotonic() + READY_S
+        while one.pid and not await asyncio.to_thread(self._partitions, one, "worker"):
+            if time.monotonic() > until_s:
+                break
+            await asyncio.sleep(0.2)
+        had = self._partitions(one, "worker")
+        await asyncio.sleep(4 * fault.length)
+        one.wanted = False
+        self._run.wrong += await asyncio.to_thread(stopped, one)
+        self._run.note(f"{one.name} has gone, it had {sorted(had)}")
+        return bool(had)
+
+    async def _full_disk(self, fault: Fault) -> bool:
+        """Nothing more fits on the archive's disk for a while."""
+        if self._stack.disk is None:
+            self._run.note("no disk of its own could be mounted")
+            return False
+        ballast = self._stack.disk / "ballast"
+        await asyncio.to_thread(_fill, ballast, shutil.disk_usage(self._stack.disk).free)
+        self._run.note("the archive's disk is full")
+        await asyncio.sleep(3 + 3 * fault.length)
+        await asyncio.to_thread(ballast.unlink)
+        return True
+
+
+def stopped(one: One) -> list[str]:
+    """Asks a copy to stop; what is wrong with how it did."""
+    process, began_s = one.copy.process, time.monotonic()
+    assert process is not None
+    process.terminate()
+    try:
+        code = process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        return [f"{one.name} did not stop within {STOP_S:.0f} s: {one.copy.log}"]
+    if code:
+        return [f"{one.name} stopped with {code} after {time.monotonic() - began_s:.1f} s: {one.copy.log}"]
+    return []
+
+
+def _fill(path: Path, size: int) -> None:
+    """Writes until nothing more fits."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        file.seek(size)
+        while file.write(bytes(4096)):
+            pass

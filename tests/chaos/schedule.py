@@ -1,0 +1,86 @@
+"""Which fault happens when: all of it decided by the seed, before the run begins."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+COMMITS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "process, results not all appended": ("process", "kafka", {"api": 0, "name": r"chaos\.process-\d+"}),
+    "process, end of commit not sent": ("process", "kafka", {"api": 26, "name": r"chaos\.process-\d+"}),
+    "process, end of commit not heard": (
+        "process",
+        "kafka",
+        {"api": 26, "name": r"chaos\.process-\d+", "answer": True},
+    ),
+    "groups, end of commit not sent": ("process", "kafka", {"api": 26, "name": r"chaos\.groups-0"}),
+    "state saved, end not heard": (
+        "process",
+        "kafka",
+        {"api": 26, "name": r"chaos\.process-\d+-state", "answer": True},
+    ),
+    "archive, position not moved": ("process", "kafka", {"api": 26, "name": r"chaos\.archive-\d+"}),
+    "sink, write not sent": ("sink", "influxdb", {"begins": "POST /api/v2/write"}),
+    "sink, write not heard": ("sink", "influxdb", {"begins": "POST /api/v2/write", "answer": True}),
+    "ingest, append not heard": ("ingest", "kafka", {"api": 0, "name": "", "answer": True}),
+}
+"""What a process is killed in the middle of: its role, the wire, and the request that is held meanwhile."""
+WIRES = ("kafka", "influxdb", "collectors", "broker", "endpoint-1", "endpoint-2")
+ROLES = ("ingest", "process", "sink")
+KINDS: tuple[tuple[str, str], ...] = (
+    *(("kill in commit", what) for what in COMMITS),
+    *(("kill", role) for role in ROLES),
+    *(("cut", wire) for wire in WIRES),
+    *(("delay", wire) for wire in ("kafka", "influxdb", "collectors")),
+    *(("zombie", role) for role in ("process", "sink")),
+    ("restart", "broker"),
+    ("kill", "broker"),
+    ("restart", "kafka"),
+    ("kill", "kafka"),
+    ("restart", "influxdb"),
+    ("kill", "influxdb"),
+    ("pause", "ingest"),
+    ("pause", "influxdb"),
+    ("join and leave", "process"),
+    ("full disk", "archive"),
+)
+BRIEF: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("kill in commit", "state saved, end not heard"),
+        ("restart", "kafka"),
+        ("restart", "influxdb"),
+        ("pause", "ingest"),
+        ("pause", "influxdb"),
+        ("zombie", "sink"),
+    }
+)
+"""What a brief run does without."""
+KILLS_AMONG = 0.6
+"""Of the faults beyond the first of each kind, so many are kills of a role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """``choice``, ``length``: from 0 to 1, by chance: who, and how long."""
+
+    at_s: float
+    kind: str
+    of: str
+    choice: float
+    length: float
+
+
+def schedule(seed: int, seconds: float, faults: int, *, brief: bool = False) -> list[Fault]:
+    """Each kind once, in an order by chance, and then more of them up to ``faults``."""
+    chance = random.Random(seed)
+    kinds = [kind for kind in KINDS if not (brief and kind in BRIEF)]
+    chance.shuffle(kinds)
+    kills = [kind for kind in KINDS if kind[0] == "kill in commit" or kind in [("kill", r) for r in ROLES]]
+    while len(kinds) < faults:
+        kinds.append(chance.choice(kills if chance.random() < KILLS_AMONG else KINDS))
+    step = 0.95 * seconds / len(kinds)
+    return [
+        Fault(step * (number + chance.random()), kind, of, chance.random(), chance.random())
+        for number, (kind, of) in enumerate(kinds)
+    ]
