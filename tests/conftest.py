@@ -1,4 +1,4 @@
-"""The real servers that tests of every area may ask for: Kafka, InfluxDB, Mosquitto.
+"""The real servers that tests of every area may ask for: Kafka, InfluxDB, Mosquitto, an object store.
 
 ``kafka`` and ``influxdb`` are shared by a whole run; each test makes topics or buckets of its own. They are
 found at the addresses given in the environment, else in containers where METERFLOW_TEST_CONTAINERS=1 asks
@@ -19,6 +19,7 @@ from tests.real.kafka import KafkaServer
 from tests.real.mosquitto import Mosquitto
 from tests.real.places import influx_place, kafka_place
 from tests.real.server import Server
+from tests.real.versitygw import ObjectStore
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +87,20 @@ def mosquitto_server(
         return server.start()
 
     return start
+
+
+@pytest.fixture
+def object_store(
+    tmp_path_factory: pytest.TempPathFactory,
+    servers: Callable[[Server], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> ObjectStore:
+    """Starts an object store of the test's own; its key stands in the environment."""
+    server = ObjectStore(_folder(tmp_path_factory, "versitygw"))
+    servers(server)
+    for name, value in server.keys.items():
+        monkeypatch.setenv(name, value)
+    return server.start()
 
 
 def _folder(factory: pytest.TempPathFactory, name: str) -> Path:
