@@ -1,34 +1,53 @@
-"""One MQTT connection for publishing, driven by the thread that owns it; by paho-mqtt.
+"""One MQTT connection for publishing, driven by the thread that owns it.
 
-paho's own thread is not used: packets gather in its queue and go out together in ``exchange``,
-which also takes in what the other side answered. A lost connection is never mended: whoever owns
-it makes a new one and publishes again what was not acknowledged, in order.
+Packets gather and go out together in ``exchange``, which also takes in what the other side answered.
+A lost connection is never mended: whoever owns it makes a new one and publishes again what was not
+acknowledged, in order. Of messages at QoS 0 a PINGRESP says that they have arrived.
 """
 
 from __future__ import annotations
 
 import secrets
 import select
+import socket
 import ssl
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.properties import Properties
+from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from ingest.mqtt_encode import varint
+from ingest.mqtt_events import V5
+from ingest.mqtt_fields import (
+    CONNACK_PROPERTIES,
+    PACKET_BYTES_MAX,
+    QOS_MAX,
+    RECEIVE_MAXIMUM,
+    SERVER_KEEP_ALIVE,
+    Fields,
+    Violation,
+    properties,
+)
 from metering.errors import MeterflowError, Unavailable
+from simulators import mqtt_wire as wire
 from simulators.mqtt_address import Address
 
 CONNECT_TIMEOUT_S = 3.0
 KEEP_ALIVE_S = 60
-POLL_S = 0.1
+READ_BYTES = 1 << 18
+WRITE_BYTES = 1 << 18
 PACKET_OVERHEAD_BYTES = 12
 """At most this much of a PUBLISH packet is neither topic nor payload, without properties."""
-_RETRY_LATER = ("Server unavailable", "Server busy", "Quota exceeded", "Connection rate exceeded")
-_MISC_EVERY_S = 1.0
+_RETAIN_AVAILABLE = 0x25
+_ID_MAX = 65_535
+_TOPICS_MAX = 100_000
+_PAYLOAD_MAX = 268_435_455 - 65_600
+_NO_VERSION = {5: (0x84,), 4: (1,)}
+_RETRY_LATER = {5: (0x88, 0x89, 0x97, 0x9F), 4: (3,)}
+_V4_CODES = {1: 0x84, 2: 0x85, 3: 0x88, 4: 0x86, 5: 0x87}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +69,10 @@ class NotGreeted(Unavailable):
 
 
 class Connection:
-    """An open connection. ``done`` collects (packet identifier, refusal or empty) to be taken away.
+    """An open connection. ``done`` collects (number, refusal or empty) to be taken away.
 
-    ``lost`` is empty while the connection stands, else it says why it does not.
+    ``lost`` is empty while the connection stands, else it says why it does not. ``waiting``: messages
+    at QoS 1 and 2 that are not done.
     """
 
     def __init__(self, address: Address, version: int, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -60,147 +80,234 @@ class Connection:
         self.address = address
         self.version = version
         self.lost = ""
-        self.greeted = False
-        """Whether a CONNACK came."""
         self.limits = Limits()
         self.done: list[tuple[int, str]] = []
-        self._refusal: ReasonCode | None = None
-        self._misc_at = time.monotonic()
-        self._events = select.poll()
-        self._timeout_s = timeout_s
-        self._client = self._new_client()
-        self._connect()
-
-    def _new_client(self) -> mqtt.Client:
-        name = f"meterflow-{secrets.token_hex(6)}"
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=MQTTProtocolVersion(self.version))
-        client.username_pw_set(self.address.user, self.address.password)
-        if self.address.tls:
-            client.tls_set_context(ssl.create_default_context())
-        client.max_inflight_messages_set(0)  # the window is ours
-        client.connect_timeout = self._timeout_s
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
-        client.on_socket_register_write = _leave_queued
-        return client
-
-    def _connect(self) -> None:
+        self.waiting: set[int] = set()
+        self._topics: dict[str, bytes] = {}
+        self._out: deque[bytes] = deque()
+        self._out_bytes = 0
+        self._rest = b""
+        self._last_id = 0
+        self._last_unanswered = 0  # of messages at QoS 0: their numbers go down from 0
+        self._unanswered: list[int] = []
+        self._asked: list[int] = []  # of these, those before a PINGREQ that is on its way
+        self._pinging = False
+        self._keep_alive_s = KEEP_ALIVE_S
+        self._heard_s = self._said_s = time.monotonic()
+        self._socket = wire.open_socket(address, timeout_s)
         try:
-            self._client.connect(self.address.host, self.address.port, KEEP_ALIVE_S)
-        except ssl.SSLCertVerificationError as error:
-            raise MeterflowError(
-                f"its certificate is not trusted: {error.verify_message}",
-                where=str(self.address),
-                hint="add its issuer to the system's certificates, or name it in SSL_CERT_FILE",
-            ) from error
+            self._greet(timeout_s)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._socket.setblocking(False)
+        self._events = select.poll()
+        self._events.register(self._socket, select.POLLIN)
+
+    def _greet(self, timeout_s: float) -> None:
+        name = f"meterflow-{secrets.token_hex(6)}"
+        greeting = wire.hello(self.address, name, self.version, clean=True, keep_alive_s=KEEP_ALIVE_S)
+        until = time.monotonic() + timeout_s
+        try:
+            self._socket.sendall(greeting)
+            while (size := wire.body_of(self._rest, 0)) is None or sum(size) > len(self._rest):
+                self._socket.settimeout(max(0.001, until - time.monotonic()))
+                data = self._socket.recv(4_096)
+                if not data:
+                    raise ConnectionResetError("the connection was closed")
+                self._rest += data
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise self._unavailable(f"no connection: {reason}") from error
-        self._events.register(_number(self._client), select.POLLIN)
-        patience_until = time.monotonic() + self._timeout_s
-        while not self.greeted and not self.lost and time.monotonic() < patience_until:
-            self.exchange(POLL_S)
-        if self._refusal is not None:
-            raise self._refused(str(self._refusal))
-        if not self.greeted or self.lost:
-            self.abandon()
-            raise self._unavailable(f"no answer to CONNECT: {self.lost}", NotGreeted)
+            raise self._unavailable(f"no answer to CONNECT: {error}", NotGreeted) from error
+        start, length = size
+        body, self._rest = self._rest[start : start + length], self._rest[start + length :]
+        if len(body) < 2:
+            raise self._unavailable("no answer to CONNECT that is MQTT", NotGreeted)
+        if body[1]:
+            raise self._refused(body[1])
+        if self.version == V5:
+            self._take_limits(body)
+
+    def _take_limits(self, body: bytes) -> None:
+        usual = Limits()
+        try:
+            given = properties(Fields(body, 2, len(body)), CONNACK_PROPERTIES)
+        except Violation:
+            return  # what is limited there will show
+        self.limits = Limits(
+            receive_max=given.get(RECEIVE_MAXIMUM, usual.receive_max),
+            packet_bytes_max=given.get(PACKET_BYTES_MAX, usual.packet_bytes_max),
+            qos_max=given.get(QOS_MAX, usual.qos_max),
+            retain=bool(given.get(_RETAIN_AVAILABLE, 1)),
+        )
+        self._keep_alive_s = given.get(SERVER_KEEP_ALIVE) or KEEP_ALIVE_S
 
     def _unavailable(self, what: str, kind: type[Unavailable] = Unavailable) -> Unavailable:
-        return kind(what, where=str(self.address), hint="check that the service or broker is running")
+        return kind(what, where=str(self.address), hint=wire.HINT)
 
-    def _refused(self, reason: str) -> MeterflowError:
-        self.abandon()
-        if reason == "Unsupported protocol version":
-            return self._unavailable(f"connection refused: {reason}", NotGreeted)
-        if reason in _RETRY_LATER:
-            return self._unavailable(f"connection refused: {reason}")
-        return MeterflowError(
-            f"connection refused: {reason}", where=str(self.address), hint="check user and password"
-        )
+    def _refused(self, code: int) -> MeterflowError:
+        reason = f"connection refused: {_words(code if self.version == V5 else _V4_CODES.get(code, 0x80))}"
+        if code in _NO_VERSION[self.version]:
+            return self._unavailable(reason, NotGreeted)
+        if code in _RETRY_LATER[self.version]:
+            return self._unavailable(reason)
+        return MeterflowError(reason, where=str(self.address), hint="check user and password")
 
-    def publish(self, topic: str, payload: bytes, qos: int, retain: bool) -> int:
-        """Queues a message and gives its packet identifier; raises Refused when it cannot be sent."""
-        if len(topic) + len(payload) + PACKET_OVERHEAD_BYTES > self.limits.packet_bytes_max:
+    def publish(self, topic: str, payload: bytes, qos: int, retain: bool, given: bytes = b"") -> int:
+        """Queues a message and gives its number; raises Refused when it cannot be sent.
+
+        ``given``: properties, which only MQTT 5 takes.
+        """
+        name = self._topics.get(topic) or self._named(topic)
+        size = len(name) + len(payload) + len(given)
+        if size + PACKET_OVERHEAD_BYTES > self.limits.packet_bytes_max or len(payload) > _PAYLOAD_MAX:
             raise Refused(f"larger than the {self.limits.packet_bytes_max} bytes that are taken there")
-        try:
-            return self._client.publish(topic, payload, qos, retain).mid
-        except ValueError as error:
-            raise Refused(str(error).rstrip(".")) from error
+        if qos:
+            number = self._free_id()
+            name += number.to_bytes(2, "big")
+            self.waiting.add(number)
+        else:
+            number = self._last_unanswered = self._last_unanswered - 1
+            self._unanswered.append(number)
+        if self.version == V5:
+            name += (varint(len(given)) + given) if given else b"\x00"
+        length = len(name) + len(payload)
+        first = 0x30 | qos << 1 | retain
+        size_field = bytes((first, length)) if length < 128 else bytes((first,)) + varint(length)
+        self._queue(size_field + name + payload)
+        return number
+
+    def _named(self, topic: str) -> bytes:
+        raw = topic.encode("utf-8", "surrogatepass")
+        if not raw or len(raw) > 65_535 or "\0" in topic:
+            raise Refused("a topic has from 1 to 65,535 bytes, and no NUL")
+        if "+" in topic or "#" in topic:
+            raise Refused("a topic cannot contain wildcards")
+        if len(self._topics) >= _TOPICS_MAX:
+            self._topics.clear()
+        named = self._topics[topic] = len(raw).to_bytes(2, "big") + raw
+        return named
+
+    def _free_id(self) -> int:
+        number = self._last_id % _ID_MAX + 1
+        while number in self.waiting:
+            number = number % _ID_MAX + 1
+        self._last_id = number
+        return number
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
 
     def exchange(self, wait_s: float) -> None:
         """Writes what is queued, waits up to ``wait_s`` for something to read, and reads it."""
-        client = self._client
-        if client.want_write():
-            self._note(client.loop_write())
-        sock = client.socket()
-        if sock is None:
+        if self.lost:
+            return
+        self._ask()
+        try:
+            self._write()
+            pending = isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+            self._events.modify(self._socket, select.POLLIN | (select.POLLOUT if self._out else 0))
+            events = self._events.poll(0 if pending else wait_s * 1_000)
+            if pending or any(event & ~select.POLLOUT for _, event in events):
+                self._read()
+        except (OSError, ValueError) as error:
+            self.lost = getattr(error, "strerror", None) or str(error)
+
+    def _ask(self) -> None:
+        """Pings where an answer is wanted: for messages at QoS 0, and to keep the line alive."""
+        now = time.monotonic()
+        silent = now - max(self._said_s, self._heard_s) > self._keep_alive_s / 2
+        if not self._pinging and (self._unanswered or silent or now - self._said_s > self._keep_alive_s / 2):
+            self._pinging = True
+            self._asked, self._unanswered = self._unanswered, []
+            self._said_s = now
+            self._queue(wire.PINGREQ)
+        elif now - self._heard_s > 1.5 * self._keep_alive_s:
+            self.lost = f"nothing was heard for {now - self._heard_s:.0f} s"
+
+    def _write(self) -> None:
+        while self._out:
+            data = self._out.popleft()
+            if len(data) < WRITE_BYTES and self._out:
+                parts, size = [data], len(data)
+                while self._out and size < WRITE_BYTES:
+                    parts.append(self._out.popleft())
+                    size += len(parts[-1])
+                data = b"".join(parts)
+            try:
+                sent = self._socket.send(data)
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                sent = 0
+            self._out_bytes -= sent
+            if sent:
+                self._said_s = time.monotonic()
+            if sent < len(data):
+                self._out.appendleft(data[sent:])
+                if sent == 0:
+                    return
+
+    def _read(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        if not data:
             self.lost = self.lost or "the connection was closed"
             return
-        pending = isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
-        self._events.modify(sock, select.POLLIN | (select.POLLOUT if client.want_write() else 0))
-        events = self._events.poll(0 if pending else wait_s * 1_000)
-        if pending or any(event & ~select.POLLOUT for _, event in events):
-            self._note(client.loop_read())
-        now = time.monotonic()
-        if now - self._misc_at > _MISC_EVERY_S and not self.lost:
-            self._misc_at = now
-            self._note(client.loop_misc())
+        self._heard_s = time.monotonic()
+        data = self._rest + data
+        position, end = 0, len(data)
+        while position + 1 < end:
+            if data[position] == 0x40 and data[position + 1] == 2:  # a PUBACK without a reason: the most
+                if position + 4 > end:
+                    break
+                self._finish(data[position + 2] << 8 | data[position + 3], 0)
+                position += 4
+                continue
+            size = wire.body_of(data, position)
+            if size is None or sum(size) > end:
+                break
+            self._take(data[position] >> 4, data[size[0] : sum(size)])
+            position = sum(size)
+        self._rest = data[position:]
+
+    def _take(self, kind: int, body: bytes) -> None:
+        if kind == wire.PINGRESP:
+            self._pinging = False
+            self.done += [(number, "") for number in self._asked]
+            self._asked = []
+        elif kind == wire.END:
+            self.lost = _words(body[0] if body else 0, PacketTypes.DISCONNECT)
+        elif kind in (wire.PUBACK, wire.PUBREC, wire.PUBCOMP) and len(body) >= 2:
+            code = body[2] if len(body) > 2 else 0
+            if kind == wire.PUBREC and code < wire.BAD_CODES:
+                self._queue(b"\x62\x02" + body[:2])
+            else:
+                self._finish(body[0] << 8 | body[1], code)
+
+    def _finish(self, number: int, code: int) -> None:
+        if number in self.waiting:
+            self.waiting.discard(number)
+            self.done.append((number, _words(code) if code >= wire.BAD_CODES else ""))
 
     def close(self) -> None:
         """Says DISCONNECT and closes."""
-        self._client.disconnect()
-        if self._client.want_write():
-            self._client.loop_write()
+        if not self.lost:
+            with suppress(OSError):
+                self._queue(wire.DISCONNECT)
+                self._write()
+                self._socket.shutdown(socket.SHUT_WR)
         self.abandon()
 
     def abandon(self) -> None:
         """Closes without a word; what was not acknowledged stays so."""
         self.lost = self.lost or "closed"
-        sock = self._client.socket()
-        if sock is not None:
-            sock.close()
-
-    def _note(self, outcome: MQTTErrorCode) -> None:
-        if outcome != MQTTErrorCode.MQTT_ERR_SUCCESS and not self.lost:
-            self.lost = mqtt.error_string(outcome).rstrip(".").lower()
-
-    def _on_connect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        self.greeted = True
-        if reason.is_failure:
-            self._refusal = reason
-        elif properties is not None:
-            self.limits = _limits(properties)
-
-    def _on_disconnect(
-        self, _client: mqtt.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any
-    ) -> None:
-        self.lost = str(reason)
-
-    def _on_publish(
-        self, _client: mqtt.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any
-    ) -> None:
-        self.done.append((mid, str(reason) if reason.is_failure else ""))
+        self._socket.close()
 
 
-def _number(client: mqtt.Client) -> int:
-    sock = client.socket()
-    assert sock is not None, "a connected client has a socket"
-    return sock.fileno()
-
-
-def _leave_queued(_client: mqtt.Client, _data: Any, _socket: Any) -> None:
-    """With this callback set, paho leaves packets in its queue until ``loop_write``."""
-
-
-def _limits(properties: Properties) -> Limits:
-    usual = Limits()
-    return Limits(
-        receive_max=int(getattr(properties, "ReceiveMaximum", usual.receive_max)),
-        packet_bytes_max=int(getattr(properties, "MaximumPacketSize", usual.packet_bytes_max)),
-        qos_max=int(getattr(properties, "MaximumQoS", usual.qos_max)),
-        retain=bool(getattr(properties, "RetainAvailable", 1)),
-    )
+def _words(code: int, kind: int = PacketTypes.PUBACK) -> str:
+    """A reason code in MQTT's own words."""
+    for packet in (kind, PacketTypes.CONNACK, PacketTypes.PUBREC):
+        with suppress(KeyError, AssertionError):
+            return str(ReasonCode(packet, identifier=code))
+    return f"reason 0x{code:02x}"

@@ -7,15 +7,15 @@ what was not, the broker sends again, as long as it keeps the session.
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from ingest.mqtt_encode import packet, text, varint
+from ingest.mqtt_encode import packet, text
 from ingest.mqtt_events import V5
 from metering.errors import MeterflowError, Unavailable
+from simulators import mqtt_wire as wire
 from simulators.mqtt_address import Address
 
 CONNECT_S = 5.0
@@ -25,11 +25,7 @@ SILENCE_S = 1.5 * KEEP_ALIVE_S
 SESSION_S = 600
 """How long the broker keeps what is due to a recorder that is away."""
 READ_BYTES = 1 << 18
-PINGREQ, DISCONNECT = b"\xc0\x00", b"\xe0\x00"
 PUBACK, PUBREC, PUBCOMP = b"\x40\x02", b"\x50\x02", b"\x70\x02"
-BAD_CODES = 0x80
-_HINT = "check that the broker is running"
-_CONNACK, _PUBLISH, _PUBREL, _SUBACK, _END = 0x2, 0x3, 0x6, 0x9, 0xE
 _NO_VERSION = {5: 0x84, 4: 0x01}
 _NO_ACCESS = {5: (0x86, 0x87, 0x8A, 0x8C), 4: (4, 5)}
 _RETAIN_AS_PUBLISHED, _RETAINED_IF_NEW, _RETAINED_NEVER = 0x08, 0x10, 0x20
@@ -69,7 +65,7 @@ class Listening:
         self._socket = self._connected()
         try:
             self._send(self._hello(client_id, clean))
-            self._welcome(self._answer(_CONNACK))
+            self._welcome(self._answer(wire.CONNACK))
         except BaseException:
             self._socket.close()
             raise
@@ -81,7 +77,7 @@ class Listening:
             flags |= _RETAIN_AS_PUBLISHED | (_RETAINED_IF_NEW if retained else _RETAINED_NEVER)
         head = b"\x00\x01" + (b"\x00" if self.version == V5 else b"")
         self._send(packet(0x82, head + b"".join(text(one) + bytes((flags,)) for one in filters)))
-        return self._answer(_SUBACK)[-len(filters) :]
+        return self._answer(wire.SUBACK)[-len(filters) :]
 
     def read(self, wait_s: float) -> tuple[list[Publish], bytes]:
         """Messages, and what is due to the broker once they are kept; nothing after ``wait_s``."""
@@ -89,11 +85,11 @@ class Listening:
         released = bytearray()
         for first, body in self._packets(wait_s):
             kind = first >> 4
-            if kind == _PUBLISH:
+            if kind == wire.PUBLISH:
                 came.append(self._publish(first, body))
-            elif kind == _PUBREL:
+            elif kind == wire.PUBREL:
                 released += body[:2]
-            elif kind == _END:
+            elif kind == wire.END:
                 raise self._lost(f"it ends the connection, reason 0x{body[0] if body else 0:02x}")
         return came, bytes(released)
 
@@ -107,7 +103,7 @@ class Listening:
     def close(self, *, politely: bool) -> None:
         if politely:  # an expiry of 0: the broker is to forget the session
             with suppress(MeterflowError):
-                bye = b"\xe0\x07\x00\x05\x11\x00\x00\x00\x00" if self.version == V5 else DISCONNECT
+                bye = b"\xe0\x07\x00\x05\x11\x00\x00\x00\x00" if self.version == V5 else wire.DISCONNECT
                 self._send(bye)
                 self._socket.shutdown(socket.SHUT_WR)
         self._socket.close()
@@ -115,32 +111,21 @@ class Listening:
     # -- inside ----------------------------------------------------------------------------------
 
     def _connected(self) -> socket.socket:
-        address = self.address
         try:
-            raw = socket.create_connection((address.host, address.port), CONNECT_S)
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if not address.tls:
-                return raw
-            return ssl.create_default_context().wrap_socket(raw, server_hostname=address.host)
-        except ssl.SSLCertVerificationError as error:
-            raise MeterflowError(
-                f"its certificate is not trusted: {error.verify_message}",
-                where=str(address),
-                hint="add its issuer to the system's certificates, or name it in SSL_CERT_FILE",
-            ) from error
-        except (OSError, ValueError) as error:
-            raise self._lost(f"no connection: {getattr(error, 'strerror', None) or error}") from error
+            return wire.open_socket(self.address, CONNECT_S)
+        except Unavailable as error:
+            raise self._lost(error.what) from error
 
     def _hello(self, client_id: str, clean: bool) -> bytes:
-        user, password = self.address.user, self.address.password
-        flags = (0x80 if user is not None else 0) | (0x40 if password is not None else 0)
-        flags |= 0x02 if clean or self.version != V5 else 0
-        head = text("MQTT") + bytes((self.version, flags)) + KEEP_ALIVE_S.to_bytes(2, "big")
-        if self.version == V5:
-            asked = b"\x11" + SESSION_S.to_bytes(4, "big") + b"\x21\xff\xff"
-            head += varint(len(asked)) + asked
-        fields = [one for one in (client_id, user, password) if one is not None]
-        return packet(0x10, head + b"".join(map(text, fields)))
+        asked = b"\x11" + SESSION_S.to_bytes(4, "big") + b"\x21\xff\xff"
+        return wire.hello(
+            self.address,
+            client_id,
+            self.version,
+            clean=clean or self.version != V5,
+            keep_alive_s=KEEP_ALIVE_S,
+            asked=asked,
+        )
 
     def _welcome(self, body: bytes) -> None:
         code = body[1]
@@ -189,7 +174,7 @@ class Listening:
         now_s = time.monotonic()
         if now_s - self._pinged_s > KEEP_ALIVE_S / 2:
             self._pinged_s = now_s
-            self._send(PINGREQ)
+            self._send(wire.PINGREQ)
         if now_s - self.heard_s > SILENCE_S:
             raise self._lost(f"nothing was heard for {now_s - self.heard_s:.0f} s")
         parts, size = [], 0
@@ -200,7 +185,7 @@ class Listening:
                 part = self._socket.recv(READ_BYTES)
                 if not part:
                     kind = Lost if self._greeted else WrongVersion
-                    raise kind("it closed the connection", where=str(self.address), hint=_HINT)
+                    raise kind("it closed the connection", where=str(self.address), hint=wire.HINT)
                 parts.append(part)
                 size += len(part)
                 if size >= missing:
@@ -239,20 +224,14 @@ class Listening:
         )
 
     def _lost(self, why: str) -> Lost:
-        return Lost(why, where=str(self.address), hint=_HINT)
+        return Lost(why, where=str(self.address), hint=wire.HINT)
 
 
 def _length(data: bytes, position: int) -> tuple[int, int] | None:
-    """Where the body of the packet at a position begins, and how long it is; None: not there yet."""
-    value = 0
-    for i in range(1, 5):
-        if position + i >= len(data):
-            return None
-        byte = data[position + i]
-        value |= (byte & 0x7F) << 7 * (i - 1)
-        if byte < 0x80:
-            return position + i + 1, value
-    raise Lost("it sends what is not MQTT")
+    try:
+        return wire.body_of(data, position)
+    except ValueError as error:
+        raise Lost(str(error)) from error
 
 
 def _missing(rest: bytes) -> int:

@@ -38,7 +38,7 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class Counts:
-    """What happened so far. ``lowered``: sent with a lower QoS or without retain, as the broker wants.
+    """What happened so far. ``lowered``: sent with less (QoS, retain, properties) than it has.
 
     ``refused``: reason -> messages that the other side or MQTT itself did not take.
     """
@@ -83,8 +83,7 @@ class Sender:
         self._open: dict[int, Message] = {}  # not acknowledged, in the order of their numbers
         self._open_bytes = 0
         self._queue: deque[int] = deque()  # of these, not yet published on this connection
-        self._numbers: dict[int, int] = {}  # packet identifier -> number, on this connection
-        self._unconfirmed: set[int] = set()  # the packet identifiers of messages at QoS 0
+        self._numbers: dict[int, int] = {}  # the connection's number -> ours
         self._progress_at = time.monotonic()
         self._progressed = False
         self._strikes = 0
@@ -172,23 +171,28 @@ class Sender:
 
     def _publish_queued(self, connection: Connection) -> None:
         alone = self._strikes >= STRIKES_ALONE
-        room = (1 if alone else min(self._window, connection.limits.receive_max)) - len(self._numbers)
+        room = (1 if alone else self._window) - len(self._numbers)
+        receive_max, waiting = connection.limits.receive_max, connection.waiting
         while room > 0 and self._queue:
-            number = self._queue.popleft()
-            room -= self._publish(connection, number, self._open[number])
+            number = self._queue[0]
+            message = self._open[number]
+            if message.qos and len(waiting) >= receive_max:
+                return
+            self._queue.popleft()
+            room -= self._publish(connection, number, message)
 
     def _publish(self, connection: Connection, number: int, message: Message) -> bool:
-        qos = min(message.qos, connection.limits.qos_max)
-        retain = message.retain and connection.limits.retain
+        limits, properties = connection.limits, message.properties
+        qos, retain = message.qos, message.retain
+        if qos > limits.qos_max or (retain and not limits.retain) or (properties and self._version != MQTT_5):
+            qos, retain = min(qos, limits.qos_max), retain and limits.retain
+            self.counts.lowered += 1
         try:
-            mid = connection.publish(message.topic, message.payload, qos, retain)
+            given = connection.publish(message.topic, message.payload, qos, retain, properties)
         except Refused as refusal:
             self._refuse(number, str(refusal))
             return False
-        self._numbers[mid] = number
-        if qos == 0:
-            self._unconfirmed.add(mid)
-        self.counts.lowered += (qos, retain) != (message.qos, message.retain)
+        self._numbers[given] = number
         return True
 
     def _refuse(self, number: int, reason: str) -> None:
@@ -197,16 +201,16 @@ class Sender:
 
     def _settle(self, connection: Connection) -> None:
         """Takes away what was acknowledged."""
-        for mid, refusal in connection.done:
-            number = self._numbers.pop(mid)
-            at_qos_0 = mid in self._unconfirmed
-            self._unconfirmed.discard(mid)
+        for given, refusal in connection.done:
+            number = self._numbers.pop(given)
             if refusal:
                 self._refuse(number, refusal)
                 continue
             self._open_bytes -= len(self._open.pop(number).payload)
-            self.counts.at_qos_0 += at_qos_0
-            self.counts.acknowledged += not at_qos_0
+            if given < 0:
+                self.counts.at_qos_0 += 1
+            else:
+                self.counts.acknowledged += 1
         if connection.done:
             connection.done.clear()
             self._progress_at = time.monotonic()
@@ -228,7 +232,6 @@ class Sender:
             self._stop.wait(self._backoff_s)
             self._backoff_s = min(self._backoff_s * 2, BACKOFF_MAX_S)
         self._numbers.clear()
-        self._unconfirmed.clear()
         self._queue = deque(self._open)
 
     def _check_patience(self) -> None:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from metering.errors import MeterflowError, UsageError
 from metering.instants import rfc3339
 from simulators.mqtt_address import parse_address
-from simulators.mqtt_listening import BAD_CODES, Listening, Lost, Publish, WrongVersion
+from simulators.mqtt_listening import Listening, Lost, Publish, WrongVersion
+from simulators.mqtt_wire import BAD_CODES
 from simulators.recording import Gap, Message, encode_gap, encode_line
 from simulators.recording_live import LiveRecording
 

@@ -88,7 +88,8 @@ def test_a_broker_that_is_gone_for_good_leaves_a_count_of_what_is_open(
         if progress.acknowledged > 500:
             broker.kill()
 
-    player = Replay(Part([_recorded(tmp_path, messages)]), broker.url, patience_s=1.0, progress=kill)
+    path = _recorded(tmp_path, messages)
+    player = Replay(Part([path]), broker.url, 4.0, patience_s=1.0, progress=kill)
     with pytest.raises(Unavailable) as caught:
         player.run()
     report = player.report()
