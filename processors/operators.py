@@ -78,7 +78,10 @@ class Operators(Protocol):
 
 
 class Plants:
-    """The operators of one partition's plants. With ``plants``, those of a roster that are on it."""
+    """The operators of one partition's plants. With ``plants``, those of a roster that are on it.
+
+    ``frame_rows_max``, ``part_bytes_max``: how much is said at once; a simulated world takes small ones.
+    """
 
     consumer = "process"
     topic = READINGS
@@ -89,13 +92,14 @@ class Plants:
         """What a partition has of groups are only portions."""
         self._portioner = None if plants is None else Portioner(self.engine)
         self._partition = partition
+        self.frame_rows_max, self.part_bytes_max = FRAME_ROWS_MAX, PART_BYTES_MAX
         points = len(self.engine.roster.points)
         self.batch_bytes_max = max(BATCH_BYTES_MAX, points * BATCH_BYTES_A_POINT)
         self._step_readings = max(STEP_READINGS, points // STEP_POINTS)
 
     def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         stamp_ms = records[-1].stamp_ms
-        frames = _Frames(stamp_ms)
+        frames = _Frames(stamp_ms, self.frame_rows_max)
         stepped = self._stepped(records, frames)
         del records  # whoever waits until the last part is said holds nothing of what it was made of
         yield from stepped
@@ -110,7 +114,7 @@ class Plants:
             for step in self.engine.take(batch, closing=closing):
                 for name, rows in self.rows.emit(step, rest=step.closing):
                     frames.add(name, rows)
-                    if frames.bytes >= PART_BYTES_MAX:
+                    if frames.bytes >= self.part_bytes_max:
                         yield Part({RESULTS: frames.taken()}, last=False)
                 if self._portioner is not None:
                     self._portioner.add(step)
@@ -140,7 +144,7 @@ class GroupsOfPlants:
         self.groups = Groups(roster, partition_of_plant)
 
     def parts(self, records: Sequence[Record]) -> Iterator[Part]:
-        frames = _Frames(records[-1].stamp_ms)
+        frames = _Frames(records[-1].stamp_ms, FRAME_ROWS_MAX)
         for record in records:
             portions = PortionRecord(record.offset, record.stamp_ms, int(record.key), decode(record.value))
             for name, rows in self.groups.step([portions]):
@@ -241,8 +245,8 @@ def _decoded(record: Record) -> LogRecord:
 class _Frames:
     """Rows become records of results as they come, so that many of them are never held uncoded."""
 
-    def __init__(self, stamp_ms: int) -> None:
-        self._stamp_ms = stamp_ms
+    def __init__(self, stamp_ms: int, rows_max: int) -> None:
+        self._stamp_ms, self._rows_max = stamp_ms, rows_max
         self._parts: dict[str, list[pa.Table]] = {}
         self._rows: Counter[str] = Counter()
         self._entries: list[Entry] = []
@@ -254,7 +258,7 @@ class _Frames:
             return
         self._parts.setdefault(name, []).append(rows)
         self._rows[name] += len(rows)
-        if self._rows[name] >= FRAME_ROWS_MAX:
+        if self._rows[name] >= self._rows_max:
             self._encode(name)
 
     def taken(self) -> list[Entry]:
@@ -271,8 +275,8 @@ class _Frames:
     def _encode(self, name: str) -> None:
         rows = _together(self._parts.pop(name))
         del self._rows[name]
-        for first in range(0, len(rows), FRAME_ROWS_MAX):
-            frame = encode_table(name, rows.slice(first, FRAME_ROWS_MAX))
+        for first in range(0, len(rows), self._rows_max):
+            frame = encode_table(name, rows.slice(first, self._rows_max))
             self._entries.append(Entry(name, frame, self._stamp_ms))
             self.bytes += len(frame)
 

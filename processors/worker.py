@@ -51,6 +51,7 @@ class Worker:
 
     ``saving``: workers that share it save one after the other, as a state that is saved is in memory twice.
     ``saved``: called each time the state was saved, when much of what was in memory is not any more.
+    ``clock_s``: by which it rests and saves; a simulated world has one of its own.
     """
 
     def __init__(
@@ -61,14 +62,16 @@ class Worker:
         partition: int = 0,
         saving: asyncio.Lock | None = None,
         saved: Callable[[], None] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._operators = operators
+        self._clock_s = clock_s
         self._topic, self._consumer = operators.topic, operators.consumer
         self._partition = partition
         self.offset = 0
         self.end = 0
-        self.moved_s = time.monotonic()
+        self.moved_s = self._clock_s()
         self.waiting_stamp_ms = 0
         self.error = ""
         self.running = False
@@ -81,7 +84,9 @@ class Worker:
         self._stopped = asyncio.Event()
         self._stopped.set()
         turn = saving or asyncio.Lock()
-        self.saver = Saver(log, operators, partition, turn=turn, stopping=self._stopping, saved=saved)
+        self.saver = Saver(
+            log, operators, partition, turn=turn, stopping=self._stopping, saved=saved, clock_s=clock_s
+        )
 
     async def start(self) -> bool:
         """Takes up the saved state; false when it is damaged or of another site file, and then forgotten.
@@ -153,7 +158,7 @@ class Worker:
         if said:
             records = [record for record in records if record.offset < self._done]
         self.waiting_stamp_ms = records[0].stamp_ms
-        self._ahead, started_s = True, time.monotonic()
+        self._ahead, started_s = True, self._clock_s()
         offset = records[-1].offset + 1
         parts = self._operators.parts(records)
         del records
@@ -161,7 +166,7 @@ class Worker:
             return
         self.offset = offset
         self._ahead = False
-        self.moved_s = time.monotonic()
+        self.moved_s = self._clock_s()
         self.steps += 1
         await self._rest(self.moved_s - started_s)
 
@@ -194,15 +199,17 @@ class Worker:
                 await asyncio.wait_for(self._stopping.wait(), min(REST_RATIO * worked_s, REST_S_MAX))
 
     async def _idle(self) -> None:
-        self.moved_s = time.monotonic()
+        self.moved_s = self._clock_s()
         waits = [
             asyncio.ensure_future(self._log.wait(self._topic, self.offset, IDLE_S, self._partition)),
             asyncio.ensure_future(self._stopping.wait()),
         ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
 
     async def _pause(self, error: Unavailable) -> None:
         if not self.error:

@@ -43,6 +43,7 @@ class Saver:
         turn: asyncio.Lock,
         stopping: asyncio.Event,
         saved: Callable[[], None] | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.offset = 0
         self.error = ""
@@ -52,7 +53,8 @@ class Saver:
         self._turn = turn
         self._stopping = stopping
         self._after = saved
-        self._begun_s = time.monotonic()
+        self._clock_s = clock_s
+        self._begun_s = self._clock_s()
         self._saving: asyncio.Task[bool] | None = None
 
     async def save_if_due(self, offset: int) -> None:
@@ -61,9 +63,9 @@ class Saver:
         Where another one is being saved it does nothing, and is to be called again. Raises what went wrong
         with the save before, NotOwner above all.
         """
-        if not self._finished() or self._turn.locked() or time.monotonic() - self._begun_s < SAVE_EVERY_S:
+        if not self._finished() or self._turn.locked() or self._clock_s() - self._begun_s < SAVE_EVERY_S:
             return
-        self._begun_s = time.monotonic()
+        self._begun_s = self._clock_s()
         if offset != self.offset:
             await self._begin(offset)
 
