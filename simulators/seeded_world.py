@@ -273,10 +273,11 @@ class World:
         here = {process.roles for process in self.processes}
         return [roles for roles in self.building.roles() if roles not in here]
 
-    def _publish(self) -> None:
+    def _publish(self) -> int:
+        """What is due next, and some of what is due soon; how many messages that were."""
         due = [gateway.waiting[0].received_ms for gateway in self.gateways if gateway.waiting]
         if not due:
-            return
+            return 0
         until_ms = max(min(due), self.now_ms()) + self.chance.choice(SPREADS_MS)
         self.loop.now_s = max(self.loop.now_s, (until_ms - self.script.start_ms) / 1_000)
         sent = 0
@@ -284,6 +285,7 @@ class World:
             while some := gateway.send(until_ms, self.chance.choice((1, 2, 5, 30))):
                 sent += some
         self.say(f"{sent} messages are sent")
+        return sent
 
     def _repeat(self, gateway: Gateway) -> None:
         """A gateway that has lost its books sends what was acknowledged long ago."""
@@ -345,9 +347,7 @@ class World:
         elif missing := self._missing():
             self._start(missing[0])
         elif self._unsent():
-            before = len(self.trace)
-            self._publish()
-            if self.trace[before:] and " 0 messages" in self.trace[-1]:
+            if not self._publish():
                 self.loop.now_s += until_timer_s or 0.0
         elif self._last_s is None:
             self._last_s = self.loop.now_s + LAST_MS / 1_000 + 3 * self.temper.tick_s
