@@ -44,11 +44,14 @@ def apply(site: Path | None, *, data: Path, planned: bool, yes: bool, stop: bool
                 "the site file was changed meanwhile", where=str(site), hint="Apply it once more."
             )
     found = service.ask("POST", files)
+    version = found["version"]
     with bar("records") as told:
-        while found["state"] in ("working", "switching"):
+        while found["version"] == version and found["state"] in ("working", "switching"):
             told(found["records"], found["of"])
             time.sleep(LOOK_S)
             found = service.patiently()
+    if found["in_force"] == version:  # also by a start of the service meanwhile
+        found |= {"state": "in force", "version": version}
     return _tell(found, as_json)
 
 

@@ -252,21 +252,28 @@ class Service:
     async def switch(self, coming: Coming) -> None:
         """The next site file is in force from one record of the log on, for ingest and for results.
 
-        What the old worker had said by then is what was reported until now.
+        What the old worker had said by then is what was reported until now. A part that fails here ends the
+        service: the next start finds what is in force, and does what is left.
         """
         await asyncio.to_thread(self.results.hold, HOLD_S)
         try:
-            await self._halt()
-            now = await self._decide(coming)
-            coming.task.add_done_callback(self._ended)
-            self.worker, self.plants, self._working = coming.worker, coming.plants, coming.task
-            self.roster, self._site = coming.roster, coming.path
-            await asyncio.to_thread(self.store.close)
-            await asyncio.to_thread(coming.beside.store.close)
-            await asyncio.to_thread(finish, self.folder, now, _mark(coming.roster))
-            self.store, _ = await self._opened_store()
+            await self._exchange(coming)
+        except Exception as error:
+            self._fail(error)
+            raise
         finally:
             self.results.release(self.store)
+
+    async def _exchange(self, coming: Coming) -> None:
+        await self._halt()
+        now = await self._decide(coming)
+        coming.task.add_done_callback(self._ended)
+        self.worker, self.plants, self._working = coming.worker, coming.plants, coming.task
+        self.roster, self._site = coming.roster, coming.path
+        await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(coming.beside.store.close)
+        await asyncio.to_thread(finish, self.folder, now, _mark(coming.roster))
+        self.store, _ = await self._opened_store()
         self.sink = Sink(self.log, self.store, told=self.news.stored)
         self._run(self.sink.run())
         self.ticker.tell_anew()

@@ -77,16 +77,21 @@ class SiteChange:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._state, self._error, self._version = "none", "", ""
+        self._version = host.folder.next() or ""
+        self._state, self._error = "working" if self._version else "none", ""
         self._worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
 
     def picture(self) -> dict[str, Any]:
-        """``state``: none, working, switching, in force, stopped or failed; ``records`` done, of how many."""
+        """``state``: none, working, switching, in force, stopped or failed; ``records`` done, of how many.
+
+        ``version``: of the newest change since the start, ``in_force``: of the file that is.
+        """
         worker = self._worker
         return {
             "state": self._state,
             "version": self._version,
+            "in_force": self._host.roster.version,
             "records": worker.offset if worker else 0,
             "of": worker.end if worker else 0,
             "error": self._error or (worker.error if worker else ""),
@@ -120,21 +125,21 @@ class SiteChange:
 
     async def resume(self) -> None:
         """Goes on with the change that the service was stopped in."""
-        version = self._host.folder.next()
-        if version is None:
+        if self._state != "working" or self._task is not None:
             return
-        path = self._host.folder.sites / version / SITE_FILE
+        path = self._host.folder.sites / self._version / SITE_FILE
         try:
             roster = await asyncio.to_thread(load_roster, path)
         except (MeterflowError, OSError) as error:
-            _log.warning("the site file that was being applied is not here any more", cause=str(error))
+            _log.error("the site file that was being applied cannot be read any more", cause=str(error))
+            self._state, self._error = "failed", str(error)
             await self._clear()
             return
         self._start(roster, path)
 
     async def stop(self) -> dict[str, Any]:
         """The change under way is given up. Raises UsageError where there is none, or it is too late."""
-        if not self._under_way() or self._state != "working":
+        if self._state != "working":
             raise UsageError("no site file is being worked out", hint="There is nothing to stop.")
         await self.pause()
         await self._clear()
@@ -148,7 +153,7 @@ class SiteChange:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _under_way(self) -> bool:
-        return self._task is not None and not self._task.done()
+        return self._state in ("working", "switching")
 
     def _start(self, roster: Roster, path: Path) -> None:
         self._state, self._error, self._version = "working", "", roster.version

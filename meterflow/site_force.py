@@ -103,7 +103,7 @@ def finish(folder: Folder, now: InForce, mark: str) -> None:
         folder.put_aside(now.at_ms)
         folder.next_store.rename(folder.store)
     folder.mark_site(mark)
-    folder.note_next(None)
+    drop(folder)
 
 
 def drop(folder: Folder) -> None:

@@ -122,6 +122,7 @@ class Service:
         self.mqtt_port, self.http_port = free_port(), free_port()
         self.token = ""
         self.environment: dict[str, str] = {}
+        self.command = list(COMMAND)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder.with_name(folder.name + ".log")
 
@@ -136,7 +137,7 @@ class Service:
 
     def launch(self) -> None:
         """Starts it without waiting for anything."""
-        words = [*COMMAND, "up", *([str(self.site)] if self.site else []), "--data", str(self.folder)]
+        words = [*self.command, "up", *([str(self.site)] if self.site else []), "--data", str(self.folder)]
         ports = ["--mqtt-port", str(self.mqtt_port), "--http-port", str(self.http_port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.meterflow.helper import COMMAND, Service, done, environment, eventually, meterflow, mistake
+from tests.meterflow.dying_child import MOMENTS
+from tests.meterflow.helper import (
+    COMMAND,
+    LONG,
+    ROOT,
+    Service,
+    done,
+    environment,
+    eventually,
+    meterflow,
+    mistake,
+)
 from tests.meterflow.recordings import works
 from tests.meterflow.test_meterflow_kill import Computed, Replay
 
@@ -189,7 +201,7 @@ def test_kills_at_any_moment_leave_one_file_wholly(
     done("replay", whole.recording, "--mqtt", service.mqtt, "--speed", "max")
     service.caught_up(1000)
     words = ["apply", str(tmp_path / "doubled.yaml"), "--data", str(service.folder), "--yes", "--no-plan"]
-    for _ in range(3):
+    for _ in range(12 if LONG else 2):
         ask = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL, env=environment())
         until_s = time.monotonic() + 20
         while not (service.folder / "next").exists() and ask.poll() is None:
@@ -203,3 +215,34 @@ def test_kills_at_any_moment_leave_one_file_wholly(
     applied(tmp_path / "doubled.yaml", service)
     matches(service, whole)
     assert not list(service.folder.glob("next*"))
+
+
+def test_a_kill_at_each_step_of_the_switch(serve: Serve, tmp_path: Path, site: Path) -> None:
+    """Before the record of the log the old file is in force, behind it the new one; the next start does the
+    rest, and nothing is left over. The two files take turns.
+    """
+    service, files = serve(site), [doubled(site), site]
+    readings = works(tmp_path / "works.ndjson", 120)
+    armed = tmp_path / "armed"
+    service.start()
+    done("replay", tmp_path / "works.ndjson", "--mqtt", service.mqtt, "--speed", "max")
+    service.caught_up(readings)
+    service.stop()
+    moments = list(MOMENTS) if LONG else ["before the record", "behind the record", "behind it"]
+    for number, moment in enumerate(moments):
+        armed.unlink(missing_ok=True)
+        service.command = [sys.executable, str(ROOT / "tests/meterflow/dying_child.py"), moment, str(armed)]
+        service.start()
+        armed.touch()
+        coming = files[number % 2]
+        words = [*COMMAND, "apply", str(coming), "--data", str(service.folder), "--yes", "--no-plan"]
+        ask = subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment())
+        assert service.process is not None
+        assert service.process.wait(30) == 9, moment
+        service.command = list(COMMAND)
+        service.start()
+        assert ask.wait(30) == 0, "it waits for the service, and learns that the file is in force"
+        eventually(lambda: not list(service.folder.glob("next*")), 20)
+        service.caught_up(readings)
+        assert len(list(service.folder.glob("results.duckdb.before-*Z"))) == number + 1
+        service.stop()
