@@ -27,10 +27,10 @@ from tests.real.server import Server
 if TYPE_CHECKING:
     from tests.chaos.run import Run
 
-HELD_S = 20.0
+HELD_S = 60.0
 SESSION_S = 10.0
 TAKEN_OVER_S = 60.0
-READY_S, STOP_S = 60.0, 30.0
+READY_S, STOP_S = 90.0, 30.0
 AGAIN_S = 10.0
 """What a broker that is killed had acknowledged so shortly before is published again."""
 
@@ -46,9 +46,7 @@ class Acts:
 
     def __init__(self, run: Run) -> None:
         self._run, self._stack, self._wiring = run, run.stack, run.stack.wiring
-        self._locks = {
-            name: asyncio.Lock() for name in ("kafka", "influxdb", "broker", "hold kafka", "hold influxdb")
-        }
+        self._locks = {name: asyncio.Lock() for name in ("kafka", "influxdb", "broker")}
         self._servers: dict[str, Server] = {
             "kafka": run.stack.kafka,
             "influxdb": run.stack.influx,
@@ -77,19 +75,18 @@ class Acts:
 
     async def _kill_in_commit(self, fault: Fault) -> bool:
         role, wire, rule = COMMITS[fault.of]
-        async with self._locks[f"hold {wire}"]:
-            held = await self._wiring.hold(wire, HELD_S, **rule)
-            if held is None:
-                return False
-            pids = self._stack.pids()
-            pid = process_of(held["port"], self._wiring.ports[wire], list(pids))
-            one = pids[pid] if pid is not None else None
-            if one is None or one.busy or one.copy.role != role:
-                await self._wiring.order("drop", wire, port=held["port"])
-                return False
-            one.busy = True
-            self._end(one)
+        held = await self._wiring.hold(wire, HELD_S, **rule)
+        if held is None:
+            return False
+        pids = self._stack.pids()
+        pid = process_of(held["port"], self._wiring.ports[wire], list(pids))
+        one = pids[pid] if pid is not None else None
+        if one is None or one.busy or one.copy.role != role:
             await self._wiring.order("drop", wire, port=held["port"])
+            return False
+        one.busy = True
+        self._end(one)
+        await self._wiring.order("drop", wire, port=held["port"])
         self._run.note(f"killed {one.name}: {fault.of} ({held['name'] or 'no transaction'})")
         await self._again(one, fault)
         return True

@@ -148,12 +148,11 @@ def _waits(run: Run, readings: int) -> str:
     accepted = sum(int(row["accepted"]) for row in rows)
     if accepted < readings:
         return f"{accepted} of {readings} readings are accepted in what is stored"
-    for role, parts in (("process", ("worker", "archive")), ("sink", ("sink",))):
+    for role, part in (("process", "worker"), ("sink", "sink")):
         for one in run.stack.of(role):
-            for part in parts if one.pid else ():
-                lag = one.copy.metric(f"meterflow_{part}_lag_records")
-                if lag > LAG_MAX:
-                    return f"{lag:.0f} records wait for the {part} of {one.name}"
+            lag = one.copy.metric(f"meterflow_{part}_lag_records") if one.pid else 0
+            if lag > LAG_MAX:
+                return f"{lag:.0f} records wait for the {part} of {one.name}"
     return ""
 
 

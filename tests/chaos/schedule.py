@@ -28,6 +28,7 @@ COMMITS: dict[str, tuple[str, str, dict[str, Any]]] = {
 """What a process is killed in the middle of: its role, the wire, and the request that is held meanwhile."""
 WIRES = ("kafka", "influxdb", "collectors", "broker", "endpoint-1", "endpoint-2")
 ROLES = ("ingest", "process", "sink")
+SERVERS = ("broker", "kafka", "influxdb")
 KINDS: tuple[tuple[str, str], ...] = (
     *(("kill in commit", what) for what in COMMITS),
     *(("kill", role) for role in ROLES),
@@ -60,6 +61,13 @@ KILLS_AMONG = 0.6
 """Of the faults beyond the first of each kind, so many are kills of a role."""
 
 
+def _later(kind: tuple[str, str]) -> float:
+    """What slows all down comes later, what takes long earlier."""
+    if kind[0] in {"restart", "cut", "pause"} or kind in {("kill", server) for server in SERVERS}:
+        return 0.6
+    return -0.6 if kind[0] in {"zombie", "join and leave"} else 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """``choice``, ``length``: from 0 to 1, by chance: who, and how long."""
@@ -72,10 +80,14 @@ class Fault:
 
 
 def schedule(seed: int, seconds: float, faults: int, *, brief: bool = False) -> list[Fault]:
-    """Each kind once, in an order by chance, and then more of them up to ``faults``."""
+    """Each kind once, in an order by chance, and then more of them up to ``faults``.
+
+    In the first round what slows all down comes rather later: a commit needs Kafka to be killed in.
+    """
     chance = random.Random(seed)
     kinds = [kind for kind in KINDS if not (brief and kind in BRIEF)]
-    chance.shuffle(kinds)
+    when = {kind: chance.random() + _later(kind) for kind in kinds}
+    kinds.sort(key=when.__getitem__)
     kills = [kind for kind in KINDS if kind[0] == "kill in commit" or kind in [("kill", r) for r in ROLES]]
     while len(kinds) < faults:
         kinds.append(chance.choice(kills if chance.random() < KILLS_AMONG else KINDS))

@@ -1,4 +1,4 @@
-"""The chaos harness without faults, and that its verdict can be a bad one."""
+"""A short chaos run, and that its verdict can be a bad one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from tests.chaos.verify import COMPARED, Verdict, compare
 SEED = 7
 
 
-def test_everything_together_is_as_computed(tmp_path: Path) -> None:
+def test_everything_together_under_faults_is_as_computed(tmp_path: Path) -> None:
     """Broker, endpoints, Kafka, processors, sinks, InfluxDB, archive: nothing lost, nothing twice."""
     said: list[str] = []
-    asked = Asked(SEED, tmp_path / "chaos", readings=12_000, seconds=15, faults=-1)
-    verdict, _ = asyncio.run(chaos(asked, said.append))
+    asked = Asked(SEED, tmp_path / "chaos", readings=16_000, seconds=40, faults=0, brief=True)
+    verdict, counts = asyncio.run(chaos(asked, said.append))
     assert verdict.good, (verdict.wrong, said)
     assert (verdict.lost, verdict.double) == (0, 0)
     assert verdict.facts["accepted readings"] > 8_000
+    assert [name for name in counts if name.startswith("kill in commit")], said
+    assert sum(counts.values()) - counts["did not come"] > 12, said
 
 
 @pytest.mark.parametrize(("change", "lost", "double"), [("drop", 1, 0), ("twice", 0, 1), ("other", 0, 0)])

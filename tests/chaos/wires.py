@@ -52,6 +52,8 @@ class Passage:
     held: asyncio.Event = field(default_factory=asyncio.Event)
     awaited: int | bool = False
     """The number of the request whose answer is held, or that the next bytes are."""
+    number: int = 0
+    """Of the rule."""
 
     def abort(self) -> None:
         """Ends it at once, both ways."""
@@ -71,7 +73,7 @@ class Wire:
     tell: Any
     delay_s: float = 0.0
     refusing: bool = False
-    rule: Rule | None = None
+    rules: dict[int, Rule] = field(default_factory=dict)
     passages: set[Passage] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -123,21 +125,22 @@ class Wire:
         return size + await reader.readexactly(_SIZE.unpack(size)[0])
 
     async def _asked(self, content: bytes, passage: Passage) -> None:
-        rule = self.rule
-        if rule is None:
+        for number, rule in list(self.rules.items()):
+            if self.frames:
+                fits, name = rule.fits_request(content[4:])
+            else:
+                fits, name = content.startswith(rule.begins.encode()), rule.begins
+            if not fits or passage.number:
+                continue
+            del self.rules[number]
+            passage.number = number
+            if not rule.answer:
+                await self._hold(passage, name)
+            elif self.frames:
+                passage.awaited = _NUMBER.unpack_from(content, 8)[0]
+            else:
+                passage.awaited = True
             return
-        if self.frames:
-            fits, name = rule.fits_request(content[4:])
-        else:
-            fits, name = content.startswith(rule.begins.encode()), rule.begins
-        if not fits:
-            return
-        self.rule = None
-        if rule.answer:
-            number: int | bool = _NUMBER.unpack_from(content, 8)[0] if self.frames else True
-            passage.awaited = number
-            return
-        await self._hold(passage, name)
 
     async def _answered(self, content: bytes, passage: Passage) -> None:
         if self.frames and _NUMBER.unpack_from(content, 4)[0] != passage.awaited:
@@ -147,7 +150,7 @@ class Wire:
 
     async def _hold(self, passage: Passage, name: str) -> None:
         port = passage.client.get_extra_info("peername")[1]
-        self.tell({"held": self.name, "port": port, "name": name})
+        self.tell({"held": passage.number, "port": port, "name": name})
         await passage.held.wait()
 
 
@@ -183,9 +186,9 @@ class Wires:
             case "refuse":
                 wire.refusing = words["refusing"]
             case "hold":
-                wire.rule = Rule(**words["rule"])
+                wire.rules[words["number"]] = Rule(**words["rule"])
             case "unhold":
-                wire.rule = None
+                wire.rules.pop(words["rule"], None)
             case "cut":
                 for passage in list(wire.passages):
                     passage.abort()

@@ -21,7 +21,7 @@ class Wiring:
         self.ports: dict[str, int] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._answers: dict[int, asyncio.Future[None]] = {}
-        self._held: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._held: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
         self._reading: asyncio.Task[None] | None = None
 
@@ -45,7 +45,6 @@ class Wiring:
     async def listen(self, wire: str, to: int, *, frames: bool = False, port: int = 0) -> int:
         """A new wire to a port; its own port."""
         self.ports[wire] = port or free_port()
-        self._held[wire] = asyncio.Queue()
         await self.order("listen", wire, port=self.ports[wire], to=to, frames=frames)
         return self.ports[wire]
 
@@ -63,15 +62,14 @@ class Wiring:
 
     async def hold(self, wire: str, within_s: float, **rule: Any) -> dict[str, Any] | None:
         """The first request, or answer, that fits the rule, held; None when none came in time."""
-        queue = self._held[wire]
-        while not queue.empty():
-            await self.order("drop", wire, port=queue.get_nowait()["port"])
+        number = self._number + 1
+        held = self._held[number] = asyncio.get_running_loop().create_future()
         await self.order("hold", wire, rule=rule)
         try:
-            return await asyncio.wait_for(queue.get(), within_s)
+            return await asyncio.wait_for(asyncio.shield(held), within_s)
         except TimeoutError:
-            await self.order("unhold", wire)
-            return None
+            await self.order("unhold", wire, rule=number)
+            return held.result() if held.done() else None
 
     async def _read(self) -> None:
         assert self._process is not None
@@ -81,7 +79,7 @@ class Wiring:
             if "done" in said:
                 self._answers.pop(said["done"]).set_result(None)
             else:
-                self._held[said["held"]].put_nowait(said)
+                self._held[said["held"]].set_result(said)
 
 
 def process_of(port: int, to: int, pids: list[int]) -> int | None:
