@@ -21,6 +21,7 @@ BENCHES = (
     "publish",
     "restate",
     "archive",
+    "replay",
 )
 
 
