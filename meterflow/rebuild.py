@@ -10,14 +10,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 import click
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bus.frames import schema
 from meterflow.exporting import chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
@@ -29,15 +27,11 @@ from metering.errors import UsageError
 from metering.query import Query
 from metering.roster import Roster
 from metering.roster_share import share_of
-from metering.tables import TABLES
 from processors.batch import build_stretches
 from processors.engine import Engine
 from processors.rows import Rows
 from sinks.archive_reader import Archive
-from sinks.store_duckdb import DuckStore, open_store
-
-WRITE_ROWS: Final = 200_000
-"""So many rows are stored at once."""
+from sinks.store_filling import Filling, filling
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,27 +54,20 @@ def rebuild(
     known = [plant.id for plant in roster.plants]
     if missing := sorted(set(plants) - set(known)):
         raise UsageError(f"the site file has no plant {missing[0]!r}", hint=f"It has {', '.join(known)}.")
-    path = Folder(out).store
-    if path.exists():
-        raise UsageError("there are results already", where=str(path), hint="Name another folder.")
     out.mkdir(parents=True, exist_ok=True)
-    store, _ = open_store(path)
-    try:
-        with bar("readings") as told:
-            readings = _made(roster, archive, store, plants, lambda done: told(done, None))
-        comparison = None if against is None else _compared(store, against, plants)
-    finally:
-        store.close()
+    with bar("readings") as told, filling(Folder(out).store) as filled:
+        readings = _made(roster, archive, filled, plants, lambda done: told(done, None))
+    comparison = None if against is None else _compared(out, against, plants)
     found = Rebuilt(readings, sorted(set(archive.plants()) - set(known)), comparison)
     _tell(found, out, as_json)
     return 0 if comparison is None or comparison.same else 1
 
 
 def _made(
-    roster: Roster, archive: Archive, store: DuckStore, plants: Sequence[str], told: Callable[[int], None]
+    roster: Roster, archive: Archive, filled: Filling, plants: Sequence[str], told: Callable[[int], None]
 ) -> int:
     """The results of these plants, or of all and their groups; how many readings they are made of."""
-    filling, done = _Filling(store), 0
+    done = 0
     for together in [[plant] for plant in plants] or _together(roster):
         engine = Engine(share_of(roster, together, ratios_of_groups=not plants))
         rows = Rows(engine, of_groups=not plants)
@@ -88,10 +75,9 @@ def _made(
             given = (stretch.readings, stretch.offset, stretch.stamp, engine.index, stretch.decisions)
             for step in engine.take(build_stretches(*given), closing=stretch.last):
                 for name, some in rows.emit(step, rest=step.closing):
-                    filling.add(name, some)
+                    filled.add(name, some)
             done += sum(len(numbers) for _, numbers in stretch.readings)
             told(done)
-    filling.write()
     return done
 
 
@@ -108,34 +94,13 @@ def _together(roster: Roster) -> list[list[str]]:
     ]
 
 
-class _Filling:
-    """Rows on their way into the store, many at a time."""
-
-    def __init__(self, store: DuckStore) -> None:
-        self._store = store
-        self._frames: list[tuple[str, pa.Table]] = []
-        self._rows = self._position = 0
-
-    def add(self, name: str, rows: pa.Table) -> None:
-        self._frames.append((name, rows.cast(schema(TABLES[name]))))
-        self._rows += len(rows)
-        if self._rows >= WRITE_ROWS:
-            self.write()
-
-    def write(self) -> None:
-        """Stores what waits."""
-        self._position += len(self._frames)
-        self._store.write(self._frames, self._position)
-        self._frames, self._rows = [], 0
-
-
-def _compared(store: DuckStore, against: Path, plants: Sequence[str]) -> Comparison:
+def _compared(out: Path, against: Path, plants: Sequence[str]) -> Comparison:
     with tempfile.TemporaryDirectory(prefix="meterflow-") as name:
         scratch = Path(name)
         for table in COMPARED:
             before, after = (scratch / f"{table}.{side}.parquet" for side in ("before", "after"))
             save(chunks(against, None, Query(table), "parquet"), before)
-            save(store.export(Query(table), "parquet"), after)
+            save(chunks(out, None, Query(table), "parquet"), after)
             if plants:
                 rows = pq.read_table(before)
                 pq.write_table(rows.filter(_of(rows, plants)), before)

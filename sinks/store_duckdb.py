@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -83,11 +83,21 @@ class DuckStore:
         ``rejected``: the same of the rejected log, unchanged if None. Raises Unavailable when the
         file cannot take it now; then nothing of it is stored, and the same call may be repeated.
         """
+
+        def merged(cursor: duckdb.DuckDBPyConnection) -> None:
+            for table, its in _by_table(frames).items():
+                merge(cursor, layout(table), its)
+
+        self.change(merged, position, rejected)
+
+    def change(
+        self, put: Callable[[duckdb.DuckDBPyConnection], None], position: int, rejected: int | None = None
+    ) -> None:
+        """Stores what ``put`` stores; all else as in ``write``."""
         with self._writing, self._ours("write to"):
             positions = (position, self._positions[1] if rejected is None else rejected)
             with self._cursor() as cursor, _transaction(cursor):
-                for table, its in _by_table(frames).items():
-                    merge(cursor, layout(table), its)
+                put(cursor)
                 cursor.execute(f"UPDATE {STORE} SET results = ?, rejected = ?", list(positions))
             self._positions = positions
 

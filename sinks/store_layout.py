@@ -39,6 +39,7 @@ _TYPES = {
     Kind.INTEGER: "BIGINT",
     Kind.NUMBER: "DOUBLE",
 }
+_WORDS = pa.dictionary(pa.int32(), pa.utf8())
 
 
 THERE = f"{POSITION} >= 0"
@@ -126,6 +127,12 @@ class Layout:
         fields = (field.with_type(_naive(field.type)) for field in schema(self.table))
         return pa.schema(list(fields))
 
+    @cached_property
+    def coded(self) -> Any:
+        """The same with texts as numbers of words."""
+        fields = (f.with_type(_WORDS) if f.type == pa.utf8() else f for f in self.naive)
+        return pa.schema(list(fields))
+
     def create(self) -> list[str]:
         kinds = {column.name: _TYPES[column.kind] for column in self.table.columns}
         kinds[POSITION] = "BIGINT"
@@ -141,9 +148,12 @@ class Layout:
         return f"CREATE VIEW {quoted(name)} AS {there}"
 
 
-def storable(layout: Layout, rows: pa.Table) -> pa.Table:
-    """Rows of a frame as the store keeps them; a time beyond the years 1 to 9999 (ever) is unknown."""
-    rows = rows.cast(layout.naive)
+def storable(layout: Layout, rows: pa.Table, *, coded: bool = False) -> pa.Table:
+    """Rows of a frame as the store keeps them; a time beyond the years 1 to 9999 (ever) is unknown.
+
+    ``coded``: texts are numbers of words.
+    """
+    rows = rows.cast(layout.coded if coded else layout.naive)
     for column in layout.table.columns:
         if column.kind is Kind.TIME:
             rows = _bounded(rows, column.name)

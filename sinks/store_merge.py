@@ -149,11 +149,11 @@ def _by_key(layout: Layout) -> str:
 def _insert(connection: Connection, layout: Layout, rows: pa.Table) -> None:
     """Inserts newest rows where they belong: those still filling apart from the settled ones."""
     if not layout.fills:
-        _add(connection, layout, layout.current if layout.has_current else layout.settled, rows)
+        add(connection, layout, layout.current if layout.has_current else layout.settled, rows)
         return
     reported = _is_reported(rows)
-    _add(connection, layout, layout.current, rows.filter(pa.array(~reported)))
-    _add(connection, layout, layout.settled, rows.filter(pa.array(reported)))
+    add(connection, layout, layout.current, rows.filter(pa.array(~reported)))
+    add(connection, layout, layout.settled, rows.filter(pa.array(reported)))
 
 
 def _settle(connection: Connection, layout: Layout, rows: pa.Table, clashes: dict[str, NDArray[Any]]) -> None:
@@ -169,7 +169,7 @@ def _settle(connection: Connection, layout: Layout, rows: pa.Table, clashes: dic
     newest = kept["newest"]
     _insert(connection, layout, kept.filter(newest))
     if layout.revised:
-        _add(connection, layout, layout.superseded, kept.filter(pc.invert(newest)))
+        add(connection, layout, layout.superseded, kept.filter(pc.invert(newest)))
 
 
 def _ids(clashes: dict[str, NDArray[Any]], mine: NDArray[np.bool_], settled: bool) -> NDArray[np.int64]:
@@ -254,7 +254,8 @@ def _append(connection: Connection, layout: Layout, frames: list[pa.Table]) -> N
     connection.execute(sql, [positions["min"].as_py(), positions["max"].as_py()])
 
 
-def _add(connection: Connection, layout: Layout, table: str, added: pa.Table) -> None:
+def add(connection: Connection, layout: Layout, table: str, added: pa.Table) -> None:
+    """Appends rows, whose keys the store does not have, to one of the stored tables."""
     if len(added):
         connection.execute(f"INSERT INTO {table} {union(layout.names, ('added',))}")
 
