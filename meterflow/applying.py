@@ -33,7 +33,7 @@ def apply(site: Path | None, *, data: Path, planned: bool, yes: bool, stop: bool
     files = {} if site is None else _files(site)
     service = _Service(_running(data))
     if site is None:
-        return _tell(service.ask("DELETE", {}), as_json)
+        return _tell(service.ask("DELETE", {}), "stopped", as_json)
     if not as_json:
         if planned:
             plan(site, data, None, as_json=False)
@@ -52,10 +52,11 @@ def apply(site: Path | None, *, data: Path, planned: bool, yes: bool, stop: bool
             found = service.patiently()
     if found["in_force"] == version:  # also by a start of the service meanwhile
         found |= {"state": "in force", "version": version}
-    return _tell(found, as_json)
+    return _tell(found, "in force", as_json)
 
 
-def _tell(found: dict[str, Any], as_json: bool) -> int:
+def _tell(found: dict[str, Any], wanted: str, as_json: bool) -> int:
+    """Says how it ended; 0 where that was wanted."""
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
     elif found["state"] == "in force":
@@ -64,7 +65,7 @@ def _tell(found: dict[str, Any], as_json: bool) -> int:
         click.echo("stopped: the site file before stays in force", err=True)
     else:
         click.echo(f"meterflow: the site file is not applied: {found['error'] or found['state']}", err=True)
-    return 0 if found["state"] in ("in force", "stopped") else 1
+    return 0 if found["state"] == wanted else 1
 
 
 def _files(site: Path) -> dict[str, str]:

@@ -143,7 +143,7 @@ class SiteChange:
             raise UsageError("no site file is being worked out", hint="There is nothing to stop.")
         await self.pause()
         await self._clear()
-        self._state = "stopped"
+        self._state, self._error, self._worker = "stopped", "", None
         return self.picture()
 
     async def pause(self) -> None:

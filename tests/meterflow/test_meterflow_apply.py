@@ -26,7 +26,7 @@ from tests.meterflow.helper import (
     mistake,
 )
 from tests.meterflow.recordings import works
-from tests.meterflow.test_meterflow_kill import Computed, Replay
+from tests.meterflow.test_meterflow_kill import Computed
 
 TABLES = ("interval", "rollup", "intensity", "ledger", "verdict", "alert")
 Serve = Callable[..., Service]
@@ -56,7 +56,10 @@ def doubled(site: Path, name: str = "doubled") -> Path:
 
 
 def applied(site: Path, service: Service) -> None:
-    done("apply", site, "--data", service.folder, "--yes", "--no-plan")
+    """Asked of the service itself: quicker than the command."""
+    version = posted(service, {"site.yaml": site.read_text()})["version"]
+    eventually(lambda: state(service)["state"] not in ("working", "switching"), 60)
+    assert state(service)["in_force"] == version
 
 
 def computed(tmp_path: Path, site: Path, minutes: int) -> Computed:
@@ -71,16 +74,22 @@ def test_site_files_are_applied_while_readings_stream_in(serve: Serve, tmp_path:
     """
     service = serve(site)
     first, second = doubled(site), other(doubled(site), "second", without=("id: books", "id: yuan"))
-    whole = computed(tmp_path, second, 1000)
+    whole = computed(tmp_path, second, 600)
     service.start()
-    replay = Replay(service, whole, seconds=50)  # of 2,000 minutes
-    eventually(lambda: service.accepted() > 100, 20)
-    applied(first, service)
-    assert replay.running, "the change came while readings streamed in"
+    words = ["replay", str(whole.recording), "--mqtt", service.mqtt, "--speed", "400"]
+    replay = subprocess.Popen([*COMMAND, *words], stderr=subprocess.DEVNULL, env=environment())
+    eventually(lambda: service.accepted() > 20, 20)
+    done("apply", first, "--data", service.folder, "--yes", "--no-plan")
+    taken = service.accepted()
+    eventually(lambda: service.accepted() > taken, 20, "readings go on to come")
+    assert replay.poll() is None
     applied(second, service)
-    report = replay.ended()
-    assert report["acknowledged"] == report["messages"]
+    replay.kill()
+    replay.wait()
+    done("replay", whole.recording, "--mqtt", service.mqtt, "--speed", "max")
     matches(service, whole)
+    books = eventually(lambda: [row for row in service.rows("hop") if row["hop"] == "ingest"], 20)
+    assert int(books[0]["received"]) >= whole.readings, "what came before the change is in them, too"
     assert json.loads(service.get("/api/site")[1])["plants"][0]["time_zone"] == "Europe/Berlin"
     assert len(list(service.folder.glob("results.duckdb.before-*Z"))) == 2
     service.stop()
@@ -160,17 +169,43 @@ def posted(service: Service, files: dict[str, str], *options: str) -> dict[str, 
     return dict(json.loads(answer.stdout))
 
 
-def test_who_may_apply_is_said_at_the_start(serve: Serve, site: Path) -> None:
-    """With --no-apply nobody may; without a service there is nothing to apply it to."""
-    service = serve(site, "--no-apply")
+def test_one_is_taken_at_a_time_and_can_be_given_up(serve: Serve, site: Path) -> None:
+    """An archive that takes no files keeps one waiting; a restart goes on with it, a stop ends it."""
+    service, first = serve(site), doubled(site)
+    second = other(site, "second", ("9000 kW", "9001 kW"))
     service.start()
-    mistake(meterflow("apply", doubled(site), "--data", service.folder, "--yes", "--no-plan"), 2, "--apply")
-    service.stop()
-    mistake(meterflow("apply", doubled(site), "--data", service.folder, "--yes"), 2, "no service runs")
+    sites = service.folder / "archive" / "sites"
+    eventually(lambda: list(sites.glob("*/files.json")), 20)
+    sites.rename(sites.with_name("away"))
+    sites.write_text("no folder")
+    words = [*COMMAND, "apply", str(first), "--data", str(service.folder), "--yes", "--no-plan"]
+    ask = subprocess.Popen(words, stderr=subprocess.PIPE, env=environment(), text=True)
+    for restart in (False, True):
+        if restart:
+            service.kill()
+            service.start()
+        eventually(lambda: "the archive does not take" in state(service)["error"], 20)
+        ended = meterflow("apply", second, "--data", service.folder, "--yes", "--no-plan")
+        mistake(ended, 2, "another site file is being applied", "--stop")
+    done("apply", "--stop", "--data", service.folder)
+    assert ask.wait(20) == 1
+    mistake(meterflow("apply", "--stop", "--data", service.folder), 2, "nothing to stop")
+    assert not list(service.folder.glob("next*"))
+    sites.unlink()
+    sites.with_name("away").rename(sites)
+    applied(second, service)
+    assert len(list(sites.glob("*/files.json"))) == 2
+
+
+def state(service: Service) -> dict[str, str]:
+    """How far the newest change is."""
+    return dict(service.json("/api/site/change"))
 
 
 def test_the_file_given_last_counts(serve: Serve, site: Path) -> None:
-    """An older one that up is started with again does not undo what was applied; a changed one does."""
+    """An older one that up is started with again does not undo what was applied; a changed one does. Where it
+    was started with --no-apply, or there is no service, nothing is applied.
+    """
     service, zone = serve(site), "Europe/Berlin"
 
     def zones() -> str:
@@ -183,11 +218,15 @@ def test_the_file_given_last_counts(serve: Serve, site: Path) -> None:
     service.start()
     assert zones() == zone
     assert "the one given is older" in service.said
+    service.options = ["--no-apply"]
     site.write_text(site.read_text().replace("Asia/Shanghai", "Asia/Tokyo"))
     for _ in range(2):
         service.stop()
         service.start()
         assert zones() == "Asia/Tokyo"
+    mistake(meterflow("apply", site, "--data", service.folder, "--yes", "--no-plan"), 2, "--apply")
+    service.stop()
+    mistake(meterflow("apply", site, "--data", service.folder, "--yes"), 2, "no service runs")
 
 
 @pytest.mark.parametrize("seed", [1])
@@ -196,7 +235,7 @@ def test_kills_at_any_moment_leave_one_file_wholly(
 ) -> None:
     """Killed while it is worked out, and while it is put in force: it goes on, and is in force in the end."""
     service, chance = serve(site), random.Random(seed)
-    whole = computed(tmp_path, doubled(site), 1000)
+    whole = computed(tmp_path, doubled(site), 600)
     service.start()
     done("replay", whole.recording, "--mqtt", service.mqtt, "--speed", "max")
     service.caught_up(1000)
