@@ -35,15 +35,15 @@ def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RAT
     """Measures for about a minute and prints the figures."""
     with (
         tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name,
-        _service(Path(name)) as (mqtt_port, url, pid),
+        service(Path(name), _site()) as (mqtt_port, url, pid),
     ):
         stop = threading.Event()
         load = threading.Thread(target=_load, args=(mqtt_port, rate_hz, stop))
         load.start()
         time.sleep(WARM_UP_S)
-        cpu_s, started_s = _cpu_s(pid), time.monotonic()
+        before_s, started_s = cpu_s(pid), time.monotonic()
         stored, acknowledged = _probe(mqtt_port, url, samples)
-        busy = (_cpu_s(pid) - cpu_s) / (time.monotonic() - started_s)
+        busy = (cpu_s(pid) - before_s) / (time.monotonic() - started_s)
         stop.set()
         load.join()
     figures = {
@@ -71,8 +71,11 @@ def _site() -> str:
 
 
 @contextmanager
-def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
-    (folder / "site.yaml").write_text(_site())
+def service(
+    folder: Path, site: str, ready_s: float = _TIMEOUT_S, stop_s: float = _TIMEOUT_S
+) -> Iterator[tuple[int, str, int]]:
+    """``meterflow up`` with this site file, in a folder: its MQTT port, its page's address, its process."""
+    (folder / "site.yaml").write_text(site, "utf-8")
     ports = [_free_port(), _free_port()]
     command = [
         sys.executable,
@@ -87,25 +90,26 @@ def _service(folder: Path) -> Iterator[tuple[int, str, int]]:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{ports[1]}"
     try:
-        _wait_ready(url, process)
+        _wait_ready(url, process, ready_s)
         yield ports[0], url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(stop_s)
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + _TIMEOUT_S
+def _wait_ready(url: str, process: subprocess.Popen[bytes], ready_s: float) -> None:
+    deadline_s = time.monotonic() + ready_s
     while time.monotonic() < deadline_s and process.poll() is None:
         with suppress(OSError), urlopen(f"{url}/readyz"):
             return
         time.sleep(0.05)
-    raise TimeoutError("the service did not get ready")
+    code = process.poll()
+    raise TimeoutError(f"the service {'did not get ready' if code is None else f'ended with {code}'}")
 
 
 def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
     """One reading a message, round the points, at a steady rate."""
-    client = _client(port, "load")
+    client = connected(port, "load")
     begun, count = time.time(), 0
     while not stop.is_set():
         due = int((time.time() - begun) * rate_hz)
@@ -119,7 +123,7 @@ def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
     client.loop_stop()
 
 
-def _client(port: int, name: str) -> mqtt.Client:
+def connected(port: int, name: str) -> mqtt.Client:
     client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311)
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -128,7 +132,7 @@ def _client(port: int, name: str) -> mqtt.Client:
 
 def _probe(port: int, url: str, samples: int) -> tuple[list[float], list[float]]:
     """Seconds from publish to the stored row, and to the PUBACK."""
-    client = _client(port, "probe")
+    client = connected(port, "probe")
     stored, acknowledged = [], []
     topic = "meterflow/v1/works/probe"
     for i in range(samples + 1):
@@ -156,7 +160,7 @@ def _until_seen(url: str, last: int, started_s: float) -> float:
     raise TimeoutError("the result was not stored in time")
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

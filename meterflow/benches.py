@@ -22,6 +22,8 @@ BENCHES = (
     "restate",
     "archive",
     "replay",
+    "simulate",
+    "park",
 )
 
 
