@@ -124,6 +124,7 @@ def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
 
 
 def connected(port: int, name: str) -> mqtt.Client:
+    """A client with a thread of its own."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, name, protocol=mqtt.MQTTv311)
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -161,6 +162,7 @@ def _until_seen(url: str, last: int, started_s: float) -> float:
 
 
 def cpu_s(pid: int) -> float:
+    """What a process has used so far, in user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -155,6 +155,7 @@ def _memory_mb(pid: int) -> int:
 
 
 def main() -> None:
+    """With fewer meters or minutes, as the words say."""
     words = argparse.ArgumentParser(prog="benchmarks.park")
     words.add_argument("--meters", type=int, default=METERS)
     words.add_argument("--minutes", type=int, default=MINUTES)

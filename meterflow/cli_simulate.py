@@ -14,7 +14,9 @@ OF_A_WORLD = ("profile", "duration", "truth", "faults", "fault_rate", "start", "
 
 
 @click.command()
-@click.option("--mqtt", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint.")
+@click.option(
+    "--mqtt", "--to", "url", default="mqtt://127.0.0.1:1883", show_default=True, help="Broker or endpoint."
+)
 @click.option("--site", type=FILE, help="The site file; default: the park that ships.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--state", type=FILE, help="Remembers how far it came, to go on there.")
@@ -23,9 +25,10 @@ OF_A_WORLD = ("profile", "duration", "truth", "faults", "fault_rate", "start", "
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="A recording of a profile's plants instead; then also:",
+    help="A recording of a profile's plants instead.",
 )
-@click.option("--profile", help="steel, textile, food, or a profile file; default steel.")
+@click.option("--profile", help="Plants of steel, textile, food, or a profile file; then also:")
+@click.option("--speed", help="1 as they would send, N times as fast, or max; default max.")
 @click.option("--duration", help="Such as 6h or 7d; default 1d.")
 @click.option("--truth", type=FOLDER, help="A folder for the site file, the true amounts and the faults.")
 @click.option("--faults", help="all, none, or names with commas between; default none.")
@@ -35,19 +38,25 @@ OF_A_WORLD = ("profile", "duration", "truth", "faults", "fault_rate", "start", "
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @reported
 def simulate(out: Path | None, as_json: bool, **given: Any) -> None:
-    """Publishes a simulated park until stopped; or, with --out, records plants with a known truth."""
-    world = {name: given.pop(name) for name in OF_A_WORLD}
-    if out is None:
-        needless = [name for name, value in world.items() if value is not None]
+    """Publishes a simulated park until stopped; with --profile or --out, plants with a known truth."""
+    world, speed = {name: given.pop(name) for name in OF_A_WORLD}, given.pop("speed")
+    if out is None and world["profile"] is None:
+        needless = [name for name, value in {**world, "speed": speed}.items() if value is not None]
         if needless or as_json:
             name = (needless or ["json"])[0].replace("_", "-")
-            raise UsageError(f"--{name} needs a recording", hint="Give --out FILE, and play it by replay.")
+            raise UsageError(f"--{name} needs a profile", hint="Give --profile NAME, or --out FILE as well.")
         from meterflow import running
 
         running.simulate(**given)
         return
-    if given["site"] or given["state"]:
-        raise UsageError("a recording is of a profile", hint="Give --profile instead of --site and --state.")
+    if given.pop("site") or given.pop("state"):
+        raise UsageError("a profile has its own meters", hint="Give --profile without --site and --state.")
     from meterflow import simulating
 
-    simulating.record_world(out, seed=given["seed"], as_json=as_json, **world)
+    seed = given.pop("seed")
+    if out is None:
+        where = {**given, "speed": speed or "max"}
+        raise SystemExit(simulating.publish_world(where, seed=seed, as_json=as_json, **world))
+    if speed is not None:
+        raise UsageError("a recording has no speed", hint="Give --speed without --out, or play it by replay.")
+    simulating.record_world(out, seed=seed, as_json=as_json, **world)

@@ -27,7 +27,7 @@ _HIDDEN = """
     SELECT f.plant, f.point, f."from" AS a, f."to" AS b, p.measures
     FROM fault f JOIN (SELECT DISTINCT scope, measures FROM true_rollup) p
       ON p.scope = 'point:' || f.plant || '/' || f.point
-    WHERE f.found_by <> 'books'
+    WHERE f.figures = 'wrong'
 """
 """What the books cannot know: from when to when, of what."""
 

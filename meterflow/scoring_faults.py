@@ -11,7 +11,9 @@ from metering.instants import rfc3339
 
 RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE = "right", "wrong", "missing", "held", "unobservable"
 OUTCOMES = (RIGHT, WRONG, MISSING, HELD, UNOBSERVABLE)
-OF_SPANS, REJECTED = ("valid", "estimated"), "rejected"
+OF_SPANS, REJECTED = ("valid", "estimated", "missing"), "rejected"
+LATER = ("balance", "intensity")
+"""Found by checks of more than one point, so that the books have nothing to say."""
 NONE = "none"
 TIMES = 'epoch_ms("from") AS "from", epoch_ms("to") AS "to"'
 
@@ -57,7 +59,9 @@ def judged(base: duckdb.DuckDBPyConnection) -> list[Judged]:
 def _judge(base: duckdb.DuckDBPyConnection, fault: Row, near: list[Row]) -> Judged:
     said = ", ".join(sorted({f"{row['verdict']} {row['status']}" for row in near}))
     wanted = f"{fault['concludes']} {fault['status']}".strip()
-    if fault["found_by"] != "books":
+    if fault["found_by"] in LATER and near:
+        outcome = WRONG
+    elif fault["found_by"] != "books":
         outcome = UNOBSERVABLE
     elif fault["concludes"] in OF_SPANS:
         outcome, of_spans = (WRONG, said) if near else _of_spans(base, fault)
@@ -76,7 +80,7 @@ def _judge(base: duckdb.DuckDBPyConnection, fault: Row, near: list[Row]) -> Judg
 
 
 def _of_spans(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
-    """Of a fault without a verdict: every base span it touches is valid, or every one in it an estimate."""
+    """Without a verdict: every base span it touches is valid; or every one in it an estimate, or unknown."""
     low, high = 'epoch_ms("end")', "epoch_ms(start)"
     touches = f"{low} > ? AND {high} < ?" if fault["to"] > fault["from"] else f"{low} >= ? AND {high} <= ?"
     inside = f"{high} >= ? AND {low} <= ?"
@@ -87,6 +91,8 @@ def _of_spans(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
         [fault["plant"], fault["point"], fault["from"], fault["to"]],
     ).fetchall()
     said = ", ".join(sorted({row[2] for row in rows}))
+    if fault["concludes"] == "missing":
+        return (WRONG if any(known for _, known, _ in rows) else RIGHT), said
     if not rows:
         return MISSING, said
     if fault["concludes"] == "valid":
@@ -97,14 +103,16 @@ def _of_spans(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
 
 
 def _of_rejected(base: duckdb.DuckDBPyConnection, fault: Row) -> tuple[str, str]:
-    """A message has to be among those not taken, with its reason."""
+    """A message has to be among those not taken, with its reason; of a stretch of time each of them."""
     topic = f"meterflow/v1/{fault['plant']}/{fault['point']}"
     rows = base.execute(
         "SELECT reason FROM rejected WHERE topic = ? AND epoch_ms(received) BETWEEN ? AND ?",
         [topic, fault["from"], fault["to"]],
     ).fetchall()
-    right = [(fault["status"],)]
-    return (RIGHT if rows == right else WRONG if rows else MISSING), ", ".join(reason for (reason,) in rows)
+    reasons = sorted(reason for (reason,) in rows)
+    once = len(reasons) == 1 or fault["from"] < fault["to"]
+    right = once and set(reasons) == {fault["status"]}
+    return (RIGHT if right else WRONG if rows else MISSING), ", ".join(sorted(set(reasons)))
 
 
 def _invented(row: Row) -> Judged:

@@ -12,31 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from metering.errors import UsageError
-from simulators.world_faults import KINDS, Fault, Place
-from simulators.world_flows import HOUR_MS, MINUTE_MS, Activities, Days, flows, past_of
+from simulators.world_dealing import ALL_KINDS, KINDS, SWAPPED, Plan, Slot, dealt, kinds_of
+from simulators.world_faults import Fault, Place
+from simulators.world_flow_faults import FLOW_KINDS
+from simulators.world_flows import MINUTE_MS, Activities, Days, flows, past_of
+from simulators.world_gateway_faults import swapped
 from simulators.world_meters import Point, Stream, gateways, point, registered, reported
 from simulators.world_profile import Profile
-from simulators.world_registers import REGISTER_KINDS, Change, Happening, turns
+from simulators.world_registers import REGISTER_KINDS, Change, Factor, Happening, Restart, turns
+from simulators.world_report_faults import EACH, REPORT_KINDS, Report
 
-ALL_KINDS = (*REGISTER_KINDS, *KINDS)
 MARGIN_MS = 10 * MINUTE_MS
-SLOT_MS = 6 * HOUR_MS
-"""Each has at most one fault of a point: they are so far apart that each has one right conclusion."""
 TRIES = 40
 FEWEST = 8
 """Where there is room for fewer readings there is room for no fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to simulate. ``rate``: in how many of a point's slots of six hours there is a fault, 0 to 1."""
-
-    seed: int
-    from_ms: int
-    to_ms: int
-    kinds: tuple[str, ...] = ()
-    rate: float = 0.5
 
 
 @dataclass(slots=True)
@@ -48,18 +37,9 @@ class Plant:
     streams: list[Stream]
     faults: list[Fault] = field(default_factory=list)
     changes: dict[str, Change] = field(default_factory=dict)
+    factors: dict[str, Factor] = field(default_factory=dict)
+    restarts: dict[str, Restart] = field(default_factory=dict)
     not_placed: list[tuple[str, str]] = field(default_factory=list)
-
-
-def kinds_of(text: str) -> tuple[str, ...]:
-    """``all``, ``none``, or names with commas between; raises UsageError for another word."""
-    if text in {"all", "none"}:
-        return ALL_KINDS if text == "all" else ()
-    names = tuple(name.strip() for name in text.split(","))
-    unknown = [name for name in names if name not in ALL_KINDS]
-    if unknown:
-        raise UsageError(f"no fault '{unknown[0]}'", hint=f"Give all, none, or of {', '.join(ALL_KINDS)}.")
-    return names
 
 
 def plants_for(profile: Profile, meters: int | None) -> int:
@@ -88,13 +68,16 @@ def _plant(profile: Profile, plan: Plan, name: str, number: int, root: Generator
         )
     ]
     plant = Plant(name, points, [])
-    dealt = _dealt(points, plan, number, of_faults)
+    slots = dealt(points, plan, number, of_faults)
     chances = of_faults.spawn(len(points))
-    for i, (one, chance) in enumerate(zip(points, chances, strict=True)):
-        _register_faults(plant, one, dealt[i], chance)
+    for one, own, chance in zip(points, slots, chances, strict=True):
+        _flow_faults(plant, one, own, chance)
+        _register_faults(plant, one, own, chance)
     _streams(plant, busy, days, of_reports)
-    for i, (one, chance) in enumerate(zip(points, chances, strict=True)):
-        _reading_faults(plant, one, plant.streams[i], dealt[i], chance)
+    for i, (own, chance) in enumerate(zip(slots, chances, strict=True)):
+        _reading_faults(plant, i, own, chance)
+        if points[i].meter.reads == "interval":
+            _report_faults(plant, i, plan, chance)
     known = set(plant.faults)
     for one in points:
         if one.meter.reads == "register":
@@ -109,74 +92,90 @@ def _streams(plant: Plant, busy: Activities, days: Days, random: Generator) -> N
             plant.streams.append(reported(one, busy, days, chance))
             continue
         stream = registered(one)
-        change = plant.changes.get(one.meter.id)
+        change, restart = plant.changes.get(one.meter.id), plant.restarts.get(one.meter.id)
         if change is not None:
             stream.gone |= (stream.time_ms >= change.to_ms) & (stream.time_ms < change.from_ms)
+        if restart is not None:
+            stream.gone |= (stream.time_ms >= restart.from_ms) & (stream.time_ms < restart.to_ms)
+            last = int(np.searchsorted(stream.time_ms, restart.from_ms))
+            which = np.arange(max(0, last - restart.again), last)
+            back_ms = restart.to_ms + one.latency_ms
+            stream.again(which, 0, back_ms + np.arange(len(which)) - stream.received_ms[which])
         plant.streams.append(stream)
 
 
-Dealt = list[tuple[int, int, str]]
-"""From when to when there is room for a fault, and its kind."""
+def _flow_faults(plant: Plant, one: Point, slots: Sequence[Slot], random: Generator) -> None:
+    for slot in (each for each in slots if each.kind in FLOW_KINDS):
+        from_ms = slot.begins(random)
+        fault = FLOW_KINDS[slot.kind](one, from_ms, from_ms + slot.room_ms, random)
+        _note(plant, one, slot.kind, fault)
 
 
-def _dealt(points: Sequence[Point], plan: Plan, number: int, random: Generator) -> list[Dealt]:
-    """Which kind of fault each slot of each point has: all kinds equally often, in an order by chance."""
-    length_ms = min(SLOT_MS, plan.to_ms - plan.from_ms)
-    slots = (plan.to_ms - plan.from_ms) // length_ms
-    out: list[Dealt] = [[] for _ in points]
-    if not plan.kinds:
-        return out
-    registers = [i for i, one in enumerate(points) if one.meter.reads == "register"]
-    places = [(int(i), slot) for slot in range(slots) for i in random.permutation(registers)]
-    taken = [place for place in places if random.random() < plan.rate]
-    begin = int(random.permutation(len(plan.kinds))[0]) + number
-    changed: set[int] = set()
-    until_ms = [plan.from_ms] * len(points)
-    waiting = [plan.kinds[(begin + k) % len(plan.kinds)] for k in range(len(taken))]
-    for i, slot in sorted(taken, key=lambda place: place[1]):
-        from_ms = plan.from_ms + slot * length_ms
-        fitting = [k for k in waiting if k not in REGISTER_KINDS or i not in changed]
-        if until_ms[i] > from_ms or not fitting:
-            continue
-        waiting.remove(fitting[0])
-        changed |= {i} if fitting[0] in REGISTER_KINDS else set()
-        long = fitting[0] == "outage" and slot + 1 < slots
-        until_ms[i] = from_ms + length_ms * (2 if long else 1)
-        out[i].append((from_ms, until_ms[i], fitting[0]))
-    return out
-
-
-def _begins(from_ms: int, to_ms: int, random: Generator) -> int:
-    """An instant by chance, between a sixth and a half of the first slot."""
-    slot_ms = min(SLOT_MS, to_ms - from_ms)
-    return from_ms + int(random.integers(slot_ms // 6, slot_ms // 2))
-
-
-def _register_faults(plant: Plant, one: Point, dealt: Dealt, random: Generator) -> None:
-    for from_ms, to_ms, kind in (each for each in dealt if each[2] in REGISTER_KINDS):
+def _register_faults(plant: Plant, one: Point, slots: Sequence[Slot], random: Generator) -> None:
+    for slot in (each for each in slots if each.kind in REGISTER_KINDS):
+        fault = None
         for _ in range(TRIES):
-            at_ms = _begins(from_ms, to_ms, random)
+            at_ms = slot.begins(random)
             before = one.phase_ms + (at_ms - one.phase_ms) // one.every_ms * one.every_ms
             at_ms = before + int(random.integers(1, max(2, one.every_ms // 1_000))) * 1_000
-            happening = Happening(one, before, at_ms, before + one.every_ms, random)
-            fault = REGISTER_KINDS[kind](happening)
+            happening = Happening(one, before, at_ms, before + one.every_ms, slot.room_ms, random)
+            fault = REGISTER_KINDS[slot.kind](happening)
             if fault is not None:
-                plant.faults.append(fault)
-                if happening.change is not None:
-                    plant.changes[one.meter.id] = happening.change
+                _keep(plant, one.meter.id, happening)
                 break
-        else:
-            plant.not_placed.append((one.meter.id, kind))
+        _note(plant, one, slot.kind, fault)
 
 
-def _reading_faults(plant: Plant, one: Point, stream: Stream, dealt: Dealt, random: Generator) -> None:
-    for from_ms, to_ms, kind in (each for each in dealt if each[2] in KINDS):
-        room_ms = (to_ms - from_ms) // 3 if to_ms - from_ms <= SLOT_MS else SLOT_MS
-        for _ in range(TRIES if room_ms >= FEWEST * one.every_ms else 0):
-            index = int(np.searchsorted(stream.time_ms, _begins(from_ms, to_ms, random)))
-            fault = KINDS[kind](Place(one, stream, index, room_ms, random))
-            if fault is not None:
-                plant.faults.append(fault)
+def _keep(plant: Plant, name: str, happening: Happening) -> None:
+    """What the site file or the stream has to say of it besides."""
+    if happening.change is not None:
+        plant.changes[name] = happening.change
+    if happening.factor is not None:
+        plant.factors[name] = happening.factor
+    if happening.restart is not None:
+        plant.restarts[name] = happening.restart
+
+
+def _reading_faults(plant: Plant, i: int, slots: Sequence[Slot], random: Generator) -> None:
+    one = plant.points[i]
+    for slot in (each for each in slots if each.kind in KINDS or each.kind == SWAPPED):
+        found: Sequence[Fault] | None = None
+        for _ in range(TRIES if slot.room_ms >= FEWEST * one.every_ms else 0):
+            at_ms = slot.begins(random)
+            place = _place(plant, i, at_ms, slot, random)
+            if slot.other is not None:
+                found = swapped(place, _place(plant, slot.other, at_ms, slot, random))
+            else:
+                fault = KINDS[slot.kind](place)
+                found = None if fault is None else [fault]
+            if found is not None:
                 break
-        else:
-            plant.not_placed.append((one.meter.id, kind))
+        if found is None:
+            _note(plant, one, slot.kind, None)
+        plant.faults += found or []
+
+
+def _place(plant: Plant, i: int, at_ms: int, slot: Slot, random: Generator) -> Place:
+    stream = plant.streams[i]
+    index = int(np.searchsorted(stream.time_ms, at_ms))
+    return Place(plant.points[i], stream, index, slot.room_ms, random)
+
+
+def _report_faults(plant: Plant, i: int, plan: Plan, random: Generator) -> None:
+    """Of each three reports the one in the middle has a fault, in as many as the rate says."""
+    kinds = [kind for kind in plan.kinds if kind in REPORT_KINDS]
+    one, stream = plant.points[i], plant.streams[i]
+    for index in range(1, len(stream.time_ms) - 1 if kinds else 0, EACH):
+        if random.random() < plan.rate:
+            kind = kinds[int(random.integers(len(kinds)))]
+            _note(plant, one, kind, REPORT_KINDS[kind](Report(one, stream, index, random)))
+
+
+def _note(plant: Plant, one: Point, kind: str, fault: Fault | None) -> None:
+    if fault is None:
+        plant.not_placed.append((one.meter.id, kind))
+    else:
+        plant.faults.append(fault)
+
+
+__all__ = ["ALL_KINDS", "Plan", "Plant", "kinds_of", "plants", "plants_for"]

@@ -18,7 +18,10 @@ from simulators.world_meters import HOLDS, Point, Stream
 
 DECIDED, HELD = "decided", "held"
 VALID, ESTIMATED, REJECTED = "valid", "estimated", "rejected"
-BOOKS, NOTHING = "books", "nothing"
+MISSING = "missing"
+BOOKS, BALANCE, INTENSITY, NOTHING = "books", "balance", "intensity", "nothing"
+MISLEADING = {BALANCE, NOTHING}
+"""What readings say is wrong there, and the books cannot know; only a true use shows in intensities."""
 CHANCE_OF_A_FEW = 9
 FINER = (10, 100, 1_000)
 FEW_VALUES = (5, 6)
@@ -35,8 +38,9 @@ FLOAT_STEPS = 2**23
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault. ``concludes``: a verdict's word; or ``valid``, ``estimated``: of the spans in it, without a
-    verdict; or ``rejected``. ``status``: of the verdict, or the reason. ``found_by``: books, nothing.
-    ``hidden``: from when to when figures are wrong besides, and nothing can find it.
+    verdict; ``missing``: no figure of them; or ``rejected``. ``status``: of the verdict, or the reason.
+    ``found_by``: the books, a later check of balances or intensities, nothing. ``hidden``: from when to when
+    figures are wrong besides, and nothing can find it.
     """
 
     kind: str
@@ -111,17 +115,14 @@ def duplicate(place: Place) -> Fault:
     """Some readings come again, up to an hour later."""
     i, count = place.index, place.count(1, CHANCE_OF_A_FEW)
     later = place.random.integers(1, HOUR_MS, count)
-    _again(place.stream, slice(i, i + count), 0, later)
+    place.stream.again(slice(i, i + count), 0, later)
     return place.fault("duplicate", i, i + count - 1, VALID)
 
 
 def flood(place: Place) -> Fault:
     """One reading comes some thousand times within a few seconds."""
     i, times = place.index, int(place.random.integers(1_000, 3_000))
-    one = np.full(times, i)
-    stream = place.stream
-    received = stream.received_ms[one] + np.sort(place.random.integers(1, 5_000, times))
-    stream.more.append((stream.time_ms[one], stream.value[one], received))
+    place.stream.again(np.full(times, i), 0, np.sort(place.random.integers(1, 5_000, times)))
     return place.fault("flood", i, i, VALID)
 
 
@@ -131,7 +132,7 @@ def conflict(place: Place) -> Fault | None:
     by = int(place.random.integers(1, max(2, place.point.possible(HOUR_MS))))
     if int(place.stream.value[i]) + by >= place.point.width:
         return None
-    _again(place.stream, slice(i, i + 1), by, place.random.integers(1, 10 * MINUTE_MS, 1))
+    place.stream.again(slice(i, i + 1), by, place.random.integers(1, 10 * MINUTE_MS, 1))
     return place.fault("conflict", i, i, "conflict", HELD)
 
 
@@ -250,7 +251,7 @@ def corrupt_payload(place: Place) -> Fault:
     at_ms, name = int(stream.received_ms[i]), place.point.meter.id
     payload = b'{"time":%d,"value":"' % int(stream.time_ms[i])
     stream.gone[i] = True
-    stream.broken.append((at_ms, name, payload[: int(place.random.integers(1, len(payload)))]))
+    stream.besides.append((at_ms, name, payload[: int(place.random.integers(1, len(payload)))]))
     return Fault("corrupt_payload", place.point.plant, name, at_ms, at_ms, REJECTED, "not_json")
 
 
@@ -259,7 +260,7 @@ def unknown_meter(place: Place) -> Fault:
     i, stream = place.index, place.stream
     at_ms, name = int(stream.received_ms[i]), f"{place.point.meter.id}-new"
     payload = b'{"time":%d,"value":%d}' % (int(stream.time_ms[i]), int(place.random.integers(10_000)))
-    stream.broken.append((at_ms, name, payload))
+    stream.besides.append((at_ms, name, payload))
     return Fault("unknown_meter", place.point.plant, name, at_ms, at_ms, REJECTED, "unknown_point")
 
 
@@ -270,10 +271,6 @@ def drift(place: Place) -> Fault:
     ahead_ms = np.arange(1, count + 1) * (most_ms if place.random.integers(2) else -most_ms) // count
     place.stream.time_ms[i : i + count] += ahead_ms
     return place.fault("drift", i - 1, i + count, VALID, by=NOTHING)
-
-
-def _again(stream: Stream, which: slice, by: int, later: Integers) -> None:
-    stream.more.append((stream.time_ms[which], stream.value[which] + by, stream.received_ms[which] + later))
 
 
 def _falls(place: Place, which: Integers, shift_ms: int) -> bool:

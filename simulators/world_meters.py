@@ -99,7 +99,8 @@ class Point:
 class Stream:
     """What a point sends, one element a reading: may be changed by faults, then is sorted and sent.
 
-    ``value`` in units of the last digit that the meter shows. ``gone``: never sent. ``more``: sent besides.
+    ``value`` in units of the last digit that the meter shows. ``gone``: never sent. ``more``: readings sent
+    besides: time, value, received, start (0: none). ``spans``: of reports, what they are of: start and end.
     """
 
     time_ms: Integers
@@ -107,19 +108,30 @@ class Stream:
     received_ms: Integers
     start_ms: Integers | None = None
     gone: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-    more: list[tuple[Integers, Integers, Integers]] = field(default_factory=list)
-    broken: list[tuple[int, str, bytes]] = field(default_factory=list)
-    """Messages besides that are no readings of the point: when received, under whose name, and what."""
+    more: list[tuple[Integers, Integers, Integers, Integers]] = field(default_factory=list)
+    besides: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """Messages of another form: when received, under whose name, and what."""
+    spans: tuple[Integers, Integers] | None = None
 
     def __post_init__(self) -> None:
         self.gone = np.zeros(len(self.time_ms), np.bool_)
+        if self.start_ms is not None:
+            self.spans = self.start_ms.copy(), self.time_ms.copy()
+
+    def starts(self) -> Integers:
+        """When each begins; 0 where it has no start."""
+        return np.zeros_like(self.time_ms) if self.start_ms is None else self.start_ms
+
+    def again(self, which: slice | Integers, by: int, later: Integers) -> None:
+        """Sends some once more, ``later`` than before, with a value that is more by ``by``."""
+        time_ms, value, received_ms = self.time_ms[which], self.value[which], self.received_ms[which]
+        self.more.append((time_ms, value + by, received_ms + later, self.starts()[which]))
 
     def sent(self) -> tuple[Integers, Integers, Integers, Integers]:
         """time, value, received and start (0: none) of all that is sent."""
         here = ~self.gone
-        starts = np.zeros_like(self.time_ms) if self.start_ms is None else self.start_ms
-        parts = [(self.time_ms[here], self.value[here], self.received_ms[here], starts[here])]
-        parts += [(*more, np.zeros_like(more[0])) for more in self.more]
+        parts = [(self.time_ms[here], self.value[here], self.received_ms[here], self.starts()[here])]
+        parts += self.more
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return columns[0], columns[1], columns[2], columns[3]
 
@@ -166,7 +178,7 @@ def reported(point: Point, busy: Activities, days: Days, random: Generator) -> S
     assert reports is not None, "a point that reads intervals has reports"
     low, high = sorted(reports.delay_minutes)
     delays = random.integers(low * MINUTE_MS, high * MINUTE_MS + 1, len(amounts))
-    return Stream(edges[1:], amounts, edges[1:] + delays, edges[:-1])
+    return Stream(edges[1:].copy(), amounts, edges[1:] + delays, edges[:-1].copy())
 
 
 def _edges(point: Point, busy: Activities, days: Days) -> Integers:

@@ -25,7 +25,7 @@ class Readings:
         self._topics: list[str] = []
         self._decimals: list[int] = []
         self._columns: list[tuple[Integers, ...]] = []
-        self._broken: dict[int, str] = {}
+        self._besides: dict[int, str] = {}
 
     def add(self, plant: Plant) -> None:
         """What a plant sends."""
@@ -34,9 +34,9 @@ class Readings:
             number = np.full(len(time_ms), len(self._topics), np.int64)
             self._columns.append((number, time_ms, value, received_ms, start_ms))
             self._name(f"{plant.id}/{point.meter.id}", point.meter.decimals)
-            for at_ms, name, payload in stream.broken:
+            for at_ms, name, payload in stream.besides:
                 message = Message(at_ms, f"meterflow/v1/{plant.id}/{name}", 1, payload)
-                self._broken[len(self._topics)] = encode_line(message).decode()
+                self._besides[len(self._topics)] = encode_line(message).decode()
                 one = np.array([at_ms], np.int64)
                 self._columns.append((np.array([len(self._topics)], np.int64), one, one * 0, one, one * 0))
                 self._name(f"{plant.id}/{name}", 0)
@@ -61,10 +61,10 @@ class Readings:
                 received_ms[part],
                 start_ms[part],
             )
-            broken = np.isin(number[part], list(self._broken))
-            if broken.any():
-                instead = pa.array([self._broken[n] for n in number[part][broken].tolist()])
-                texts = pc.replace_with_mask(texts, pa.array(broken), instead)
+            besides = np.isin(number[part], list(self._besides))
+            if besides.any():
+                instead = pa.array([self._besides[n] for n in number[part][besides].tolist()])
+                texts = pc.replace_with_mask(texts, pa.array(besides), instead)
             yield len(part), _bytes(texts)
 
 

@@ -1,4 +1,4 @@
-"""Faults of a register itself: from an instant on it counts from another value, or it reaches its end.
+"""Faults of a register itself: another value from an instant on, its end, another worth.
 
 They are settled before anything is read, as all later readings depend on them; a point has at most one.
 """
@@ -6,17 +6,23 @@ They are settled before anything is read, as all later readings depend on them; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 from numpy.random import Generator
 
-from simulators.world_faults import DECIDED, HELD, Fault
+from simulators.world_faults import BALANCE, DECIDED, HELD, VALID, Fault
 from simulators.world_flows import MINUTE_MS
 from simulators.world_meters import Point
 
 INITIAL_STEPS = 5_000
 CHANGE_MINUTES = (5, 30)
+RESTART_READINGS, RESENT = 5, 20
+"""So many readings at most are lost while a gateway starts, and come again behind it."""
+WRONG_TIMES = ("0.1", "0.5", "0.8", "1.2", "1.5", "2", "10")
+FINER_THAN = 10
+"""Steps that a rise stays below what is possible with a wrong multiplier, so that nothing is held."""
 LOWER = (0.15, 0.85)
 """A meter that nobody recorded shows this part of the old one's value: no tenth of it, no reset."""
 
@@ -31,16 +37,40 @@ class Change:
     initial: int
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A gateway was away from ``from_ms`` until ``to_ms``; then the last few readings came again."""
+
+    from_ms: int
+    to_ms: int
+    again: int
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """From ``from_ms`` until ``to_ms`` the site file has this multiplier, which is not the right one."""
+
+    from_ms: int
+    to_ms: int
+    multiplier: Decimal
+
+
 @dataclass(slots=True)
 class Happening:
-    """Between which readings (``before_ms``, ``behind_ms``) of a point something is to happen, and when."""
+    """Between which readings (``before_ms``, ``behind_ms``) of a point something is to happen, and when.
+
+    ``room_ms``: how long it may go on. The last three: what came of it besides.
+    """
 
     point: Point
     before_ms: int
     at_ms: int
     behind_ms: int
+    room_ms: int
     random: Generator
     change: Change | None = None
+    restart: Restart | None = None
+    factor: Factor | None = None
 
     def counted(self, at_ms: int) -> int:
         return int(self.point.counts(np.array([at_ms], np.int64))[0])
@@ -94,9 +124,42 @@ def replacement_unrecorded(one: Happening) -> Fault | None:
     return one.fault("replacement_unrecorded", one.before_ms, one.behind_ms, "decrease", HELD)
 
 
+def restart(one: Happening) -> Fault | None:
+    """A gateway that counts pulses starts again: it is away for some minutes, and counts from zero."""
+    every_ms = one.point.every_ms
+    away = int(one.random.integers(1, RESTART_READINGS + 1))
+    last_ms = one.before_ms + (away + 1) * every_ms
+    if last_ms >= one.point.to_ms or one.counted(one.before_ms) <= 2 * one.point.possible(
+        last_ms - one.before_ms
+    ):
+        return None
+    one.restart = Restart(one.at_ms, last_ms, int(one.random.integers(1, RESENT + 1)))
+    one.point.breaks.append((one.at_ms, 0))
+    return one.fault("restart", one.before_ms, last_ms, "reset", HELD)
+
+
+def wrong_multiplier(one: Happening) -> Fault | None:
+    """Somebody writes a wrong ratio into the site file, and later the right one again.
+
+    All that is counted in that time is so many times too much or too little, and looks well.
+    """
+    times = Decimal(str(one.random.choice(WRONG_TIMES)))
+    to_ms = one.at_ms + int(one.random.integers(one.room_ms // 4, one.room_ms))
+    readings = one.point.instants()
+    readings = readings[(readings >= one.before_ms) & (readings <= to_ms + one.point.every_ms)]
+    steep = int(np.diff(one.point.counts(readings)).max(initial=0))
+    if to_ms >= one.point.to_ms or steep * times > one.point.possible(one.point.every_ms) - FINER_THAN:
+        return None
+    one.factor = Factor(one.at_ms, to_ms, times * one.point.meter.multiplier)
+    found = one.fault("wrong_multiplier", one.at_ms, to_ms, VALID, "")
+    return replace(found, found_by=BALANCE)
+
+
 REGISTER_KINDS: dict[str, Callable[[Happening], Fault | None]] = {
     "rollover": rollover,
     "reset": reset,
     "replacement": replacement,
     "replacement_unrecorded": replacement_unrecorded,
+    "restart": restart,
+    "wrong_multiplier": wrong_multiplier,
 }

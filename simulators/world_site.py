@@ -12,7 +12,6 @@ from metering.instants import rfc3339
 from simulators.world import Plant
 from simulators.world_meters import Point
 from simulators.world_profile import Profile
-from simulators.world_registers import Change
 
 
 def site_text(profile: Profile, plants: Sequence[Plant]) -> str:
@@ -36,13 +35,13 @@ def _plant(profile: Profile, plant: Plant, number: int) -> dict[str, Any]:
         "patience": profile.patience,
         "energies": list(profile.energies),
         "products": [{"id": p.id, "name": p.name or p.id, "unit": p.unit} for p in profile.products],
-        "points": [_point(one, plant.changes.get(one.meter.id)) for one in plant.points],
+        "points": [_point(one, plant) for one in plant.points],
         "intensity": [dict(each) for each in profile.intensity],
     }
     return {key: value for key, value in row.items() if value != []}
 
 
-def _point(one: Point, change: Change | None) -> dict[str, Any]:
+def _point(one: Point, plant: Plant) -> dict[str, Any]:
     meter = one.meter
     row: dict[str, Any] = {
         "id": meter.id,
@@ -57,15 +56,20 @@ def _point(one: Point, change: Change | None) -> dict[str, Any]:
         row["limit"] = f"{meter.limit.amount} {meter.limit.unit}{per}"
     if meter.reads == "register":
         row["expect_every"] = f"{meter.every // 1_000}s"
-        row["installations"] = _installations(one, change)
+        row["installations"] = _installations(one, plant)
     return row
 
 
-def _installations(one: Point, change: Change | None) -> list[dict[str, Any]]:
+def _installations(one: Point, plant: Plant) -> list[dict[str, Any]]:
     meter = one.meter
+    change, factor = plant.changes.get(meter.id), plant.factors.get(meter.id)
     face: dict[str, Any] = {"digits": meter.digits, "decimals": meter.decimals}
     if meter.multiplier != 1:
         face["multiplier"] = meter.multiplier
+    if factor is not None:
+        right = {"from": rfc3339(factor.to_ms), "value": meter.multiplier}
+        wrong = {"from": rfc3339(factor.from_ms), "value": format(factor.multiplier.normalize(), "f")}
+        face["multiplier"] = [{"value": meter.multiplier}, wrong, right]
     if change is None:
         return [face]
     old = {"serial": "A-1", "to": rfc3339(change.to_ms), **face, "final": shown(one, change.final)}

@@ -20,7 +20,7 @@ from metering.instants import rfc3339
 from metering.site_meaning import SIGNS
 from metering.units import CANONICAL, UNITS
 from simulators.world import Plant
-from simulators.world_faults import NOTHING, VALID, Fault
+from simulators.world_faults import MISLEADING, NOTHING, VALID, Fault
 from simulators.world_flows import HOUR_MS, MINUTE_MS, Integers
 from simulators.world_meters import Point, Stream
 from simulators.world_profile import Profile
@@ -31,6 +31,7 @@ BILLIONTHS_OF_A_MILLIONTH = 1_000
 ROLLING_MS = {"15m": HOUR_MS // 4, "1h": HOUR_MS, "8h": 8 * HOUR_MS, "24h": 24 * HOUR_MS}
 EVEN_MS = {"15m": HOUR_MS // 4, "hour": HOUR_MS}
 CALENDAR = ("day", "month", "year")
+RIGHT, WRONG = "right", "wrong"
 ENDS = 2
 """A register's amount is uncertain by its last step at both ends of a span, and where a meter was changed."""
 
@@ -42,7 +43,7 @@ class Edges:
         self.point, self.from_ms = point, point.from_ms
         self.at_ms = np.arange(point.from_ms, point.to_ms + 1, MINUTE_MS, dtype=np.int64)
         self.past = point.past.at(self.at_ms)
-        self.reads = None if stream.start_ms is None else np.sort(stream.time_ms)
+        self.reads = None if stream.spans is None else np.sort(stream.spans[1])
         self.unsure = point.unsure(self.at_ms) if self.reads is None else None
 
     def amount(self, start_ms: Integers, end_ms: Integers) -> Integers:
@@ -96,10 +97,7 @@ class Truth:
         """Every base span of every register, and every read of the others."""
         parts = []
         for edges, stream in zip(self.edges, self.streams, strict=True):
-            if stream.start_ms is None:
-                start_ms, end_ms = edges.at_ms[:-1], edges.at_ms[1:]
-            else:
-                start_ms, end_ms = stream.start_ms, stream.time_ms
+            start_ms, end_ms = stream.spans or (edges.at_ms[:-1], edges.at_ms[1:])
             meter = edges.point.meter
             names = {"plant": self.plant.id, "point": meter.id}
             parts.append(_spans(names, meter.unit, start_ms, end_ms, edges))
@@ -236,13 +234,13 @@ def amounts(millionths: Integers, unit: str) -> pa.Array:
 
 def fault_rows(plants: Sequence[Plant]) -> list[tuple[str, ...]]:
     """What faults.csv has: a header, then a row for each fault."""
-    header = ("kind", "plant", "point", "from", "to", "concludes", "status", "found_by")
+    header = ("kind", "plant", "point", "from", "to", "concludes", "status", "found_by", "figures")
     return [header, *(row for plant in plants for fault in plant.faults for row in _fault_rows(fault))]
 
 
 def _fault_rows(fault: Fault) -> Iterator[tuple[str, ...]]:
     names = (fault.kind, fault.plant, fault.point)
-    said = (fault.concludes, fault.status, fault.found_by)
+    said = (fault.concludes, fault.status, fault.found_by, WRONG if fault.found_by in MISLEADING else RIGHT)
     yield (*names, rfc3339(fault.from_ms), rfc3339(fault.to_ms), *said)
     if fault.hidden is not None:
-        yield (*names, *map(rfc3339, fault.hidden), VALID, "", NOTHING)
+        yield (*names, *map(rfc3339, fault.hidden), VALID, "", NOTHING, WRONG)

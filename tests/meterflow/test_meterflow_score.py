@@ -17,9 +17,19 @@ from meterflow.scores import Run, run
 from meterflow.scoring import Scored, scored
 from simulators.world import ALL_KINDS
 from simulators.world_profile import shipped
+from simulators.world_report_faults import REPORT_KINDS
 from tests.meterflow.helper import LONG, ROOT, done, meterflow, mistake
 
 SEEDS = (*range(1, 21),) if LONG else (1, 2)
+ONCE = {"mixed", "swapped", "restart", "summer_time", "wrong_multiplier", "leak", "burst"}
+"""Kinds whose tests take longest: of one seed, but for long runs."""
+OF_REGISTERS = [
+    (kind, seed)
+    for kind in ALL_KINDS
+    if kind not in REPORT_KINDS
+    for seed in SEEDS
+    if LONG or seed == 1 or kind not in ONCE
+]
 Alter = Callable[[pa.Table], pa.Table]
 
 
@@ -29,14 +39,24 @@ def told(found: Scored) -> list[str]:
     return false + [one.text() for one in found.faults if one.outcome in {"wrong", "missing", "held"}]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize(("kind", "seed"), OF_REGISTERS)
 @pytest.mark.parametrize("profile", shipped())
 def test_each_fault_has_its_right_conclusion(profile: str, kind: str, seed: int, tmp_path: Path) -> None:
     """No figure is false, no verdict wrong, missing, or left to a person that a rule can decide."""
     found = run(Run(profile, (kind,), seed, hours=2), tmp_path)
     assert told(found) == []
     assert found.measured > 300
+
+
+@pytest.mark.parametrize("kind", REPORT_KINDS)
+@pytest.mark.parametrize(("profile", "hours"), [("steel", 6), ("food", 34)])
+def test_each_fault_of_a_report_has_its_right_conclusion(
+    profile: str, hours: int, kind: str, tmp_path: Path
+) -> None:
+    """Of heats and of shifts: what is doubtful is held, what is late or corrected counts."""
+    found = run(Run(profile, (kind,), 1, hours), tmp_path)
+    assert told(found) == []
+    assert found.verdicts["right"] > 0
 
 
 @pytest.mark.parametrize("profile", shipped())
@@ -209,9 +229,11 @@ def test_the_table_of_scores_has_every_kind() -> None:
 
 def test_what_cannot_be_simulated_or_scored_is_told(tmp_path: Path) -> None:
     """With what to do instead."""
-    mistake(meterflow("simulate", "--profile", "steel"), 2, "--profile needs a recording", "--out")
+    mistake(meterflow("simulate", "--faults", "all"), 2, "--faults needs a profile", "--profile")
+    mistake(meterflow("simulate", "--profile", "food", "--site", tmp_path / "s"), 2, "a profile has its own")
     out = ("simulate", "--out", tmp_path / "R.ndjson")
     mistake(meterflow(*out, "--profile", "paper"), 2, "no profile 'paper'", "textile")
+    mistake(meterflow(*out, "--speed", "1"), 2, "a recording has no speed", "replay")
     mistake(meterflow(*out, "--faults", "rust"), 2, "no fault 'rust'", "rollover")
     mistake(meterflow(*out, "--duration", "1 day"), 2, "--duration", "6h or 7d")
     mistake(meterflow(*out, "--start", "2026-01-05"), 2, "no zone")

@@ -14,7 +14,9 @@ import pytest
 from metering.errors import UsageError
 from metering.site import find_faults
 from simulators.world import ALL_KINDS, Plan, Plant, kinds_of, plants, plants_for
+from simulators.world_dealing import SWAPPED
 from simulators.world_faults import KINDS, VALID
+from simulators.world_flow_faults import FLOW_KINDS
 from simulators.world_flows import HOUR_MS, MINUTE_MS
 from simulators.world_profile import FOLDER, load_profile, shipped
 from simulators.world_recording import Readings
@@ -65,9 +67,45 @@ def test_one_more_plant_leaves_the_first_as_it_was() -> None:
 
 def test_faults_leave_the_truth_as_it_is() -> None:
     """What flows does not depend on what the meters make of it."""
-    well, ill = made("textile", plan()), made("textile", plan(kinds=ALL_KINDS))
+    kinds = tuple(kind for kind in ALL_KINDS if kind not in FLOW_KINDS)
+    well, ill = made("textile", plan()), made("textile", plan(kinds=kinds))
     for one, other in zip(well[0].points, ill[0].points, strict=True):
         assert (one.past.edges == other.past.edges).all()
+
+
+def test_a_leak_flows_by_day_and_by_night() -> None:
+    """The same in each of its minutes, and nothing besides; the meter can count it."""
+    well, ill = (made("food", plan(kinds=kinds))[0] for kinds in ((), ("leak",)))
+    fault = ill.faults[0]
+    assert (fault.kind, fault.point, fault.concludes, fault.found_by) == (
+        "leak",
+        "intake",
+        VALID,
+        "intensity",
+    )
+    both = [next(one for one in plant.points if one.meter.id == "intake") for plant in (well, ill)]
+    more = np.diff(both[1].past.at(edges())) - np.diff(both[0].past.at(edges()))
+    leaking = (edges()[:-1] >= fault.from_ms) & (edges()[1:] <= fault.to_ms)
+    other = [each for each in ill.faults if each != fault]
+    assert len(set(more[leaking])) == 1
+    assert more[leaking][0] > 0
+    for each in other:
+        leaking |= (edges()[:-1] >= each.from_ms) & (edges()[1:] <= each.to_ms)
+    assert not more[~leaking].any()
+    assert np.diff(both[1].past.at(edges())).max() * 60 <= both[1].limit
+
+
+def test_swapped_meters_send_each_others_readings() -> None:
+    """Under the two names lies together what was sent without the fault."""
+    well, ill = (made("steel", plan(kinds=kinds))[0] for kinds in ((), (SWAPPED,)))
+    assert {fault.kind for fault in ill.faults} == {SWAPPED}
+    pairs = defaultdict(list)
+    for fault in ill.faults:
+        pairs[fault.concludes].append(fault.point)
+    assert len(pairs["spike"]) == len(pairs["glitch"]) > 2
+    one, other = (sorted((at, value) for _, at, value in times_and_values(plant)) for plant in (well, ill))
+    assert one == other
+    assert set(times_and_values(well)) != set(times_and_values(ill))
 
 
 def test_main_meter_sub_meters_sun_and_losses_balance() -> None:
@@ -121,8 +159,9 @@ def test_a_shift_is_told_by_the_clock_on_the_wall() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_site_file_has_no_faults(profile: str, tmp_path: Path) -> None:
     """Also with meters that were replaced; not even a warning."""
-    some = made(profile, plan(kinds=("replacement",)))
+    some = made(profile, plan(kinds=("replacement", "wrong_multiplier")))
     assert some[0].changes
+    assert some[0].factors
     site = tmp_path / "site.yaml"
     site.write_text(site_text(load_profile(profile), some), "utf-8")
     assert find_faults(site) == []
@@ -132,7 +171,8 @@ def test_every_kind_of_fault_finds_a_place() -> None:
     """In some profile, by itself; and at most one in six hours of a register."""
     for kind in ALL_KINDS:
         found = [fault for name in PROFILES for fault in made(name, plan(kinds=(kind,)))[0].faults]
-        assert kind in {fault.kind for fault in found}, kind
+        names = {"mixed" if "+" in fault.kind else fault.kind for fault in found}
+        assert kind in names, kind
     by_point = defaultdict(list)
     for fault in made("steel", plan(hours=72, kinds=tuple(KINDS)))[0].faults:
         by_point[fault.point].append(fault)
