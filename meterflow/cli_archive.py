@@ -58,6 +58,9 @@ def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) 
 @reported
 def rebuild(site: Path, data: Path | None, url: str | None, **options: Any) -> None:
     """Works the results out from the archive alone, by a site file; exit code 1 if others are stored."""
+    from meterflow import memory
+
+    memory.spare()
     from meterflow import archive as verbs
     from meterflow import rebuild as again
 

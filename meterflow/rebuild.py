@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 import pyarrow as pa
@@ -32,6 +33,9 @@ from processors.engine import Engine
 from processors.rows import Rows
 from sinks.archive_reader import Archive
 from sinks.store_filling import Filling, filling
+
+TABLE_ROWS: Final = 1 << 16
+"""So many go to the store in one table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def _made(
     done = 0
     for together in [[plant] for plant in plants] or _together(roster):
         engine = Engine(share_of(roster, together, ratios_of_groups=not plants))
-        rows = Rows(engine, of_groups=not plants)
+        rows = Rows(engine, of_groups=not plants, rows_max=TABLE_ROWS)
         for stretch in stretches(archive, together):
             given = (stretch.readings, stretch.offset, stretch.stamp, engine.index, stretch.decisions)
             for step in engine.take(build_stretches(*given), closing=stretch.last):

@@ -7,6 +7,7 @@ one time is one record, whose offset is its place: the log's own offsets are of 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 
 from metering.decisions import Decision
 from metering.readings import Readings
-from sinks.archive_reader import Archive
+from sinks.archive_reader import Archive, Batch
 
 Ints = NDArray[np.int64]
 
 STRETCH_READINGS = 60_000
 """So many are worked on at once, but for those of one instant."""
-HELD_READINGS, PLANT_READINGS_MIN = 2_000_000, 1 << 14
-"""So many are in memory, cut among the plants; of each at least the second number."""
+HELD_READINGS, PLANT_READINGS_MIN = 1 << 20, 1 << 14
+"""So many are in memory, cut among the plants, half of them ahead; of each at least the second number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class Stretch:
 class _Plant:
     """One plant's readings as far as they are in memory; ``stamp``: when each was received, never falling."""
 
-    def __init__(self, archive: Archive, plant: str, rows_max: int) -> None:
-        self._batches = archive.readings(plant, rows_max=rows_max, evidence=False)
+    def __init__(self, batches: Iterator[Batch]) -> None:
+        self._batches = batches
         self.stamp: Ints = np.zeros(1, np.int64)
         self.there = self.more()
 
@@ -72,8 +73,22 @@ def stretches(archive: Archive, plants: Collection[str]) -> Iterator[Stretch]:
     """
     of_each = [(plant, one) for plant in plants for _, some in archive.decisions(plant) for one in some]
     decided = sorted(((one.received_ms, plant, one) for plant, one in of_each), key=lambda each: each[0])
-    rows_max = max(PLANT_READINGS_MIN, HELD_READINGS // max(1, len(plants)))
-    every = [one for one in (_Plant(archive, plant, rows_max) for plant in plants) if one.there]
+    rows_max = max(PLANT_READINGS_MIN, HELD_READINGS // 2 // max(1, len(plants)))
+    with ThreadPoolExecutor(1, "archive") as pool:
+        read = (archive.readings(plant, rows_max=rows_max, evidence=False) for plant in plants)
+        begun = [_Plant(batches) for batches in [_ahead(pool, one) for one in read]]
+        yield from _stretches([one for one in begun if one.there], decided)
+
+
+def _ahead(pool: Executor, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The next one is read while one is worked on."""
+    following = pool.submit(next, batches, None)
+    while (batch := following.result()) is not None:
+        following = pool.submit(next, batches, None)
+        yield batch
+
+
+def _stretches(every: list[_Plant], decided: list[tuple[int, str, Decision]]) -> Iterator[Stretch]:
     offset, newest_ms = 0, 0
     while every:
         until_ms = min(int(one.stamp[-1]) for one in every)

@@ -73,11 +73,12 @@ _NANO_DIGITS = 3
 class Rows:
     """Makes the tables of steps; ``emit`` is the only thing others call.
 
-    ``of_groups``: whether roll-ups of groups are said, too.
+    ``of_groups``: whether roll-ups of groups are said, too. ``rows_max``: of a table.
     """
 
-    def __init__(self, engine: Engine, *, of_groups: bool = True) -> None:
+    def __init__(self, engine: Engine, *, of_groups: bool = True, rows_max: int = ROWS_MAX) -> None:
         self.engine = engine
+        self._rows_max = rows_max
         self.roster: Roster = engine.roster
         self._lanes = engine.lanes
         points = self.roster.points
@@ -107,7 +108,7 @@ class Rows:
         self._wanted[groups] = of_groups
         self._windows = Waiting()
         self._facts = self._facts_of_points()
-        self._pads = {"interval": Pad(self._layout(), ROWS_MAX), "rollup": Pad(self._rollup.layout, ROWS_MAX)}
+        self._pads = {"interval": Pad(self._layout(), rows_max), "rollup": Pad(self._rollup.layout, rows_max)}
 
     @property
     def unbalanced(self) -> int:
@@ -115,7 +116,7 @@ class Rows:
         return len(self._small.unbalanced)
 
     def emit(self, step: Step, *, rest: bool = True) -> Iterator[tuple[str, pa.Table]]:
-        """(table name, rows) of everything a step says anew, at most ROWS_MAX rows in a table.
+        """(table name, rows) of everything a step says anew, at most ``rows_max`` rows in a table.
 
         Without the ``rest``, tables that are not full wait for the steps to come.
         """
@@ -127,19 +128,20 @@ class Rows:
         if rest:
             for name, pad in self._pads.items():
                 yield from ((name, some) for some in pad.rest())
-        for columns in self._windows.tables(ROWS_MAX, rest=rest):
+        for columns in self._windows.tables(self._rows_max, rest=rest):
             yield "intensity", self._intensity(columns)
         few: list[tuple[str, pa.Table | None]] = [
             ("interval", self._reads(step)),
             ("verdict", self._small.verdicts(step)),
             ("alert", self._small.alerts(step)),
-            *(("ledger", rows) for rows in self._small.ledger(step, ROWS_MAX)),
+            *(("ledger", rows) for rows in self._small.ledger(step, self._rows_max)),
             ("rejected", self._small.rejected(step)),
             ("hop", self._small.hop(step) if step.closing else None),
         ]
         for name, rows in few:
             if rows is not None:
-                yield from ((name, rows.slice(first, ROWS_MAX)) for first in range(0, len(rows), ROWS_MAX))
+                edges = range(0, len(rows), self._rows_max)
+                yield from ((name, rows.slice(first, self._rows_max)) for first in edges)
 
     # -- what a step says, as it stands now -------------------------------------------------------
 

@@ -18,6 +18,7 @@ from sinks.archive_manifest import DAY, DECISIONS, EVIDENCE, PLANT, READINGS, Fi
 ROW_GROUP_ROWS = 1 << 18
 _NAME_MAX = 200
 _TIME = pa.timestamp("ms", tz="UTC")
+_WORDS = pa.dictionary(pa.int32(), pa.utf8())
 SCHEMAS = {
     READINGS: pa.schema(
         [
@@ -111,8 +112,15 @@ def encoded(table: pa.Table, in_folder: str, plant: str, span: Span) -> tuple[Fi
     return File(path, plant, table.num_rows, len(data), digest, *edges), data
 
 
-def decoded(data: bytes, set_: str, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a file. Raises an error of Arrow's where it is none."""
-    table = pq.read_table(pa.BufferReader(data), columns=columns)
+def decoded(data: bytes, set_: str, columns: list[str] | None = None, *, coded: bool = False) -> pa.Table:
+    """The rows of a file. Raises an error of Arrow's where it is none.
+
+    ``coded``: texts as numbers of words, as they are in the file, by one thread.
+    """
     wanted = SCHEMAS[set_]
-    return table.cast(pa.schema([wanted.field(name) for name in table.schema.names]))
+    texts = [field.name for field in wanted if coded and field.type == pa.utf8()]
+    table = pq.read_table(
+        pa.BufferReader(data), columns=columns, read_dictionary=texts, use_threads=not coded
+    )
+    fields = [wanted.field(name) for name in table.schema.names]
+    return table.cast(pa.schema([f.with_type(_WORDS) if f.name in texts else f for f in fields]))

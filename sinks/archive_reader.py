@@ -27,6 +27,8 @@ from sinks.archive_writer import newest
 ROWS_MAX = 1 << 18
 """Of readings in memory at a time, as far as files can be told apart by their offsets."""
 _AGAIN_MAX = 20
+_WITHOUT_EVIDENCE = [name for name in SCHEMAS[READINGS].names if name != "message"]
+_WIDEST = 1 << 62
 _DAY_MS = 86_400_000
 
 Ints = NDArray[np.int64]
@@ -149,7 +151,14 @@ class Archive:
             return None
         at = max(at, min(file.first for file in files))
         until = _until(files, at, rows_max)
-        tables = [_within(self._table(file), at, until, days) for file in files if file.first < until]
+        names = None if with_evidence else _WITHOUT_EVIDENCE
+        parts = [(file, self._table(file, names, coded=True)) for file in files if file.first < until]
+        tables = [
+            table
+            if days is None and at <= file.first and file.until <= until
+            else _within(table, at, until, days)
+            for file, table in parts
+        ]
         evidence = self._evidence_of(plant, days, at, until) if with_evidence else _once([])
         return _batch(plant, pa.concat_tables(tables), evidence), until
 
@@ -158,10 +167,10 @@ class Archive:
         tables = [_within(self._table(file), at, until, None) for file in files]
         return _once(tables)
 
-    def _table(self, file: File) -> pa.Table:
+    def _table(self, file: File, columns: list[str] | None = None, *, coded: bool = False) -> pa.Table:
         data = self._place.read(file.path)
         try:
-            return decoded(data, file.set)
+            return decoded(data, file.set, columns, coded=coded)
         except (pa.ArrowException, OSError, KeyError) as error:
             where = f"{self._place.where}/{file.path}"
             raise MeterflowError(
@@ -221,36 +230,50 @@ def _once(tables: Sequence[pa.Table]) -> pa.Table:
 
 def _rows_of(evidence: pa.Table, offset: Ints, message: Ints) -> Ints:
     """The row of each reading's message; -1 of those that have none."""
-    if not len(evidence):
-        return np.full(len(offset), -1)
     width = int(max(message.max(), 0)) + 1
     keys = evidence.column("offset").to_numpy() * width + evidence.column("message").to_numpy()
     rows = np.searchsorted(keys, offset * width + message)
     return np.where(message < 0, -1, rows)
 
 
+def _order(offset: Ints, row: Ints) -> Ints:
+    """That of the log. A file has its points one after the other, so that there are long runs to merge."""
+    if not len(offset):
+        return np.empty(0, np.int64)
+    first, width = offset.min(), int(row.max()) + 1
+    if (int(offset.max()) - int(first) + 1) * width >= _WIDEST:
+        return np.lexsort([row, offset])
+    return np.argsort((offset - first) * width + row, kind="stable")
+
+
 def _batch(plant: str, table: pa.Table, evidence: pa.Table) -> Batch:
+    """``table``: its texts are numbers of words."""
     table = _as_ms(table)
-    order = np.lexsort([table.column(name).to_numpy() for name in ("row", "offset")])
-    table = table.take(pa.array(order)).combine_chunks()
+    order = _order(*(table.column(name).to_numpy().astype(np.int64) for name in ("offset", "row")))
 
     def number(name: str, absent: int | None = None) -> NDArray[np.int64]:
         column = table.column(name)
         found: NDArray[np.int64] = (column if absent is None else column.fill_null(absent)).to_numpy()
-        return found
+        return found[order]
+
+    def text(name: str) -> Dictionary:
+        whole = _text(table.column(name))
+        return Dictionary(whole.words, whole.codes[order])
 
     offset = number("offset")
-    message = _rows_of(evidence, offset, number("message", -1).astype(np.int64))
+    message = np.full(len(offset), -1)
+    if len(evidence):
+        message = _rows_of(evidence, offset, number("message", -1).astype(np.int64))
     readings = Readings(
         plant=plant,
-        point=_text(table.column("point")),
+        point=text("point"),
         time=number("time"),
         start=number("start", NO_TIME),
         mantissa=number("mantissa"),
         exponent=number("exponent").astype(np.int8),
-        unit=_text(table.column("unit")),
-        serial=_text(table.column("serial")),
-        product=_text(table.column("product")),
+        unit=text("unit"),
+        serial=text("serial"),
+        product=text("product"),
         revision=number("revision").astype(np.int32),
         seq=number("seq", NO_SEQ),
         quality=number("quality").astype(np.uint8),
@@ -261,6 +284,7 @@ def _batch(plant: str, table: pa.Table, evidence: pa.Table) -> Batch:
 
 
 def _text(column: pa.ChunkedArray) -> Dictionary:
-    coded = column.combine_chunks().dictionary_encode()
+    coded = column.combine_chunks()
+    coded = coded if pa.types.is_dictionary(coded.type) else coded.dictionary_encode()
     codes = coded.indices.fill_null(NO_CODE).to_numpy().astype(np.int32)
     return Dictionary(tuple(coded.dictionary.to_pylist()), codes)

@@ -27,7 +27,7 @@ from sinks.store_duckdb import open_store
 from sinks.store_layout import OPEN, YEAR_1_MS, Layout, layout, storable
 from sinks.store_merge import Connection, add, merge
 
-WRITE_ROWS: Final = 1 << 18
+WRITE_ROWS: Final = 1 << 19
 """So many are stored at once, while as many more are gathered."""
 MERGE_ROWS: Final = 1 << 17
 """Of those that go through the merge."""
