@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from tests.chaos.schedule import COMMITS, Fault
 from tests.chaos.stack import One
 from tests.chaos.wiring import process_of
-from tests.real.server import Server
+from tests.real.server import Server, wait_until
 
 if TYPE_CHECKING:
     from tests.chaos.run import Run
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HELD_S = 60.0
 SESSION_S = 10.0
 TAKEN_OVER_S = 60.0
-READY_S, STOP_S = 90.0, 30.0
+READY_S, STOP_S, SERVER_S = 90.0, 30.0, 180.0
 AGAIN_S = 10.0
 """What a broker that is killed had acknowledged so shortly before is published again."""
 
@@ -132,7 +132,7 @@ class Acts:
             await asyncio.to_thread(server.kill)
             self._run.note(f"killed {fault.of}")
             await asyncio.sleep(2 * fault.length)
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(started, server)
         if fault.of == "broker":
             self._run.broker_killed_s.append(at_s)
         return True
@@ -143,7 +143,7 @@ class Acts:
             await asyncio.to_thread(server.stop)
             self._run.note(f"stopped {fault.of}")
             await asyncio.sleep(2 * fault.length)
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(started, server)
         return True
 
     async def _cut(self, fault: Fault) -> bool:
@@ -246,6 +246,16 @@ class Acts:
         await asyncio.sleep(3 + 3 * fault.length)
         await asyncio.to_thread(ballast.unlink)
         return True
+
+
+def started(server: Server) -> None:
+    """Starts a server again; where the machine is busy that takes a while."""
+    try:
+        server.start()
+    except AssertionError:
+        if not server.running:
+            raise
+        wait_until(server.answers, server.name, SERVER_S)
 
 
 def stopped(one: One) -> list[str]:
