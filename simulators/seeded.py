@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import structlog
 
@@ -24,49 +25,56 @@ from simulators.seeded_world import World
 TOGETHER = 20
 """Worlds that a process tries before it says how far it is."""
 Found = list[tuple[int, list[str]]]
+Make = Callable[[int], World]
+"""A world by its seed."""
 
 
-def tried(seed: int) -> list[str]:
+def tried(seed: int, make: Make = World) -> list[str]:
     """What the world of a seed shows to be broken; an error of an operator or a checker is one of it."""
     _quietly()
     try:
-        world = World(seed)
+        world = make(seed)
         world.run()
         return broken(world)
     except Exception as error:  # noqa: BLE001 any: it is reported with the seed that brings it about
         return [f"raised: {error!r}"]
 
 
-def faults(seeds: Iterable[int]) -> Found:
+def faults(seeds: Iterable[int], make: Make) -> Found:
     """Those of some worlds that break a law, and how."""
-    return [(seed, words) for seed in seeds if (words := tried(seed))]
+    return [(seed, words) for seed in seeds if (words := tried(seed, make))]
 
 
-def run(seeds: range, jobs: int, say: Callable[[str], None]) -> Found:
+def run(seeds: range, jobs: int, say: Callable[[str], None], make: Make = World) -> Found:
     """Tries worlds by their seeds."""
     parts = [seeds[at : at + TOGETHER] for at in range(0, len(seeds), TOGETHER)]
     found: Found = []
     done, began_s = 0, time.monotonic()
     with ProcessPoolExecutor(jobs) as pool:
-        for part, bad in zip(parts, pool.map(faults, parts), strict=True):
+        for part, bad in zip(parts, pool.map(partial(faults, make=make), parts), strict=True):
             found, done = found + bad, done + len(part)
             for seed, words in bad:
                 say("\n  ".join([f"seed {seed} breaks a law:", *words]))
-                say(f"  again: python -m simulators.seeded --seeds {seed} --trace")
+                say(f"  again: python -m {module_of(make)} --seeds {seed} --trace")
             a_second = done / (time.monotonic() - began_s)
             say(f"{done} of {len(seeds)} worlds, {len(found)} break a law, {a_second:.1f} a second")
     return found
 
 
-def traced(seed: int, say: Callable[[str], None]) -> list[str]:
+def traced(seed: int, say: Callable[[str], None], make: Make) -> list[str]:
     """One world with what happened in it."""
     _quietly()
-    world = World(seed)
+    world = make(seed)
     world.run()
     say(f"seed {seed}: {world.temper}")
     for line in world.trace:
         say(line)
     return broken(world)
+
+
+def module_of(make: Make) -> str:
+    """What to run again; worlds of histories are made by the tests."""
+    return "simulators.seeded" if make is World else "tests.simulators.seeded_histories"
 
 
 def _quietly() -> None:
@@ -80,9 +88,9 @@ def _seeds(text: str) -> range:
     return range(int(first), int(last or first) + 1)
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None, make: Make = World) -> int:
     """The command; 1 where a law is broken."""
-    parser = argparse.ArgumentParser(prog="python -m simulators.seeded", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {module_of(make)}", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(1, 201), help="one, or from..to")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="prints what happens in each world")
@@ -93,10 +101,10 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     if not given.trace:
-        return 1 if run(given.seeds, given.jobs, say) else 0
+        return 1 if run(given.seeds, given.jobs, say, make) else 0
     bad = 0
     for seed in given.seeds:
-        found = traced(seed, say)
+        found = traced(seed, say, make)
         bad += bool(found)
         say("\n  ".join([f"seed {seed}: every law holds" if not found else f"seed {seed} breaks:", *found]))
     return 1 if bad else 0

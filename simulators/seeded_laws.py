@@ -20,6 +20,7 @@ from bus.log import READINGS, REJECTED, RESULTS, Record
 from ingest.decode import Decoder, Delivery
 from metering.decisions import Decision
 from metering.readings import Readings
+from metering.roster import REGISTER
 from processors.operators import Plants
 from simulators.recording import Message
 from simulators.seeded_script import PROFILE
@@ -136,7 +137,7 @@ def _counted_once(world: World) -> Iterator[str]:
         for record in records(world, RESULTS, partition):
             shelf.take(record.value)
         for name, key, row in shelf.said:
-            if name in LOOKED_AT and row.get("state") != "open":
+            if name in LOOKED_AT and row.get("state") != "open" and not row["gone"]:
                 counts[name, key, str(sorted(row.items(), key=str))] += 1
         yield from (f"said {n} times on partition {partition}: {row}" for row, n in counts.items() if n > 1)
 
@@ -221,16 +222,23 @@ def _restated(world: World) -> Iterator[str]:
                 yield f"as of {look.at_ms}, seen then against seen now: {each}"
     again = not alone and "forgotten" in world.disk.again
     for shelf in world.shelves:
-        yield from _revisions(shelf, without_groups=again)
+        yield from _revisions(world, shelf, without_groups=again)
 
 
 def _shown(row: Row) -> Row:
     return {column: value for column, value in row.items() if column not in ("cause", "reported")}
 
 
-def _revisions(shelf: Shelf, *, without_groups: bool) -> Iterator[str]:
-    """What changed of a reported row has a revision of its own; a span's come one by one.
+def one_by_one(world: World, name: str, key: Key) -> bool:
+    """Whether each revision of a row has to be said."""
+    point = world.script.roster.find(*key[:2]) if name == "interval" else None
+    return point is not None and point.reads == REGISTER
 
+
+def _revisions(world: World, shelf: Shelf, *, without_groups: bool) -> Iterator[str]:
+    """What changed of a reported row has a revision of its own; a register's come one by one.
+
+    Those of an interval read may not: each of several decisions in one record counts, the last one is said.
     ``without_groups``: a partition that has lost its state tells its portions again, and what changed in one
     millisecond of log time comes one after the other again (docs/architecture.md, groups).
     """
@@ -242,7 +250,7 @@ def _revisions(shelf: Shelf, *, without_groups: bool) -> Iterator[str]:
             for old, new in pairwise(chain):
                 if new["revision"] <= old["revision"]:
                     yield f"{name} {key}: {old}, then {new}"
-                if name == "interval" and new["revision"] > old["revision"] + 1:
+                if one_by_one(world, name, key) and new["revision"] > old["revision"] + 1:
                     yield f"{name} {key}: a revision is missing between {old} and {new}"
 
 

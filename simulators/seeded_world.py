@@ -83,17 +83,22 @@ class Look:
 class World:
     """One world. ``run`` it once; then ``disk``, ``shelves``, ``gateways``, ``looks`` can be checked.
 
-    ``log_type``: a test breaks it, to see that it is found out; ``temper``: instead of one by chance.
+    ``log_type``: a test breaks it, to see that it is found out; ``temper``, ``script``: instead of those by
+    chance.
     ``errors``: what went wrong outright. ``trace``: what happened, in words.
     """
 
     def __init__(
-        self, seed: int, log_type: type[SeededLog] = SeededLog, temper: Temper | None = None
+        self,
+        seed: int,
+        log_type: type[SeededLog] = SeededLog,
+        temper: Temper | None = None,
+        script: Script | None = None,
     ) -> None:
         self.seed = seed
         self._log_type = log_type
         self.chance = Random(seed)  # noqa: S311 a world, not a secret
-        self.script: Script = script_of(self.chance)
+        self.script = script or script_of(self.chance)
         self.temper = temper or Temper.of(self.chance)
         self.disk = Disk(MemoryLog(self.temper.partitions))
         self.shelves = [Shelf() for _ in range(self.temper.partitions)]

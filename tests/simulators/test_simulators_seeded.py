@@ -19,6 +19,7 @@ from simulators.seeded_log import SeededLog
 from simulators.seeded_store import Key, Row
 from simulators.seeded_world import Temper, World
 from sinks.store_duckdb import DuckStore
+from tests.simulators.seeded_histories import world_of_history
 
 SEEDS = range(1, 61)
 
@@ -27,6 +28,12 @@ def test_the_laws_hold_in_seeded_worlds() -> None:
     """With crashes between any two steps, several workers, storage that fails, faults and decisions."""
     said: list[str] = []
     assert run(SEEDS, 2, said.append) == [], "\n".join(said)
+
+
+def test_the_laws_hold_in_worlds_of_random_histories() -> None:
+    """Of conflicts, interval reads that share time, gauges, replaced meters, decisions of any kind."""
+    said: list[str] = []
+    assert run(range(1, 41), 2, said.append, world_of_history) == [], "\n".join(said)
 
 
 def test_the_same_seed_gives_the_same_world() -> None:
