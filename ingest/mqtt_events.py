@@ -62,7 +62,7 @@ class Limits:
 
     packet_bytes: int = 1 << 20
     connect_bytes: int = 1 << 17
-    receive: int = 1_000
+    receive: int = 10_000
     connections: int = 10_000
     gathered_bytes: int = 4 << 20
     connect_timeout_s: float = 10.0

@@ -39,6 +39,8 @@ CONNECT_TIMEOUT_S = 3.0
 KEEP_ALIVE_S = 60
 READ_BYTES = 1 << 18
 WRITE_BYTES = 1 << 18
+PING_MESSAGES = 100
+"""So many messages at QoS 0 have a ping behind them at the latest."""
 PACKET_OVERHEAD_BYTES = 12
 """At most this much of a PUBLISH packet is neither topic nor payload, without properties."""
 _RETAIN_AVAILABLE = 0x25
@@ -72,7 +74,7 @@ class Connection:
     """An open connection. ``done`` collects (number, refusal or empty) to be taken away.
 
     ``lost`` is empty while the connection stands, else it says why it does not. ``waiting``: messages
-    at QoS 1 and 2 that are not done.
+    at QoS 1 and 2 that are not done. ``unanswered``: how many at QoS 0.
     """
 
     def __init__(self, address: Address, version: int, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -89,9 +91,9 @@ class Connection:
         self._rest = b""
         self._last_id = 0
         self._last_unanswered = 0  # of messages at QoS 0: their numbers go down from 0
+        self.unanswered = 0
         self._unanswered: list[int] = []
-        self._asked: list[int] = []  # of these, those before a PINGREQ that is on its way
-        self._pinging = False
+        self._asked: deque[list[int]] = deque()  # of these, those before each PINGREQ on its way
         self._keep_alive_s = KEEP_ALIVE_S
         self._heard_s = self._said_s = time.monotonic()
         self._socket = wire.open_socket(address, timeout_s)
@@ -168,12 +170,15 @@ class Connection:
         else:
             number = self._last_unanswered = self._last_unanswered - 1
             self._unanswered.append(number)
+            self.unanswered += 1
         if self.version == V5:
             name += (varint(len(given)) + given) if given else b"\x00"
         length = len(name) + len(payload)
         first = 0x30 | qos << 1 | retain
         size_field = bytes((first, length)) if length < 128 else bytes((first,)) + varint(length)
         self._queue(size_field + name + payload)
+        if len(self._unanswered) >= PING_MESSAGES:
+            self._ping()
         return number
 
     def _named(self, topic: str) -> bytes:
@@ -217,13 +222,16 @@ class Connection:
         """Pings where an answer is wanted: for messages at QoS 0, and to keep the line alive."""
         now = time.monotonic()
         silent = now - max(self._said_s, self._heard_s) > self._keep_alive_s / 2
-        if not self._pinging and (self._unanswered or silent or now - self._said_s > self._keep_alive_s / 2):
-            self._pinging = True
-            self._asked, self._unanswered = self._unanswered, []
+        if not self._asked and (self._unanswered or silent or now - self._said_s > self._keep_alive_s / 2):
             self._said_s = now
-            self._queue(wire.PINGREQ)
+            self._ping()
         elif now - self._heard_s > 1.5 * self._keep_alive_s:
             self.lost = f"nothing was heard for {now - self._heard_s:.0f} s"
+
+    def _ping(self) -> None:
+        self._asked.append(self._unanswered)
+        self._unanswered = []
+        self._queue(wire.PINGREQ)
 
     def _write(self) -> None:
         while self._out:
@@ -273,9 +281,10 @@ class Connection:
 
     def _take(self, kind: int, body: bytes) -> None:
         if kind == wire.PINGRESP:
-            self._pinging = False
-            self.done += [(number, "") for number in self._asked]
-            self._asked = []
+            if self._asked:
+                answered = self._asked.popleft()
+                self.unanswered -= len(answered)
+                self.done += [(number, "") for number in answered]
         elif kind == wire.END:
             self.lost = _words(body[0] if body else 0, PacketTypes.DISCONNECT)
         elif kind in (wire.PUBACK, wire.PUBREC, wire.PUBCOMP) and len(body) >= 2:

@@ -17,9 +17,11 @@ from simulators.mqtt_address import Address
 from simulators.mqtt_connection import CONNECT_TIMEOUT_S, Connection, NotGreeted, Refused
 from simulators.recording import Message
 
-WINDOW_MESSAGES = 2_000
+WINDOW_MESSAGES = 10_000
 WINDOW_BYTES = 16 << 20
 """However few messages that is: one at least."""
+UNANSWERED_MAX = 1_000
+"""Messages at QoS 0 that no answered ping is behind."""
 GATHER_MESSAGES = 64
 POLL_S = 0.1
 FIRST_PATIENCE_S = 10.0
@@ -176,7 +178,7 @@ class Sender:
         while room > 0 and self._queue:
             number = self._queue[0]
             message = self._open[number]
-            if message.qos and len(waiting) >= receive_max:
+            if len(waiting) >= receive_max if message.qos else connection.unanswered >= UNANSWERED_MAX:
                 return
             self._queue.popleft()
             room -= self._publish(connection, number, message)

@@ -94,7 +94,7 @@ async def test_paho_5_learns_what_the_endpoint_does_not_do() -> None:
         assert not reason.is_failure
         assert told.json() == {
             "SessionExpiryInterval": 0,
-            "ReceiveMaximum": 1_000,
+            "ReceiveMaximum": 10_000,
             "MaximumQoS": 1,
             "MaximumPacketSize": 1 << 20,
             "AssignedClientIdentifier": told.AssignedClientIdentifier,

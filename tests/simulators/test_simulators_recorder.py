@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +214,8 @@ def test_a_line_that_breaks_loses_nothing_that_the_broker_queues(
     assert laid.breaks >= 2
     assert {gap.queued for gap in told if isinstance(gap, Gap)} == {True}
     assert len(found) - count <= recorder.report.again
+    once_only = Counter(m.payload for m in found if m.qos == 2)
+    assert (max(once_only.values()), len(once_only)) == (1, count // 2)
 
 
 def test_a_recording_is_added_to_and_says_that_it_was_stopped(broker: Broker, tmp_path: Path) -> None:

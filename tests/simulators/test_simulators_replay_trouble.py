@@ -15,7 +15,7 @@ from simulators.recording import Gap, Message, encode_gap, encode_line, write_re
 from simulators.replay import Replay, ReplayProgress
 from simulators.replay_plan import Part
 
-from .conftest import Broker, Subscriber, free_port, wait_until
+from .conftest import Broker, Line, Subscriber, free_port, wait_until
 
 MANY = [Message(i, f"t/{i % 3}", 1 + i % 2, b"%d" % i) for i in range(3_000)]
 
@@ -75,6 +75,17 @@ def test_a_broker_that_is_killed_and_comes_back_gets_all_that_it_had_not_acknowl
     late = Subscriber(broker.port)
     wait_until(lambda: sent_later <= {topic for topic, *_ in late.got}, "what was sent afterwards")
     late.stop()
+
+
+def test_messages_at_qos_0_are_brought_over_a_line_that_breaks(
+    line: Callable[..., Line], subscriber: Subscriber, tmp_path: Path
+) -> None:
+    """Nobody acknowledges them; a ping that is answered behind them does: till then they are sent again."""
+    laid, messages = line(100_000), [Message(i, f"t/{i % 3}", 0, b"%050d" % i) for i in range(6_000)]
+    report = Replay(Part([_recorded(tmp_path, messages)]), laid.url).run()
+    wait_until(lambda: len({m[1] for m in subscriber.got}) == 6_000, "every message")
+    assert laid.breaks >= 3
+    assert (report.at_qos_0, report.unacknowledged, report.acknowledged) == (6_000, 0, 0)
 
 
 def test_a_broker_that_is_gone_for_good_leaves_a_count_of_what_is_open(
