@@ -50,7 +50,7 @@ test: setup-test setup-services ## all tests (they start their own services)
 	@PYTHON=$(BIN)/python scripts/build-kernels
 	$(BIN)/python -m pytest $(ARGS)
 
-endurance: setup-test ## the embedded service under PART=kills, power or faults, SEED=N; more in docs/reliability.md
+endurance: setup-test ## the embedded service under PART=kills, power, faults or soak, SEED=N (docs/reliability.md)
 	$(BIN)/python -m tests.endurance.endure $(PART) --seed $(SEED) $(ARGS)
 
 chaos: setup-test setup-services ## the distributed service under faults: SEED=1 SECONDS=60 READINGS=40000 FAULTS=0

@@ -1,8 +1,9 @@
-"""The embedded service under kills, power cuts and a disk in trouble, as a command.
+"""The embedded service under kills, power cuts, a disk in trouble and a long load, as a command.
 
     python -m tests.endurance.endure kills [--seed 1] [--kills 100] [--readings 2000000]
     python -m tests.endurance.endure power [--seed 1] [--points 1000] [--restarts 10] [--readings 4000]
     python -m tests.endurance.endure faults [--seed 1] [--seconds 10] [--readings 10000]
+    python -m tests.endurance.endure soak [--seed 1] [--seconds 7200] [--readings 20000]
 
 It works in a folder of its own, which it leaves there where something is wrong; exit code 1 then.
 """
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.endurance import endurance_faults, endurance_kills, endurance_power
+from tests.endurance import endurance_faults, endurance_kills, endurance_power, endurance_soak
 
 Say = Callable[[str], None]
 
@@ -57,7 +58,12 @@ def _faults(folder: Path, given: argparse.Namespace, say: Say) -> tuple[bool, st
     return bool(outcome.faults), outcome.text()
 
 
-_PARTS = {"kills": _kills, "power": _power, "faults": _faults}
+def _soak(folder: Path, given: argparse.Namespace, say: Say) -> tuple[bool, str]:
+    outcome = endurance_soak.run(folder, given.seed, given.seconds, given.readings, say)
+    return bool(outcome.faults), outcome.text()
+
+
+_PARTS = {"kills": _kills, "power": _power, "faults": _faults, "soak": _soak}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--readings", type=int, default=100_000)
     parser.add_argument("--points", type=int, default=100, help="power cuts")
     parser.add_argument("--restarts", type=int, default=3, help="power cuts behind which all of it runs on")
-    parser.add_argument("--seconds", type=float, default=10, help="of each trouble of the disk")
+    parser.add_argument(
+        "--seconds", type=float, default=10, help="of each trouble of the disk, or of the soak"
+    )
     parser.add_argument("--folder", help="where to work; default: the system's folder for temporary files")
     return parser
 
