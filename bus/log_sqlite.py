@@ -23,6 +23,7 @@ from bus.log_sqlite_store import (
     adopting,
     committing,
     forgetting,
+    putting_back,
     saving,
     trimming,
 )
@@ -150,6 +151,12 @@ class SqliteLog:
         goal = min(offset, self._extent(topic, partition).end)
         while self._extent(topic, partition).first < goal:
             await self._write(Change(write=trimming(topic, partition, goal)))
+
+    async def put_back(
+        self, topic: str, records: Sequence[Record], partition: int = 0, *, first: int | None = None
+    ) -> None:
+        """Has records again that were let go of; they count when ``first`` is given, with the last."""
+        await self._write(Change(write=putting_back(topic, partition, records, first)))
 
     async def confirm(self, consumer: str, partition: int = 0) -> None:  # noqa: ARG002 one process has it all
         self._check_open()

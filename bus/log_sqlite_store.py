@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bus.log import Entry
+from bus.log import Entry, Record
 from bus.log_sqlite_file import (
     OFFSET_BITS,
     Extent,
@@ -300,6 +300,21 @@ def trimming(name: str, partition: int, offset: int) -> Write:
         connection.execute("DELETE FROM record WHERE id >= ? AND id < ?", (low, low + first))
         connection.execute("UPDATE topic SET first = ? WHERE id = ?", (first, extent.id))
         topics[name, partition] = replace(extent, first=first)
+
+    return write
+
+
+def putting_back(name: str, partition: int, records: Sequence[Record], first: int | None) -> Write:
+    """Records that a topic has let go of are in the file again; with ``first`` they count."""
+
+    def write(connection: sqlite3.Connection, topics: Topics) -> None:
+        extent = topics[name, partition]
+        rows = [(extent.row(one.offset), one.stamp_ms, one.key, one.value) for one in records]
+        assert all(one.offset < extent.first for one in records)
+        connection.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?)", rows)
+        if first is not None:
+            connection.execute("UPDATE topic SET first = ? WHERE id = ?", (first, extent.id))
+            topics[name, partition] = replace(extent, first=first)
 
     return write
 

@@ -72,6 +72,12 @@ main.add_command(replay)
     show_default=True,
     help="Seconds that a reading may wait on the log for others that are archived with it.",
 )
+@click.option(
+    "--keep-log",
+    "keep_log_days",
+    type=click.FloatRange(min=0),
+    help="Days that the log keeps readings which are archived; default: for ever.",
+)
 @click.option("--simulate", is_flag=True, help="Adds a simulated park: its past 24 hours, then real time.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated park.")
 @reported

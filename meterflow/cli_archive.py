@@ -48,6 +48,34 @@ def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) 
 
 
 @archive.command()
+@DATA
+@URL
+@click.option("--keep-log", "days", type=click.FloatRange(min=0), required=True, help="As of up, in days.")
+@AS_JSON
+@reported
+def kept(data: Path | None, url: str | None, days: float, as_json: bool) -> None:
+    """What of the log is older than so many days, archived and not needed: what up --keep-log lets go of."""
+    from meterflow import archive as verbs
+    from meterflow import log_age
+
+    folder = data or Path("data")
+    log_age.show(folder, verbs.place_of(folder, url), days, as_json=as_json)
+
+
+@archive.command()
+@DATA
+@URL
+@reported
+def restore(data: Path | None, url: str | None) -> None:
+    """Puts readings that the log has let go of back on it; no service may run on the folder."""
+    from meterflow import archive as verbs
+    from meterflow import log_restore
+
+    folder = data or Path("data")
+    log_restore.restore(folder, verbs.place_of(folder, url))
+
+
+@archive.command()
 @click.argument("site", type=FILE)
 @DATA
 @URL

@@ -18,11 +18,12 @@ import pyarrow as pa
 
 from bus.frames import decode_table
 from bus.log import READINGS, RESULTS
-from bus.log_sqlite_look import look
+from bus.log_sqlite_look import kept, look
 from meterflow.exporting import chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
 from meterflow.given import load_roster
+from meterflow.log_age import gone
 from meterflow.plan_compare import COMPARED, Comparer, Comparison, Difference, Figure
 from meterflow.resubmit import Report, Selection, sifted
 from metering.errors import UsageError
@@ -97,6 +98,8 @@ def _work_out(
 ) -> None:
     """The results of every reading on the log, into the store."""
     plants, position = Plants(roster), 0
+    if first := kept(folder, READINGS, plants.consumer, 0).first:
+        raise gone(first, "a changed site file would be worked out from all readings")
     for records in look(folder, READINGS):
         for part in plants.parts(records):
             entries = part.topics[RESULTS]

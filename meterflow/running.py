@@ -42,6 +42,7 @@ def up(
     apply: bool | None,
     archive: str | None,
     archive_every_s: float,
+    keep_log_days: float | None,
 ) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
@@ -77,6 +78,7 @@ def up(
         decide=alone if decide is None else decide,
         archive=archive,
         archive_every_s=archive_every_s,
+        keep_log_days=keep_log_days,
         site=site,
         apply=alone if apply is None else apply,
     )

@@ -28,6 +28,7 @@ from ingest.users import Users, load_users
 from meterflow import __version__, memory, progress
 from meterflow.folder import Folder, Running
 from meterflow.given import site_files
+from meterflow.log_age import LogKeeper, check_whole
 from meterflow.news import News
 from meterflow.site_beside import NEXT
 from meterflow.site_change import Coming, SiteChange
@@ -77,6 +78,7 @@ class Options:
     decide: bool = True
     archive: str | None = None
     archive_every_s: float = 900.0
+    keep_log_days: float | None = None
     site: Path | None = None
     apply: bool = True
 
@@ -101,6 +103,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._site = options.site
         self._stop_simulator = threading.Event()
+        self.keeper: LogKeeper | None = None
 
     @property
     def address(self) -> str:
@@ -137,6 +140,9 @@ class Service:
         (self._working, *_) = self._run(
             self.worker.run(), self.sink.run(), self.archive.run(), self.ticker.run(), self.news.tell()
         )
+        if self.options.keep_log_days is not None:
+            self.keeper = LogKeeper(self.log, self.folder, place, self.options.keep_log_days)
+            self._run(self.keeper.run())
         self._stack.push_async_callback(self.change.pause)
         await self._listen()
         self.folder.announce(Running(os.getpid(), self.address, self.options.token or "", self.mqtt_url))
@@ -205,7 +211,11 @@ class Service:
         """
         self._make_worker()
         mark, found = _mark(self.roster), self.folder.site()
+        if mark != found:
+            await check_whole(self.log, "the site file or its format has changed")
         fits = await self.worker.start() and mark == found
+        if not fits:
+            await check_whole(self.log, "the saved state is damaged")
         if not fits and self.folder.store.exists():
             aside = self.folder.put_aside()
             why = "the site file or its format has changed" if mark != found else "the saved state is damaged"
@@ -215,7 +225,9 @@ class Service:
             )
         self.store, fresh = await self._opened_store()
         self._stack.callback(self.store.close)
-        if fresh or await Sink(self.log, self.store).incomplete():
+        lacks = await Sink(self.log, self.store).incomplete()
+        if lacks or (fresh and not await self.log.first(READINGS)):
+            await check_whole(self.log, "the results are lost, or an old copy")
             await self.log.forget(self.plants.consumer)
             await self.log.trim(RESULTS, await self.log.end(RESULTS))
             self._make_worker()
@@ -349,6 +361,7 @@ class Service:
             last_seen_ms=progress.last_seen(engine),
             ledger_unbalanced=self.plants.rows.unbalanced,
             connections=counters.connections,
+            events={} if self.keeper is None else {"log_records_let_go": self.keeper.let_go},
         )
 
     def _sink_progress(self) -> Progress:

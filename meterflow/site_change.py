@@ -68,6 +68,10 @@ class Host(Protocol):
     worker: Worker
     roster: Roster
 
+    @property
+    def keeper(self) -> object | None:
+        """What lets go of old readings; None: nothing does."""
+
     async def switch(self, coming: Coming) -> None:
         """Puts the next site file in force."""
 
@@ -111,10 +115,10 @@ class SiteChange:
             self._worker = None
             self._state, self._error, self._version = "in force", "", roster.version
             return self.picture()
-        if await self._host.log.first(READINGS):
+        if self._host.keeper is not None or await self._host.log.first(READINGS):
             raise UsageError(
-                "the log has let go of readings, which a new site file needs",
-                hint="Stop the service and start it with the new site file.",
+                "the log lets go of readings (--keep-log), and a new site file needs all of them",
+                hint="Stop the service, put them back with meterflow archive restore, and start it without.",
             )
         folder = self._host.folder
         path = await asyncio.to_thread(keep, folder, roster.version, files)
