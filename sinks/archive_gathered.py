@@ -42,6 +42,7 @@ class Gathered:
     cost: int = 0
     readings: dict[str, list[tuple[int, Readings]]] = field(default_factory=dict)
     decisions: dict[str, list[tuple[int, list[Decision]]]] = field(default_factory=dict)
+    _days: dict[str, tuple[NDArray[Any], Ints]] = field(default_factory=dict)
 
     @property
     def span(self) -> Span:
@@ -74,6 +75,7 @@ class Gathered:
         self.until = offset + 1
         if len(readings):
             self.readings.setdefault(readings.plant, []).append((offset, readings))
+            self._days.pop(readings.plant, None)
             self.rows += len(readings)
             self.cost += len(readings)
 
@@ -82,7 +84,7 @@ class Gathered:
         name = f"{self.span}.parquet"
         found = [f"{folder(DECISIONS, plant)}/{name}" for plant in self.decisions]
         for plant, parts in self.readings.items():
-            labels = np.unique(_labels(np.concatenate([readings.time for _, readings in parts])))
+            labels, _ = self._days_of(plant)
             sets = (READINGS, EVIDENCE) if _has_evidence(parts) else (READINGS,)
             found += [f"{folder(set_, plant, str(day))}/{name}" for set_ in sets for day in labels]
         return found
@@ -92,12 +94,20 @@ class Gathered:
         for plant, decided in self.decisions.items():
             yield encoded(_decision_rows(decided), folder(DECISIONS, plant), plant, self.span)
         for plant, parts in self.readings.items():
-            yield from _files(plant, parts, self.span)
+            yield from _files(plant, parts, self.span, *self._days_of(plant))
+
+    def _days_of(self, plant: str) -> tuple[NDArray[Any], Ints]:
+        """The days that a plant's readings are of, and which of them each reading is of."""
+        if plant not in self._days:
+            time = np.concatenate([readings.time for _, readings in self.readings[plant]])
+            self._days[plant] = np.unique(_labels(time), return_inverse=True)
+        return self._days[plant]
 
 
-def _files(plant: str, parts: Sequence[tuple[int, Readings]], span: Span) -> Iterator[tuple[File, bytes]]:
+def _files(
+    plant: str, parts: Sequence[tuple[int, Readings]], span: Span, labels: NDArray[Any], day: Ints
+) -> Iterator[tuple[File, bytes]]:
     columns, points = _columns(parts)
-    labels, day = np.unique(_labels(columns["time"]), return_inverse=True)
     order = np.lexsort((columns["time"], points, day))
     table = _table(parts, {name: column[order] for name, column in columns.items()}, order)
     edges = np.searchsorted(day[order], np.arange(len(labels) + 1))

@@ -17,13 +17,14 @@ from bus.frames import encode_readings
 from bus.log import Record
 from metering.decisions import Decision
 from metering.errors import MeterflowError, Unavailable
-from metering.readings import NO_CODE, NO_SEQ, NO_TIME, Dictionary, Evidence, Readings, absent, dictionary
+from metering.readings import NO_CODE, NO_TIME, Dictionary, Evidence, Readings
 from sinks.archive_columns import escaped
 from sinks.archive_gathered import DAYS_MAX, Gathered
 from sinks.archive_manifest import Span, chain, tiles
 from sinks.archive_place import FolderPlace, part_of
 from sinks.archive_reader import Archive
 from sinks.archive_writer import Writer
+from tests.sinks.archive_builders import usual
 
 DAY_MS = 86_400_000
 NOON_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
@@ -107,22 +108,7 @@ def archived(folder: Path, records: Sequence[Record], cuts: Sequence[int] = ()) 
 def some(n: int = 3, *, plant: str = "steel-1", first_ms: int = NOON_MS, step_ms: int = 60_000) -> Readings:
     """Readings as they usually are."""
     time = first_ms + step_ms * np.arange(n, dtype=np.int64)
-    return Readings(
-        plant=plant,
-        point=dictionary(["main"] * n),
-        time=time,
-        start=np.full(n, NO_TIME),
-        mantissa=np.arange(n, dtype=np.int64) * 17,
-        exponent=np.full(n, -2, np.int8),
-        unit=absent(n),
-        serial=absent(n),
-        product=absent(n),
-        revision=np.zeros(n, np.int32),
-        seq=np.full(n, NO_SEQ),
-        quality=np.zeros(n, np.uint8),
-        flags=np.zeros(n, np.uint8),
-        received=time + 350,
-    )
+    return usual(time, np.arange(n, dtype=np.int64) * 17, plant=plant, exponent=-2)
 
 
 @given(st.lists(any_readings(), max_size=6), st.lists(st.integers(0, 6)), st.integers(1, 8))

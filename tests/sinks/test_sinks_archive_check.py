@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metering.readings import NO_SEQ, NO_TIME, Readings, absent, dictionary
+from metering.readings import Readings
 from sinks import archive_check
 from sinks.archive_check import Problem, check
 from sinks.archive_gathered import Gathered
@@ -16,6 +16,7 @@ from sinks.archive_manifest import Span, sealed
 from sinks.archive_place import FolderPlace
 from sinks.archive_sites import SiteFiles, keep
 from sinks.archive_writer import Writer
+from tests.sinks.archive_builders import usual
 
 NOON_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
 FILE = "readings/plant=steel-1/day=2026-01-01/0-1-2.parquet"
@@ -30,22 +31,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def readings(n: int) -> Readings:
     time = NOON_MS + np.arange(n, dtype=np.int64)
-    return Readings(
-        plant="steel-1",
-        point=dictionary(["main"] * n),
-        time=time,
-        start=np.full(n, NO_TIME),
-        mantissa=time,
-        exponent=np.zeros(n, np.int8),
-        unit=absent(n),
-        serial=absent(n),
-        product=absent(n),
-        revision=np.zeros(n, np.int32),
-        seq=np.full(n, NO_SEQ),
-        quality=np.zeros(n, np.uint8),
-        flags=np.zeros(n, np.uint8),
-        received=time,
-    )
+    return usual(time, time, received_ms=0)
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ import pytest
 
 from bus.frames import encode_readings
 from bus.log import Record
-from metering.readings import NO_SEQ, NO_TIME, Readings, absent, dictionary
+from metering.readings import Readings
 from sinks.archive_columns import SCHEMAS
 from sinks.archive_gathered import Gathered
 from sinks.archive_manifest import EVIDENCE, READINGS, Span
 from sinks.archive_place import FolderPlace
 from sinks.archive_writer import Writer
+from tests.sinks.archive_builders import usual
 
 FORMATS = Path(__file__).parents[2] / "docs" / "formats.md"
 NOON_MS = 1_767_268_800_000  # 2026-01-01T12:00:00Z
@@ -38,22 +39,7 @@ def code(kind: str) -> str:
 def readings(plant: str, days: int) -> Readings:
     """One a day: 1.07, 2.07 and so on."""
     time = NOON_MS + 86_400_000 * np.arange(days, dtype=np.int64)
-    return Readings(
-        plant=plant,
-        point=dictionary(["main"] * days),
-        time=time,
-        start=np.full(days, NO_TIME),
-        mantissa=np.arange(days, dtype=np.int64) * 100 + 107,
-        exponent=np.full(days, -2, np.int8),
-        unit=absent(days),
-        serial=absent(days),
-        product=absent(days),
-        revision=np.zeros(days, np.int32),
-        seq=np.full(days, NO_SEQ),
-        quality=np.zeros(days, np.uint8),
-        flags=np.zeros(days, np.uint8),
-        received=time + 350,
-    )
+    return usual(time, np.arange(days, dtype=np.int64) * 100 + 107, plant=plant, exponent=-2)
 
 
 @pytest.fixture
