@@ -141,6 +141,9 @@ class Log(Protocol):
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         """The consumer's saved state; offset 0 and no chunks when there is none.
 
+        A chunk may be read only when it is asked for, in any thread: ask before the next ``save``. That may
+        raise Unavailable.
+
         On Kafka this takes the consumer's partition over: whoever had it gets NotOwner from now on.
         """
 

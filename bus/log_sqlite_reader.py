@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +35,10 @@ class Readers:
         return await self._run(lambda c: records_of(c, extent.row(start), stop, bytes_max))
 
     async def snapshot(self, consumer: str, partition: int) -> Snapshot:
-        return await self._run(lambda c: _snapshot(c, consumer, partition))
+        number, offset, done, names = await self._run(lambda c: _consumer(c, consumer, partition))
+        return Snapshot(
+            offset, _Chunks(names, lambda name: self._read(lambda c: _chunk(c, number, name))), done
+        )
 
     def close(self) -> None:
         """Waits for the reads under way. Blocks."""
@@ -78,11 +81,39 @@ def records_of(connection: sqlite3.Connection, start: int, stop: int, bytes_max:
         cursor.close()  # an open one would keep the write-ahead log from starting anew
 
 
-def _snapshot(connection: sqlite3.Connection, consumer: str, partition: int) -> Snapshot:
-    """Offset and chunks of one instant."""
+def _consumer(
+    connection: sqlite3.Connection, consumer: str, partition: int
+) -> tuple[int, int, int, dict[str, None]]:
+    """Number, offset, done and the names of the chunks of one instant."""
     connection.execute("BEGIN")
     sql = "SELECT id, offset, done FROM consumer WHERE name = ? AND partition = ?"
-    found = connection.execute(sql, (consumer, partition)).fetchone() or (0, 0, 0)
-    chunks = connection.execute("SELECT name, value FROM chunk WHERE consumer = ?", found[:1]).fetchall()
+    number, offset, done = connection.execute(sql, (consumer, partition)).fetchone() or (0, 0, 0)
+    names = connection.execute("SELECT name FROM chunk WHERE consumer = ?", (number,)).fetchall()
     connection.execute("COMMIT")
-    return Snapshot(found[1], dict(chunks), found[2])
+    return number, offset, done, dict.fromkeys(name for (name,) in names)
+
+
+def _chunk(connection: sqlite3.Connection, consumer: int, name: str) -> bytes:
+    sql = "SELECT value FROM chunk WHERE consumer = ? AND name = ?"
+    return bytes(connection.execute(sql, (consumer, name)).fetchall()[0][0])
+
+
+class _Chunks(Mapping[str, bytes]):
+    """A saved state's chunks, each read when it is asked for: all of them may be more than fits in memory.
+
+    Raises Unavailable.
+    """
+
+    def __init__(self, names: Mapping[str, None], read: Callable[[str], bytes]) -> None:
+        self._names, self._chunk = names, read
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._chunk(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

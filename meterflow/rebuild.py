@@ -21,6 +21,7 @@ from meterflow.exporting import chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
 from meterflow.given import load_roster
+from meterflow.paging import room_in
 from meterflow.plan import counted, differing
 from meterflow.plan_compare import COMPARED, Comparer, Comparison
 from meterflow.rebuild_log import stretches
@@ -30,6 +31,7 @@ from metering.roster import Roster
 from metering.roster_share import share_of
 from processors.batch import build_stretches
 from processors.engine import Engine
+from processors.room import Room
 from processors.rows import Rows
 from sinks.archive_reader import Archive
 from sinks.store_filling import Filling, filling
@@ -60,7 +62,8 @@ def rebuild(
         raise UsageError(f"the site file has no plant {missing[0]!r}", hint=f"It has {', '.join(known)}.")
     out.mkdir(parents=True, exist_ok=True)
     with bar("readings") as told, filling(Folder(out).store) as filled:
-        readings = _made(roster, archive, filled, plants, lambda done: told(done, None))
+        room = room_in(out)
+        readings = _made(roster, archive, filled, plants, room, lambda done: told(done, None))
     comparison = None if against is None else _compared(out, against, plants)
     found = Rebuilt(readings, sorted(set(archive.plants()) - set(known)), comparison)
     _tell(found, out, as_json)
@@ -68,18 +71,25 @@ def rebuild(
 
 
 def _made(
-    roster: Roster, archive: Archive, filled: Filling, plants: Sequence[str], told: Callable[[int], None]
+    roster: Roster,
+    archive: Archive,
+    filled: Filling,
+    plants: Sequence[str],
+    room: Room,
+    told: Callable[[int], None],
 ) -> int:
     """The results of these plants, or of all and their groups; how many readings they are made of."""
     done = 0
     for together in [[plant] for plant in plants] or _together(roster):
-        engine = Engine(share_of(roster, together, ratios_of_groups=not plants))
+        engine = Engine(share_of(roster, together, ratios_of_groups=not plants), room)
         rows = Rows(engine, of_groups=not plants, rows_max=TABLE_ROWS)
         for stretch in stretches(archive, together):
             given = (stretch.readings, stretch.offset, stretch.stamp, engine.index, stretch.decisions)
             for step in engine.take(build_stretches(*given), closing=stretch.last):
                 for name, some in rows.emit(step, rest=step.closing):
                     filled.add(name, some)
+            engine.keep_no_changes()
+            engine.put_out()
             done += sum(len(numbers) for _, numbers in stretch.readings)
             told(done)
     return done

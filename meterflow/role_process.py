@@ -8,6 +8,8 @@ an archive, they share the partitions a second time, to archive them.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from pathlib import Path
 
 from bus.log import READINGS, Log
 from bus.partition import partition_of
@@ -15,6 +17,7 @@ from bus.rows_json import JsonRows
 from meterflow import memory, progress
 from meterflow import settings_made as made
 from meterflow.given import load_roster, site_files
+from meterflow.paging import room_in
 from meterflow.partitions import Partitions
 from meterflow.role import Role
 from meterflow.settings import Settings
@@ -63,6 +66,7 @@ class ProcessRole(Role):
         self.partitions = Partitions(self._work, self.fail)
         self.archives = Partitions(self._archive, self.fail)
         self._saving = asyncio.Lock()
+        self._room = room_in(Path(settings.values.process.scratch))
 
     async def begin(self) -> None:
         self.log: Log = await self.open_log(JsonRows())
@@ -104,9 +108,15 @@ class ProcessRole(Role):
         plants = self._plants(partition)
         stages: list[Operators] = [plants]
         if partition == 0 and self.log.partitions > 1 and self.roster.groups:
-            stages.append(GroupsOfPlants(self.roster, self._place))
+            stages.append(GroupsOfPlants(self.roster, self._place, self._room))
         workers = [
-            Worker(self.log, stage, partition=partition, saving=self._saving, saved=memory.give_back)
+            Worker(
+                self.log,
+                stage,
+                partition=partition,
+                saving=self._saving,
+                saved=partial(memory.give_back, stage.put_out),
+            )
             for stage in stages
         ]
         for worker in workers:
@@ -116,10 +126,10 @@ class ProcessRole(Role):
 
     def _plants(self, partition: int) -> Plants:
         if self.log.partitions == 1:
-            return Plants(self.roster)
+            return Plants(self.roster, room=self._room)
         own = [
             plant.id
             for plant, place in zip(self.roster.plants, self._place, strict=True)
             if place == partition
         ]
-        return Plants(self.roster, plants=own, partition=partition)
+        return Plants(self.roster, plants=own, partition=partition, room=self._room)

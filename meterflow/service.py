@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec
 
@@ -30,6 +31,7 @@ from meterflow.folder import Folder, Running
 from meterflow.given import site_files
 from meterflow.log_age import LogKeeper, check_whole
 from meterflow.news import News
+from meterflow.paging import room_in
 from meterflow.site_beside import NEXT
 from meterflow.site_change import Coming, SiteChange
 from meterflow.site_force import InForce, chosen, drop, finish, present
@@ -234,8 +236,8 @@ class Service:
         self.folder.mark_site(mark)
 
     def _make_worker(self) -> None:
-        self.plants = Plants(self.roster)
-        self.worker = Worker(self.log, self.plants, saved=memory.give_back)
+        self.plants = Plants(self.roster, room=room_in(self.folder.path))
+        self.worker = Worker(self.log, self.plants, saved=partial(memory.give_back, self.plants.put_out))
 
     async def _opened_store(self) -> tuple[DuckStore, bool]:
         until_s = time.monotonic() + STORE_WAIT_S

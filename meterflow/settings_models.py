@@ -121,6 +121,12 @@ class ArchiveSection(Part):
     every_ms: DurationMs = Field(default=900_000, alias="every")
 
 
+class ProcessSection(Part):
+    """The processors. ``scratch``: a folder on a disk, for state that rests (meterflow.paging)."""
+
+    scratch: Text = "/var/tmp"  # noqa: S108 files in it have no name
+
+
 class HttpSection(Part):
     """The page, and the health and metrics of each role."""
 
@@ -144,4 +150,5 @@ class SettingsFile(Part):
     kafka: KafkaSection | None = None
     influxdb: InfluxdbSection | None = None
     archive: ArchiveSection | None = None
+    process: ProcessSection = ProcessSection()
     http: HttpSection = HttpSection()

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from ingest.directory import Directory
 from meterflow import memory
 from meterflow.folder import Folder
 from meterflow.given import load_roster, site_files
+from meterflow.paging import room_in
 from meterflow.site_beside import NEXT, Beside
 from meterflow.site_force import SITE_FILE, drop, keep
 from metering.errors import MeterflowError, Unavailable, UsageError
@@ -195,12 +197,15 @@ class SiteChange:
         for _ in range(2):
             store, fresh = await asyncio.to_thread(open_store, self._host.folder.next_store)
             try:
-                plants = await asyncio.to_thread(Plants, roster)
+                room = room_in(self._host.folder.path)
+                plants = await asyncio.to_thread(Plants, roster, room=room)
                 plants.batch_bytes_max = max(BATCH_BYTES_MAX, plants.batch_bytes_max // 4)
                 beside = Beside(self._host.log, store)
                 if fresh:
                     await self._host.log.forget(NEXT)
-                self._worker = worker = Worker(beside, plants, saved=memory.give_back)
+                self._worker = worker = Worker(
+                    beside, plants, saved=partial(memory.give_back, plants.put_out)
+                )
                 if await worker.start() and worker.offset <= store.position():
                     if not worker.offset:  # there is something that can be adopted
                         await self._host.log.save(NEXT, 0, {})

@@ -36,12 +36,12 @@ from processors.memory import (
     TIME_BITS,
     Memory,
     Places,
-    Run,
     doubled,
     key_of,
     time_of,
 )
 from processors.reads import ReadRows, Reads
+from processors.runs import Run
 from processors.scaling import distinct
 
 Ints = NDArray[np.int64]

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from processors.allowance import GAP_MAX_MS
 from processors.batch import SeriesIndex
 from processors.flows import BETWEEN, Flows
-from processors.memory import NONE, Memory, series_of, time_of
+from processors.memory import Memory, series_of, time_of
+from processors.runs import NONE
 
 Ints = NDArray[np.int64]
 _Stretch = tuple[int, int]

@@ -20,19 +20,9 @@ from processors.decided import Decision
 from processors.doubt import Link, Verdict, counted_on
 from processors.flows import Flows, join
 from processors.kernels.chain import Readings, chain
-from processors.memory import (
-    ALWAYS,
-    CONFLICT,
-    EDITED,
-    LEFT_OUT,
-    NONE,
-    TIME_BITS,
-    Memory,
-    Run,
-    key_of,
-    series_of,
-    time_of,
-)
+from processors.memory import CONFLICT, EDITED, LEFT_OUT, TIME_BITS, Memory, key_of, series_of, time_of
+from processors.room import IN_MEMORY, Room
+from processors.runs import ALWAYS, NONE, Run
 from processors.scaling import distinct
 from processors.segments import BOOKED, WRAPPED, WRITTEN_OFF, Segments, Spreading
 from processors.verdicts import Ratings, judge
@@ -75,10 +65,10 @@ VerdictKey = tuple[int, int, int]
 class Books:
     """Registers: readings in, signed flows out; verdicts and the ledger as they stand."""
 
-    def __init__(self, index: SeriesIndex) -> None:
+    def __init__(self, index: SeriesIndex, room: Room = IN_MEMORY) -> None:
         self.index = index
         self.ratings = Ratings(index)
-        self.memory = Memory(len(index))
+        self.memory = Memory(len(index), room)
         self.ledger = Ledger.empty(len(index))
         self.doubts = settling.Doubts(self.memory, self.ratings)
         self.verdicts: dict[VerdictKey, Link] = {}

@@ -9,7 +9,7 @@ held, revisions) takes no memory: it is mapped and never written.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from processors.directory import Directory
 from processors.kernels.blocks import Make
+from processors.room import IN_MEMORY, Room, stretches
 from processors.scaling import distinct
 
 BLOCK_SPANS = 16
 _GROWTH = 4
 """By so much columns grow: what is not written yet takes no room, and what is written is seldom copied."""
+_LOADED = 256
+"""So many chunks are taken up at once."""
 CHUNK_CELLS = 4096
 """Cells dumped together."""
 
@@ -35,7 +38,14 @@ class Cells:
     neighbouring spans are made room for at once, a power of two. ``series``: how many there will be.
     """
 
-    def __init__(self, fields: Mapping[str, DTypeLike], block: int = BLOCK_SPANS, *, series: int = 1) -> None:
+    def __init__(
+        self,
+        fields: Mapping[str, DTypeLike],
+        block: int = BLOCK_SPANS,
+        *,
+        series: int = 1,
+        room: Room = IN_MEMORY,
+    ) -> None:
         self._block, self._shift, self._chunk_blocks = block, block.bit_length() - 1, CHUNK_CELLS // block
         self._types = {
             "exists": np.dtype(np.uint8),
@@ -43,11 +53,16 @@ class Cells:
         }
         self._blocks = Directory(series)
         chunks = 1 + series // self._chunk_blocks  # with a block of each series nothing is copied
-        self.columns: dict[str, NDArray[Any]] = {
-            name: np.zeros(chunks * CHUNK_CELLS, kind) for name, kind in self._types.items()
+        self._columns = {
+            name: room.column(chunks * CHUNK_CELLS, kind, CHUNK_CELLS) for name, kind in self._types.items()
         }
+        self.columns: dict[str, NDArray[Any]] = {name: column.array for name, column in self._columns.items()}
         self.dirty = np.zeros(chunks, bool)
         """Chunks that changed since the last dump."""
+        self._dumped = np.zeros(chunks, bool)
+        """Chunks that changed since others were put out, and were dumped."""
+        self._inside = np.zeros(chunks, bool)
+        """Chunks that changed since they were put out themselves, not counting those."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self.columns[name]
@@ -126,11 +141,28 @@ class Cells:
         return index
 
     def _grow(self) -> None:
-        self.dirty = np.concatenate([self.dirty, np.zeros((_GROWTH - 1) * len(self.dirty), bool)])
-        for name, column in self.columns.items():
-            self.columns[name] = np.zeros(_GROWTH * len(column), column.dtype)
-            if column.any():
-                self.columns[name][: len(column)] = column
+        newer, more = self.dirty | self._dumped | self._inside, (_GROWTH - 1) * len(self.dirty)
+        for name, column in self._columns.items():
+            column.grow(_GROWTH * len(column.array), newer)
+            self.columns[name] = column.array
+        self.dirty, self._dumped, self._inside = (
+            np.append(each, np.zeros(more, bool)) for each in (self.dirty, self._dumped, self._inside)
+        )
+
+    def put_out(self) -> None:
+        """What has not changed since the call before leaves memory, as far as there is room for it."""
+        changed = self.dirty | self._dumped
+        resting = self._inside & ~changed
+        self._inside |= changed
+        self._dumped[:] = False
+        for first, until in stretches(resting):
+            every = [column.put_out(first, until) for column in self._columns.values()]
+            self._inside[first:until] = not all(every)
+
+    def keep_no_changes(self) -> None:
+        """Nothing will be dumped of what has changed up to now."""
+        self._dumped |= self.dirty
+        self.dirty[:] = False
 
     def dump(self) -> dict[str, bytes]:
         """The chunks that changed since the last dump, by name."""
@@ -138,7 +170,7 @@ class Cells:
         chunks = {
             str(number): self._dump_chunk(number, keys) for number in np.flatnonzero(self.dirty).tolist()
         }
-        self.dirty[:] = False
+        self.keep_no_changes()
         return chunks
 
     def _dump_chunk(self, number: int, keys: Ints) -> bytes:
@@ -149,11 +181,13 @@ class Cells:
         np.savez(out, _keys=keys[blocks], **columns)  # type: ignore[arg-type]
         return out.getvalue()
 
-    def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
-        """Takes up dumped chunks again; the cells must be empty before."""
+    def load(self, chunks: Mapping[str, bytes]) -> None:
+        """Takes up dumped chunks again, one after the other; the cells must be empty before."""
         assert len(self._blocks) == 0
-        for number, chunk in sorted((int(name), chunk) for name, chunk in chunks):
-            self._load_chunk(number, chunk)
+        for number in sorted(map(int, chunks)):
+            self._load_chunk(number, chunks[str(number)])
+            if number % _LOADED == _LOADED - 1:
+                self.put_out()
 
     def _load_chunk(self, number: int, chunk: bytes) -> None:
         with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
@@ -166,6 +200,7 @@ class Cells:
             cells = slice(first * self._block, (first + len(keys)) * self._block)
             for name in self._types.keys() & set(columns.files):
                 self.columns[name][cells] = columns[name]
+            self._inside[number] = True
 
 
 class Grouping:

@@ -27,13 +27,15 @@ from processors.flows import join
 from processors.gaps import Gaps
 from processors.gauges import Gauges
 from processors.lanes import Lanes
-from processors.memory import NONE, time_of
+from processors.memory import time_of
 from processors.passes import Passes, Plan, sorted_by_key
 from processors.profiles import Profiles
 from processors.progress import NEVER, Course, Progress, Survey
 from processors.ratios import Ratio
 from processors.reads import Reads
+from processors.room import IN_MEMORY, Room
 from processors.rulings import Rulings
+from processors.runs import NONE
 from processors.scaling import grouped
 from processors.spans import Spans
 from processors.stated import Stated
@@ -101,18 +103,18 @@ class Step:
 class Engine:
     """The state of one partition's operators."""
 
-    def __init__(self, roster: Roster) -> None:
+    def __init__(self, roster: Roster, room: Room = IN_MEMORY) -> None:
         self.roster = roster
         self.index = SeriesIndex(roster)
         self.accounts = Accounts(roster)
-        self.books = Books(self.index)
+        self.books = Books(self.index, room)
         self.rulings = Rulings()
-        self.reads = Reads(self.index, self.books.ratings, self.books.say, self.rulings)
+        self.reads = Reads(self.index, self.books.ratings, self.books.say, self.rulings, room)
         choices = Choices()
-        self.gauges = Gauges(self.index, self.books.ratings, self.books.say, self.rulings, choices)
+        self.gauges = Gauges(self.index, self.books.ratings, self.books.say, self.rulings, choices, room)
         self.admission = Admission(self.books, self.reads, self.gauges, self.index, choices)
         self.progress = Progress(roster)
-        self.spans = Spans(self.accounts)
+        self.spans = Spans(self.accounts, room)
         self.gaps = Gaps(Profiles(roster, self.accounts, self.spans.base, self.spans.base_ms))
         self.stated = Stated(roster, self.index)
         self.lanes = Lanes.of(roster, self.accounts)
@@ -133,6 +135,18 @@ class Engine:
         """Goes on from what was seen and waited for."""
         self.progress.resume()
         self._frontier = Course(self.accounts.frontier(self.progress.frontier.after))
+
+    def put_out(self) -> None:
+        """What is old leaves memory, where the room is for that; to be called now and then, between steps."""
+        for memory in (self.books.memory, self.reads.memory, self.gauges.memory):
+            memory.put_out()
+        self.spans.base.put_out()
+        self.spans.derived.put_out()
+
+    def keep_no_changes(self) -> None:
+        """Nothing will be dumped of what has changed up to now."""
+        self.spans.base.keep_no_changes()
+        self.spans.derived.keep_no_changes()
 
     @property
     def frontiers(self) -> tuple[Course, Course]:

@@ -7,7 +7,7 @@ shape. A reading that changes a reference day of a gap takes back the gap's shap
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,9 +149,9 @@ class Gaps:
         )
         return out.getvalue()
 
-    def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
+    def load(self, chunks: Mapping[str, bytes]) -> None:
         """Takes up dumped blocks again."""
-        for _, chunk in chunks:
+        for chunk in chunks.values():
             with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
                 rows, shapes = columns["gaps"].tolist(), columns["shapes"]
             at = 0

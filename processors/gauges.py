@@ -27,14 +27,14 @@ from processors.memory import (
     CONFLICT,
     ESTIMATED,
     IMPOSSIBLE,
-    NONE,
     Memory,
-    Run,
     series_of,
     time_of,
     written_off,
 )
+from processors.room import IN_MEMORY, Room
 from processors.rulings import Rulings
+from processors.runs import NONE, Run
 from processors.scaling import spread
 from processors.told import Said, Say, Told
 from processors.verdicts import NO_LIMIT, Ratings
@@ -50,9 +50,15 @@ class Gauges:
     """Readings in, signed flows out."""
 
     def __init__(
-        self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings, choices: Choices
+        self,
+        index: SeriesIndex,
+        ratings: Ratings,
+        say: Say,
+        rulings: Rulings,
+        choices: Choices,
+        room: Room = IN_MEMORY,
     ) -> None:
-        self.memory = Memory(len(index))
+        self.memory = Memory(len(index), room)
         self._ratings, self._rulings, self._choices = ratings, rulings, choices
         self.told = Told(say)
         self._points = index.point

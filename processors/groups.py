@@ -22,10 +22,12 @@ from metering.roster import FOR_EVER_MS, Roster
 from metering.roster_share import GROUP
 from processors.accounts import Accounts
 from processors.cells import Cells, Grouping
+from processors.dumped import Under
 from processors.group_rows import GroupRows
 from processors.portions import CELL, FRONTIER, READ, SUMS, Portions
 from processors.progress import NEVER
 from processors.rollup_rows import Sums
+from processors.room import IN_MEMORY, Room
 from processors.spans import CLASSES, GRID, Spans
 
 Ints = NDArray[np.int64]
@@ -51,13 +53,13 @@ Stretch = tuple[int, int, int, int, int]
 class Groups:
     """The state of the second stage; ``step(records)`` gives table rows."""
 
-    def __init__(self, roster: Roster, partition_of_plant: Sequence[int]) -> None:
+    def __init__(self, roster: Roster, partition_of_plant: Sequence[int], room: Room = IN_MEMORY) -> None:
         self.roster = roster
         self.accounts = Accounts(roster)
         self.spans = Spans(self.accounts)
         self.partitions = max(partition_of_plant, default=0) + 1
         self._count = len(self.accounts)
-        self.cells = Cells(_FIELDS)
+        self.cells = Cells(_FIELDS, room=room)
         """Series: (partition * accounts + account) * CLASSES + class."""
         self.frontier = np.full((self.partitions, self._count), FOR_EVER_MS, np.int64)
         self._index = {a.name: a.index for a in self.accounts.of_several()}
@@ -215,6 +217,10 @@ class Groups:
         chunks = {f"cells/{name}": chunk for name, chunk in self.cells.dump().items()}
         return chunks | {"small": out.getvalue()}, []
 
+    def put_out(self) -> None:
+        """What is old leaves memory, where the room is for that."""
+        self.cells.put_out()
+
     def fits(self, chunks: Mapping[str, bytes]) -> bool:
         """Whether a dump is of this format and of exactly this roster (no dump at all fits any)."""
         if not chunks:
@@ -229,7 +235,7 @@ class Groups:
             return
         head, self.frontier = _small(chunks)
         self.reads = {tuple(key): (there, said) for *key, there, said in head["reads"]}
-        self.cells.load((n.removeprefix("cells/"), c) for n, c in chunks.items() if n.startswith("cells/"))
+        self.cells.load(Under(chunks, "cells"))
 
 
 def _small(chunks: Mapping[str, bytes]) -> tuple[dict[str, Any], Ints]:

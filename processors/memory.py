@@ -11,26 +11,40 @@ A run has a column only if something in it differs from the column's default. A 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metering.readings import NO_TIME, TIME_FIRST_MS
+from metering.readings import TIME_FIRST_MS
 from processors.kernels import memory as loops
-from processors.kernels.memory import merge, neighbours
+from processors.kernels.memory import neighbours
+from processors.room import IN_MEMORY, Room
+from processors.runs import (
+    ALWAYS,
+    FIELDS,
+    NONE,
+    RUN_MAX,
+    Run,
+    blank,
+    joined,
+    lean,
+    matters,
+    merged,
+    packed,
+    shared,
+    unpacked,
+)
 
 Ints = NDArray[np.int64]
 
 TIME_BITS = loops.TIME_BITS
 TIME_MASK = (1 << TIME_BITS) - 1
-NONE = -1
-"""Key of a neighbour that does not exist."""
-RUN_MAX = 1 << 18
-"""Runs are merged up to so many readings: a merge needs as much room again as it makes."""
+PUT_OUT_MIN = RUN_MAX // 4
+"""Runs of so many readings need not lie in memory."""
 PIECE = 1 << 14
 """Readings dumped together: less than 1 MB, whatever columns they have."""
 
@@ -44,22 +58,6 @@ somebody decided about what is no register's: it counts, or with OVERLAP or IMPO
 OFF_LINE = CONFLICT | LEFT_OUT
 HELD_READ = CONFLICT | OVERLAP | IMPOSSIBLE
 """Of an interval read any of which keeps it from being counted."""
-
-FIELDS: dict[str, tuple[np.dtype, int]] = {
-    "key": (np.dtype(np.int64), NONE),
-    "value": (np.dtype(np.int64), 0),
-    "flags": (np.dtype(np.uint8), 0),
-    "start": (np.dtype(np.int64), NO_TIME),
-    "revision": (np.dtype(np.int32), 0),
-    "changes": (np.dtype(np.int32), 0),
-    "cause": (np.dtype(np.uint8), 0),
-    "reported": (np.dtype(np.int64), 0),
-}
-"""Type and default of each column."""
-ALWAYS = ("key", "value", "flags")
-_NO_FLAGS = np.zeros(RUN_MAX, np.uint8)
-_NO_FLAGS.flags.writeable = False
-"""Those of all runs without any."""
 
 
 def key_of(series: Ints, time_ms: Ints) -> Ints:
@@ -88,8 +86,6 @@ def doubled(key: Ints) -> NDArray[np.bool_]:
     return out
 
 
-Run = dict[str, NDArray[Any]]
-"""Columns by name; the first three are always there."""
 Places = tuple[NDArray[np.int32], Ints]
 """Where readings are: run numbers and indices, valid until the next add; run -1: unknown."""
 
@@ -104,6 +100,7 @@ class _Held:
     last: int
     changed: set[int] = field(default_factory=set)
     """Numbers of the pieces that changed since the last dump."""
+    out: bool = False
 
     def __len__(self) -> int:
         return len(self.run["key"])
@@ -116,7 +113,8 @@ class _Held:
 class Memory:
     """Unique readings by key, of series numbered below ``series``."""
 
-    def __init__(self, series: int) -> None:
+    def __init__(self, series: int, room: Room = IN_MEMORY) -> None:
+        self._room = room
         self._runs: list[_Held] = []
         self._next_name = 0
         self._gone: list[str] = []
@@ -137,20 +135,20 @@ class Memory:
         """Takes in readings sorted by key, none of them known yet."""
         if len(run["key"]) == 0:
             return
-        run = {name: column for name, column in run.items() if name in ALWAYS or _matters(name, column)}
+        run = {name: column for name, column in run.items() if name in ALWAYS or matters(name, column)}
         self._append(run, *_times(run["key"]))
         self._note(run)
         while len(self._runs) > 1 and self._alike(*self._runs[-2:]):
             last, before = self._runs.pop(), self._runs.pop()
             self._gone += [f"{held.name}.{n}" for held in (last, before) for n in range(held.pieces)]
             first, end = min(before.first, last.first), max(before.last, last.last)
-            self._append(_merge(before.run, last.run), first, end)
+            self._append(merged(before.run, last.run), first, end)
 
     def _alike(self, before: _Held, last: _Held) -> bool:
         return len(before) < 2 * len(last) and len(before) + len(last) <= RUN_MAX
 
     def _append(self, run: Run, first: int, last: int) -> None:
-        held = _Held(_lean(run), self._next_name, first, last)
+        held = _Held(lean(run), self._next_name, first, last)
         held.changed.update(range(held.pieces))
         self._runs.append(held)
         self._next_name += 1
@@ -218,9 +216,9 @@ class Memory:
             held, mine = self._runs[number], runs == number
             fresh, at = values[mine], places[mine]
             if field not in held.run:
-                if not _matters(field, fresh):
+                if not matters(field, fresh):
                     continue
-                held.run[field] = _blank(field, len(held))
+                held.run[field] = blank(field, len(held))
             if not held.run[field].flags.writeable:
                 held.run[field] = held.run[field].copy()
             held.run[field][at] = fresh
@@ -294,9 +292,9 @@ class Memory:
                 cut = slice(*np.searchsorted(held.run["key"], [low, high], "right").tolist())
                 if cut.start < cut.stop:
                     parts.append({name: column[cut] for name, column in held.run.items()})
-        out = _merge(*parts) if parts else {}
+        out = merged(*parts) if parts else {}
         size = len(out["key"]) if parts else 0
-        return {name: out[name] if name in out else _blank(name, size) for name in FIELDS}
+        return {name: out[name] if name in out else blank(name, size) for name in FIELDS}
 
     def flagged(self, flags: int) -> Iterator[Ints]:
         """The keys of readings with any of these flags, run by run."""
@@ -317,41 +315,36 @@ class Memory:
         chunks = {}
         for held in self._runs:
             for piece in sorted(held.changed):
-                out = io.BytesIO()
-                cut = slice(piece * PIECE, (piece + 1) * PIECE)
-                np.savez(out, **{name: column[cut] for name, column in held.run.items()})  # type: ignore[arg-type]
-                chunks[f"{held.name}.{piece}"] = out.getvalue()
+                chunks[f"{held.name}.{piece}"] = packed(held.run, slice(piece * PIECE, (piece + 1) * PIECE))
             held.changed.clear()
         gone, self._gone = self._gone, []
         return chunks, gone
 
-    def load(self, chunks: Iterable[tuple[str, bytes]]) -> None:
-        """Takes up dumped runs again."""
-        runs: dict[int, dict[int, Run]] = {}
-        for name, chunk in chunks:
-            number, _, piece = name.partition(".")
-            with np.load(io.BytesIO(chunk), allow_pickle=False) as columns:
-                runs.setdefault(int(number), {})[int(piece)] = {field: columns[field] for field in columns}
-        for held, pieces in sorted(runs.items()):
-            run = _joined([pieces[piece] for piece in sorted(pieces)])
-            self._runs.append(_Held(_lean(run), held, *_times(run["key"])))
+    def put_out(self) -> None:
+        """Runs that will hardly grow leave memory, as far as there is room for them."""
+        for held in self._runs:
+            if not held.out and len(held) >= PUT_OUT_MIN:
+                held.run = {
+                    name: column if shared(column) else self._room.put_out(column)
+                    for name, column in held.run.items()
+                }
+                held.out = True
+
+    def load(self, chunks: Mapping[str, bytes]) -> None:
+        """Takes up dumped runs again, one after the other."""
+        every = sorted(map(_place, chunks))
+        for name, places in groupby(every, key=lambda place: place[0]):
+            run = joined([unpacked(chunks[f"{name}.{piece}"]) for _, piece in places])
+            self._runs.append(_Held(lean(run), name, *_times(run["key"])))
             self._note(run)
-            self._next_name = max(self._next_name, held + 1)
+            self._next_name = name + 1
+            self.put_out()
 
 
-def _matters(name: str, column: NDArray[Any]) -> bool:
-    return bool((column != FIELDS[name][1]).any())
-
-
-def _lean(run: Run) -> Run:
-    """The same, its flags those of all runs that have none."""
-    size = len(run["key"])
-    return run if size > RUN_MAX or run["flags"].any() else run | {"flags": _NO_FLAGS[:size]}
-
-
-def _blank(name: str, size: int) -> NDArray[Any]:
-    kind, default = FIELDS[name]
-    return np.full(size, default, kind)
+def _place(chunk: str) -> tuple[int, int]:
+    """Number of the run, and of the piece."""
+    run, _, piece = chunk.partition(".")
+    return int(run), int(piece)
 
 
 def _numbers(runs: NDArray[np.int32]) -> list[int]:
@@ -364,23 +357,3 @@ def _numbers(runs: NDArray[np.int32]) -> list[int]:
 def _times(key: Ints) -> tuple[int, int]:
     times = key & TIME_MASK
     return int(times.min()), int(times.max())
-
-
-def _joined(runs: list[Run]) -> Run:
-    """One after the other, with every column that any of them has."""
-    names = [name for name in FIELDS if any(name in run for run in runs)]
-    columns = {
-        name: [run[name] if name in run else _blank(name, len(run["key"])) for run in runs] for name in names
-    }
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
-
-
-def _merge(*runs: Run) -> Run:
-    if len(runs) == 2 and runs[0].keys() == runs[1].keys() == set(ALWAYS):
-        one, other = ((run["key"], run["value"], run["flags"]) for run in runs)
-        return dict(zip(ALWAYS, merge(one, other), strict=True))
-    joined = _joined(list(runs))
-    if len(runs) == 1:
-        return joined
-    order = np.argsort(joined["key"], kind="stable")
-    return {name: column[order] for name, column in joined.items()}

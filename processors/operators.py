@@ -26,6 +26,7 @@ from processors.batch import Batch, LogRecord, SeriesIndex, build, build_joined
 from processors.engine import Engine
 from processors.groups import Groups, PortionRecord
 from processors.portions import Portioner, decode
+from processors.room import IN_MEMORY, Room
 from processors.rows import Rows
 
 FRAME_ROWS_MAX = 5000
@@ -76,6 +77,9 @@ class Operators(Protocol):
     def load(self, chunks: Mapping[str, bytes]) -> None:
         """Brings a fresh state to a dump that fits."""
 
+    def put_out(self) -> None:
+        """What is old leaves memory, where there is room for it; to be called now and then."""
+
 
 class Plants:
     """The operators of one partition's plants. With ``plants``, those of a roster that are on it.
@@ -86,8 +90,15 @@ class Plants:
     consumer = "process"
     topic = READINGS
 
-    def __init__(self, roster: Roster, *, plants: Sequence[str] | None = None, partition: int = 0) -> None:
-        self.engine = Engine(roster if plants is None else share_of(roster, plants))
+    def __init__(
+        self,
+        roster: Roster,
+        *,
+        plants: Sequence[str] | None = None,
+        partition: int = 0,
+        room: Room = IN_MEMORY,
+    ) -> None:
+        self.engine = Engine(roster if plants is None else share_of(roster, plants), room)
         self.rows = Rows(self.engine, of_groups=plants is None)
         """What a partition has of groups are only portions."""
         self._portioner = None if plants is None else Portioner(self.engine)
@@ -132,6 +143,9 @@ class Plants:
     def load(self, chunks: Mapping[str, bytes]) -> None:
         state.load(self.engine, chunks)
 
+    def put_out(self) -> None:
+        self.engine.put_out()
+
 
 class GroupsOfPlants:
     """The second stage. ``partition_of_plant``: of each plant of the roster, in its order."""
@@ -140,8 +154,8 @@ class GroupsOfPlants:
     topic = PORTIONS
     batch_bytes_max = BATCH_BYTES_MAX
 
-    def __init__(self, roster: Roster, partition_of_plant: Sequence[int]) -> None:
-        self.groups = Groups(roster, partition_of_plant)
+    def __init__(self, roster: Roster, partition_of_plant: Sequence[int], room: Room = IN_MEMORY) -> None:
+        self.groups = Groups(roster, partition_of_plant, room)
 
     def parts(self, records: Sequence[Record]) -> Iterator[Part]:
         frames = _Frames(records[-1].stamp_ms, FRAME_ROWS_MAX)
@@ -165,6 +179,9 @@ class GroupsOfPlants:
 
     def load(self, chunks: Mapping[str, bytes]) -> None:
         self.groups.load(chunks)
+
+    def put_out(self) -> None:
+        self.groups.put_out()
 
 
 def together(parts: Iterable[Part]) -> dict[str, list[Entry]]:

@@ -25,9 +25,10 @@ from processors.kernels.memory import doubtful
 from processors.kernels.order import order
 from processors.kernels.survey import nearest
 from processors.lanes import Lanes
-from processors.memory import CONFLICT, NONE, OFF_LINE, Memory, doubled, key_of, series_of, time_of
+from processors.memory import CONFLICT, OFF_LINE, Memory, doubled, key_of, series_of, time_of
 from processors.progress import NEVER, Survey
 from processors.reads import Reads
+from processors.runs import NONE
 from processors.unsettled import STEPS_MAX, Found, Unsettled
 from processors.verdicts import judge
 

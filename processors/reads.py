@@ -26,17 +26,17 @@ from processors.memory import (
     ESTIMATED,
     HELD_READ,
     IMPOSSIBLE,
-    NONE,
     OVERLAP,
     SUSPECT,
     TIME_BITS,
     Memory,
-    Run,
     series_of,
     time_of,
     written_off,
 )
+from processors.room import IN_MEMORY, Room
 from processors.rulings import Claims, Rulings, Standing, settled
+from processors.runs import NONE, Run
 from processors.sharing import Sharing, shared
 from processors.told import Said, Say, Told
 from processors.verdicts import Ratings
@@ -72,8 +72,10 @@ class ReadRows:
 class Reads:
     """Interval reads: readings in, signed flows out, and the keys of rows that changed."""
 
-    def __init__(self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings) -> None:
-        self.memory = Memory(len(index))
+    def __init__(
+        self, index: SeriesIndex, ratings: Ratings, say: Say, rulings: Rulings, room: Room = IN_MEMORY
+    ) -> None:
+        self.memory = Memory(len(index), room)
         self.ratings, self.rulings, self.sharing = ratings, rulings, Sharing(self.memory, rulings)
         self.longest_ms = self.sharing.longest_ms
         self.booked = np.zeros(len(index), np.int64)

@@ -17,7 +17,8 @@ from processors.allowance import Allowance
 from processors.columns import Columns, Ints, Vocabulary, decimal, hourly, plain, table, times, words
 from processors.doubt import Link, Verdict
 from processors.engine import Engine, Step
-from processors.memory import CONFLICT, NONE, key_of, time_of
+from processors.memory import CONFLICT, key_of, time_of
+from processors.runs import NONE
 
 _HOP = Vocabulary(["processors"])
 

@@ -24,8 +24,9 @@ from processors.doubt import FOR_EVER, FROM_EVER, Link, Region, calm
 from processors.fallbacks import CaughtUp
 from processors.judging import Readings, as_they_were, is_enough, judged, known_back
 from processors.lines import FEW, RUN_MAX_MS
-from processors.memory import CONFLICT, LEFT_OUT, NONE, TIME_MASK, Memory, key_of, series_of, time_of
+from processors.memory import CONFLICT, LEFT_OUT, TIME_MASK, Memory, key_of, series_of, time_of
 from processors.regions import Regions
+from processors.runs import NONE
 from processors.scales import Step, noted, steps, turned, within
 from processors.segments import BOOKED, BRIDGED, DECIDED, SHAPELESS, WRAPPED, WRITTEN_OFF, Segments, differing
 from processors.slips import SLIP_MAX_MS, pairs_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.memory import CONFLICT, NONE, Memory, Run, series_of, time_of
+from processors.memory import CONFLICT, Memory, series_of, time_of
 from processors.rulings import Rulings
+from processors.runs import NONE, Run
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

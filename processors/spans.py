@@ -21,6 +21,7 @@ from processors.changes import Changes, Deltas, Pass, Touched, Touches, concaten
 from processors.flows import AMOUNT_REVISED, COUNTED, FRESH, Flows, cut
 from processors.kernels.calendar import Calendar, edges
 from processors.kernels.shares import Owners, deal
+from processors.room import IN_MEMORY, Room
 from processors.spans_base import BaseDeltas, BaseSpans
 
 Ints = NDArray[np.int64]
@@ -48,13 +49,14 @@ DERIVED_BLOCK_SPANS = 2
 class Spans:
     """All cells of a worker."""
 
-    def __init__(self, accounts: Accounts) -> None:
+    def __init__(self, accounts: Accounts, room: Room = IN_MEMORY) -> None:
         self.accounts = accounts
         points = accounts.roster.points
         self.base_ms = np.array([max(p.base_ms, 0) for p in points], np.int64)
-        self._base = BaseSpans(self.base_ms)
+        self._base = BaseSpans(self.base_ms, room)
         self.base = self._base.cells
-        self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS, series=len(accounts) * CLASSES)
+        derived = len(accounts) * CLASSES
+        self.derived = Cells(DERIVED_FIELDS, DERIVED_BLOCK_SPANS, series=derived, room=room)
         self._mean = np.array([p.mean for p in points], bool)
         self._any_mean = bool(self._mean.any())
         self.grid_ms = _grids(accounts, np.array([p.base_ms for p in points], np.int64))

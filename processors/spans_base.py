@@ -11,6 +11,7 @@ from processors.cells import Cells, Grouping
 from processors.changes import Pass, Touched, Touches, joined
 from processors.flows import Flows
 from processors.kernels.pieces import MADE, SAID, Clock, Pieces, Stretches, pieces, settle
+from processors.room import IN_MEMORY, Room
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -57,9 +58,9 @@ class BaseDeltas:
 class BaseSpans:
     """``base_ms``: of each point, 0 where it has none (its spans are then the intervals it reads)."""
 
-    def __init__(self, base_ms: Ints) -> None:
+    def __init__(self, base_ms: Ints, room: Room = IN_MEMORY) -> None:
         self.base_ms = base_ms
-        self.cells = Cells(BASE_FIELDS, series=len(base_ms))
+        self.cells = Cells(BASE_FIELDS, series=len(base_ms), room=room)
         self._open: list[Touched] = []
         """What passes of this batch changed of what was open then."""
 

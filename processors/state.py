@@ -18,6 +18,7 @@ from processors.alerts import Change
 from processors.choices import Choice
 from processors.decided import Decided, Decision
 from processors.doubt import Link, Region, Verdict
+from processors.dumped import Under
 from processors.engine import Engine
 from processors.kernels.patience import Ways
 from processors.memory import Memory
@@ -43,15 +44,11 @@ def load(engine: Engine, chunks: Mapping[str, bytes]) -> None:
     """Brings a fresh engine of the same roster to the dumped state; nothing to do without chunks."""
     if not chunks:
         return
-    parts: dict[str, list[tuple[str, bytes]]] = {}
-    for name, chunk in chunks.items():
-        kind, _, rest = name.partition("/")
-        parts.setdefault(kind, []).append((rest, chunk))
     for name, memory in _memories(engine).items():
-        memory.load(parts.get(name, []))
-    engine.spans.base.load(parts.get("base", []))
-    engine.spans.derived.load(parts.get("derived", []))
-    engine.gaps.load(parts.get("gaps", []))
+        memory.load(Under(chunks, name))
+    engine.spans.base.load(Under(chunks, "base"))
+    engine.spans.derived.load(Under(chunks, "derived"))
+    engine.gaps.load(Under(chunks, "gaps"))
     _take_small(engine, chunks["small"])
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from metering.readings import NO_TIME
 from metering.roster import REGISTER, Installation, Roster
 from processors.batch import STATED, Batch, SeriesIndex
-from processors.memory import NONE, ROUNDED, Memory, key_of
+from processors.memory import ROUNDED, Memory, key_of
+from processors.runs import NONE
 
 Ints = NDArray[np.int64]
 

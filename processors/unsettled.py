@@ -17,7 +17,8 @@ from processors.batch import Batch, SeriesIndex
 from processors.books import Books
 from processors.kernels.chain import breaks
 from processors.lines import RUN_MAX_MS
-from processors.memory import NONE, time_of
+from processors.memory import time_of
+from processors.runs import NONE
 from processors.verdicts import judge
 
 Ints = NDArray[np.int64]

@@ -107,6 +107,8 @@ class Worker:
             if not self._operators.fits(chunks):
                 return False
             self._operators.load(chunks)
+        except Unavailable:  # which is no damage
+            raise
         except Exception as error:  # noqa: BLE001 bytes of a damaged disk may lead to anything
             _log.warning("the saved state cannot be taken up", cause=repr(error))
             return False

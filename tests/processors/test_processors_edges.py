@@ -13,7 +13,8 @@ from metering.readings import NO_TIME, TIME_FIRST_MS
 from processors.allowance import BROKEN, SMOOTH, UNSURE, WRAP
 from processors.batch import SeriesIndex
 from processors.books import Books
-from processors.memory import Run, key_of
+from processors.memory import key_of
+from processors.runs import Run
 from processors.verdicts import NO_LIMIT, judge
 from tests.processors.histories import examples, roster_of
 from tests.processors.oracle_doubt import DAY, HOUR, Series

@@ -22,8 +22,9 @@ from processors.batch import AMOUNT_MAX
 from processors.flows import ONE_EDITED, Flows
 from processors.kernels import chain, columns, library, memory, order, survey
 from processors.kernels.patience import Ways
-from processors.memory import CONFLICT, EDITED, ESTIMATED, NONE, ROUNDED, TIME_BITS, key_of
+from processors.memory import CONFLICT, EDITED, ESTIMATED, ROUNDED, TIME_BITS, key_of
 from processors.progress import NEVER, Survey
+from processors.runs import NONE
 from processors.verdicts import NO_LIMIT
 
 Ints = NDArray[np.int64]

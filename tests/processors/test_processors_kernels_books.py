@@ -16,7 +16,8 @@ from processors.batch import SeriesIndex
 from processors.books import Books
 from processors.flows import Flows, join
 from processors.kernels import library
-from processors.memory import CONFLICT, ESTIMATED, ROUNDED, Run, key_of
+from processors.memory import CONFLICT, ESTIMATED, ROUNDED, key_of
+from processors.runs import Run
 from tests.processors.histories import roster_of
 
 Ints = NDArray[np.int64]

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processors.memory import CONFLICT, LEFT_OUT, NONE, Memory, key_of
+from processors.memory import CONFLICT, LEFT_OUT, Memory, key_of
+from processors.runs import NONE
 
 START_MS = 1_767_225_600_000
 SERIES, TIMES = 3, 6
@@ -53,7 +54,7 @@ def test_readings_without_flags_have_none_when_others_get_some() -> None:
         memory.add({"key": key + 100, "value": key, "flags": np.zeros(9, np.uint8)})
     memory.put("flags", memory.find(keys[0][4:5]), np.array([CONFLICT], np.uint8))
     other = Memory(2)
-    other.load(memory.dump()[0].items())
+    other.load(memory.dump()[0])
     for one in (memory, other):
         every = np.sort(np.concatenate([*keys, *(key + 100 for key in keys)]))
         flags = one.get("flags", one.find(every))

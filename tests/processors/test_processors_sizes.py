@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from processors import state
-from processors.memory import NONE, PIECE, Memory, key_of
+from processors.memory import PIECE, Memory, key_of
 from processors.rows import ROWS_MAX
+from processors.runs import NONE
 from tests.processors.log_driver import as_records
 from tests.processors.test_processors_far import CLOCK_RESET_MS, both, driver_of
 
@@ -50,7 +51,7 @@ def test_a_changed_reading_changes_one_piece() -> None:
     changed, gone = memory.dump()
     assert (len(changed), gone) == (1, [])
     other = Memory(1)
-    other.load((chunks | changed).items())
+    other.load(chunks | changed)
     where = other.find(key)
     assert other.get("value", where).tolist() == list(range(100_000))
     assert np.flatnonzero(other.get("revision", where)).tolist() == [50_000]
