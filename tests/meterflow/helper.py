@@ -53,7 +53,7 @@ def meterflow(*words: object, text: str = "", **more: str) -> subprocess.Complet
 def done(*words: object) -> subprocess.CompletedProcess[str]:
     """Runs a verb that has to succeed."""
     ended = meterflow(*words)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended
 
 
