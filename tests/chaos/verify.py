@@ -103,7 +103,9 @@ def compare(stored: Path, wanted: Path, verdict: Verdict) -> None:
 def _of_set(name: str, path: Path) -> str:
     """Of ``rejected`` each row once: a message that comes twice is refused twice."""
     columns = [
-        f"coalesce(\"{column.name}\", '')" if column.kind is Kind.TEXT else f'"{column.name}"'
+        f"coalesce(\"{column.name}\", '')"
+        if column.kind is Kind.TEXT
+        else f'CAST("{column.name}" AS VARCHAR)'
         for column in TABLES[name].columns
         if not column.of_log
     ]
