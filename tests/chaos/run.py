@@ -131,7 +131,8 @@ async def _end(run: Run, wanted: Path, found: Path) -> Verdict:
 
 async def drained(run: Run) -> None:
     """Until nothing waits, and nothing more comes for a while; gives up after some time."""
-    until_s, why, before, since_s = time.monotonic() + DRAIN_S, "nobody answers", -1, time.monotonic()
+    patience_s = max(DRAIN_S, 2 * run.asked.seconds)
+    until_s, why, before, since_s = time.monotonic() + patience_s, "nobody answers", -1, time.monotonic()
     run.note("published; waiting until nothing waits")
     while time.monotonic() < until_s:
         with suppress(OSError, MeterflowError):
@@ -142,7 +143,7 @@ async def drained(run: Run) -> None:
                 run.note("drained")
                 return
         await asyncio.sleep(0.5)
-    run.wrong.append(f"not drained within {DRAIN_S:.0f} s: {why}")
+    run.wrong.append(f"not drained within {patience_s:.0f} s: {why}")
 
 
 def _waits(run: Run) -> tuple[int, str]:
