@@ -21,7 +21,7 @@ from ingest.clock import wall_clock_ms
 from meterflow.files_durable import write_durable
 from meterflow.folder import Folder
 from meterflow.given import load_roster
-from metering.errors import UsageError
+from metering.errors import MeterflowError, UsageError
 from metering.instants import rfc3339
 from metering.roster import Roster
 from sinks.store_duckdb import open_store
@@ -49,9 +49,16 @@ class InForce:
 
 
 async def present(log: SqliteLog) -> InForce | None:
-    """What the log says last; None where it says nothing."""
+    """What the log says last; None where it says nothing. Raises MeterflowError for a damaged record."""
     found = await log.read(SITES, max(0, await log.end(SITES) - 1), records_max=1)
-    return InForce(**json.loads(found[-1].value)) if found else None
+    if not found:
+        return None
+    try:
+        return InForce(**json.loads(found[-1].value))
+    except (ValueError, TypeError) as error:
+        what = f"a log record cannot be read: {error}"
+        hint = "The log is damaged, or something else wrote to it: restore it from a copy."
+        raise MeterflowError(what, where=f"{SITES} {found[-1].offset}", hint=hint) from error
 
 
 async def chosen(log: SqliteLog, folder: Folder, given: Roster) -> tuple[Roster, Path | None]:
