@@ -201,11 +201,26 @@ class Passes:
         key, memory = batch.key, self._books.memory
         twice = doubtful(key, memory.newest)
         twice = twice[doubled(key[twice]) | (memory.find(key[twice])[0] >= 0)]
-        disputed = memory.newest_flags[batch.series] & CONFLICT > 0
         twice = np.union1d(np.union1d(twice, self._choices.rows(key)), self._rulings.rows(key))
+        behind = memory.newest_flags[batch.series] & CONFLICT > 0
         if len(twice):
-            disputed |= np.isin(batch.series, batch.series[twice])
-        return np.flatnonzero(disputed)
+            behind |= np.isin(batch.series, batch.series[twice])
+        return np.union1d(twice, self._behind_disputed(batch, np.flatnonzero(behind), key[twice]))
+
+    def _behind_disputed(self, batch: Batch, at: Ints, twice: Ints) -> Ints:
+        """Those of these readings next to which lies, as of the records before their own, one of the keys or
+        a reading in conflict; or that is not sure. Interval reads and gauges may touch others, too.
+        """
+        if len(at) == 0:
+            return at
+        key, memory = batch.key, self._books.memory
+        down, sure = nearest(batch.series, batch.record, at, -1, STEPS_MAX)
+        disputed = ~sure | ~self._index.register[batch.point[at]] | ((down >= 0) & np.isin(key[down], twice))
+        known = memory.before(key[at], 0)
+        there = np.flatnonzero((known != NONE) & ((down < 0) | (known > key[down])))
+        flags = memory.get("flags", memory.find(known[there]))
+        disputed[there] |= flags & CONFLICT > 0
+        return np.asarray(at[disputed])
 
     def _exchanged(self, batch: Batch, seen: Seen) -> Ints:
         """First readings of a meter behind another one of its point. The newest of that one may not count, so

@@ -113,3 +113,15 @@ def test_what_is_shown_again_and_again_settles_nothing(
     assert one.history == other.history
     assert differences(one.tables, other.tables) == []
     assert differences(one.tables, whole.tables) == []
+
+
+def test_a_conflict_begins_passes_only_beside_it() -> None:
+    """The second value of an instant, and the next reading: its segment begins before what does not count."""
+    roster = roster_of("park")
+    times = range(START_MS, START_MS + 300 * HOUR_MS, HOUR_MS)
+    log = [Arrival(time, (Reading("p1", "e1", time, str(100 + n)),)) for n, time in enumerate(times)]
+    log.insert(21, Arrival(times[20] + 1, (Reading("p1", "e1", times[20], "500"),)))
+    engine = Engine(roster)
+    assert len(list(engine.step(as_records(log)))) <= 6
+    one, other = run(roster, log, cut=lambda: 1), run(roster, log)
+    assert not differences(one.tables, other.tables)
