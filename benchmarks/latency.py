@@ -8,7 +8,6 @@ takes beside it, and what the service costs.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -25,6 +24,8 @@ from urllib.request import urlopen
 import numpy as np
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+
+from benchmarks.servers import cpu_s
 
 POINTS, RATE_HZ = 100, 1000
 SAMPLES, WARM_UP_S = 100, 5.0
@@ -87,24 +88,27 @@ def service(
         str(folder / "data"),
     ]
     command += ["--mqtt-port", str(ports[0]), "--http-port", str(ports[1])]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    said = folder / "up.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{ports[1]}"
     try:
-        _wait_ready(url, process, ready_s)
+        _wait_ready(url, process, ready_s, said)
         yield ports[0], url, process.pid
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(stop_s)
 
 
-def _wait_ready(url: str, process: subprocess.Popen[bytes], ready_s: float) -> None:
+def _wait_ready(url: str, process: subprocess.Popen[bytes], ready_s: float, said: Path) -> None:
     deadline_s = time.monotonic() + ready_s
     while time.monotonic() < deadline_s and process.poll() is None:
         with suppress(OSError), urlopen(f"{url}/readyz"):
             return
         time.sleep(0.05)
     code = process.poll()
-    raise TimeoutError(f"the service {'did not get ready' if code is None else f'ended with {code}'}")
+    how = "did not get ready" if code is None else f"ended with {code}"
+    raise TimeoutError(f"the service {how}: {said.read_text()[-1_000:]}")
 
 
 def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
@@ -159,12 +163,6 @@ def _until_seen(url: str, last: int, started_s: float) -> float:
             return time.perf_counter() - started_s
         time.sleep(0.005)
     raise TimeoutError("the result was not stored in time")
-
-
-def cpu_s(pid: int) -> float:
-    """What a process has used so far, in user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

@@ -21,12 +21,12 @@ from urllib.request import urlopen
 import numpy as np
 import paho.mqtt.client as mqtt
 
-from benchmarks.latency import connected, cpu_s, service
-from simulators.recording import write_recording
+from benchmarks.latency import connected, service
+from benchmarks.servers import cpu_s, peak_memory_mb
+from benchmarks.simulate import written
 from simulators.world import Plan, plants, plants_for
 from simulators.world_flows import MINUTE_MS
 from simulators.world_profile import Profile, load_profile
-from simulators.world_recording import Readings
 from simulators.world_site import site_text
 
 METERS, MINUTES = 100_000, 10
@@ -84,7 +84,7 @@ def run(json_output: bool = False, *, meters: int = METERS, minutes: int = MINUT
             began_s, before_s = time.monotonic(), cpu_s(pid)
             lags, report = _measured(folder / "R.ndjson", port, url)
             busy = (cpu_s(pid) - before_s) / (time.monotonic() - began_s)
-            memory_mb = _memory_mb(pid)
+            memory_mb = round(peak_memory_mb(pid))
     figures = {
         "meters": meters,
         "messages": messages,
@@ -109,13 +109,7 @@ def _made(profile: Profile, meters: int, minutes: int, out: Path) -> tuple[int, 
     """A recording; how many messages it has, and the site file."""
     plan = Plan(1, BEGIN_MS, BEGIN_MS + minutes * MINUTE_MS)
     made = list(plants(profile, plan, plants_for(profile, meters)))
-    readings = Readings()
-    for plant in made:
-        readings.add(plant)
-    with write_recording(out, whole=True) as writer:
-        for lines, content in readings.lines():
-            writer.write_lines(content, lines)
-    return writer.messages, site_text(profile, made)
+    return written(made, out), site_text(profile, made)
 
 
 def _measured(recording: Path, port: int, url: str) -> tuple[list[float], dict[str, Any]]:
@@ -147,11 +141,6 @@ def _lag(probe: mqtt.Client, url: str, value: int) -> float:
             return time.perf_counter() - began_s
         time.sleep(0.05)
     raise TimeoutError(f"no result of a reading within {SEEN_S:.0f} s")
-
-
-def _memory_mb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) // 1_024
 
 
 def main() -> None:

@@ -12,27 +12,24 @@ import csv
 import io
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
 import duckdb
 
+from benchmarks.latency import service
 from benchmarks.servers import cpu_s
 from metering.errors import MeterflowError
 from metering.tables import TABLES
 
 METERS, DURATION, GOAL_S = 500, "7d", 120
 LAGS = ("meterflow_worker_lag_records", "meterflow_sink_lag_records")
-_START_S, _STORE_S, _POLL_S = 60.0, 3_600.0, 0.2
+_START_S, _STOP_S, _STORE_S, _POLL_S = 60.0, 60.0, 3_600.0, 0.2
 _MEASURED = ("interval", "rollup", "intensity", "verdict", "alert", "rejected", "ledger")
 
 
@@ -57,7 +54,7 @@ def run(json_output: bool = False, *, meters: int = METERS, duration: str = DURA
 
 
 def _through_mqtt(folder: Path, recording: Path, site: Path) -> dict[str, Any]:
-    with _service(folder / "data", site) as (port, url, pid):
+    with service(folder, site.read_text("utf-8"), _START_S, _STOP_S) as (port, url, pid):
         began_s, before_s = time.perf_counter(), cpu_s(pid)
         replayed = json.loads(
             _meterflow("replay", recording, "--mqtt", f"mqtt://127.0.0.1:{port}", "--speed", "max", "--json")
@@ -82,31 +79,6 @@ def _meterflow(*words: object) -> str:
     if ended.returncode:
         raise MeterflowError(f"meterflow {words[0]} ended with {ended.returncode}: {ended.stderr}")
     return ended.stdout
-
-
-@contextmanager
-def _service(data: Path, site: Path) -> Iterator[tuple[int, str, int]]:
-    ports = [_free_port(), _free_port()]
-    words = ["up", str(site), "--data", str(data), "--mqtt-port", str(ports[0]), "--http-port", str(ports[1])]
-    said = data.with_suffix(".log")
-    with said.open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "meterflow", *words], stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{ports[1]}"
-    try:
-        _until_ready(url, process, said)
-        yield ports[0], url, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def _until_ready(url: str, process: subprocess.Popen[bytes], said: Path) -> None:
-    until_s = time.monotonic() + _START_S
-    while time.monotonic() < until_s and process.poll() is None:
-        with suppress(OSError), urlopen(f"{url}/readyz"):
-            return
-        time.sleep(_POLL_S)
-    raise MeterflowError(f"the service did not get ready: {said.read_text()[-1_000:]}")
 
 
 def _until_stored(url: str, messages: int) -> None:
@@ -154,12 +126,6 @@ def _count(asked: duckdb.DuckDBPyConnection, query: str) -> int:
     found = asked.execute(f"select count(*) from ({query})").fetchone()
     assert found is not None
     return int(found[0])
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _table(figures: dict[str, Any]) -> str:

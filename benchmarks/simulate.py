@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.latency import service
-from simulators.recording import write_recording
 from simulators.replay import replay
 from simulators.world import Plan, Plant, plants
 from simulators.world_flows import DAY_MS, HOUR_MS
@@ -51,7 +50,7 @@ def run(json_output: bool = False, *, size: Size | None = None) -> dict[str, Any
     figures = {"arrays": _timed(lambda: _made(made, profile, plan, size.plants))}
     with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name:
         folder = Path(name)
-        figures["recording"] = _timed(lambda: _written(made, folder / "R.ndjson"))
+        figures["recording"] = _timed(lambda: written(made, folder / "R.ndjson"))
         figures["endpoint"] = _sent(profile, size, folder)
     text = json.dumps(figures, indent=2) + "\n" if json_output else _table(figures)
     sys.stdout.write(text)
@@ -63,21 +62,19 @@ def _made(made: list[Plant], profile: Profile, plan: Plan, count: int) -> int:
     return sum(len(stream.time_ms) for plant in made for stream in plant.streams)
 
 
-def _written(made: Sequence[Plant], out: Path) -> int:
+def written(made: Sequence[Plant], out: Path) -> int:
+    """A recording of plants; how many messages it has."""
     readings = Readings()
     for plant in made:
         readings.add(plant)
-    with write_recording(out, whole=True) as writer:
-        for lines, content in readings.lines():
-            writer.write_lines(content, lines)
-    return writer.messages
+    return readings.write(out)
 
 
 def _sent(profile: Profile, size: Size, folder: Path) -> dict[str, Any]:
     """One reading a message, QoS 1, as the verbs simulate and replay send; until the last PUBACK."""
     plan = Plan(1, BEGIN_MS, BEGIN_MS + size.hours * HOUR_MS)
     made = list(plants(profile, plan, size.sending))
-    messages = _written(made, folder / "S.ndjson")
+    messages = written(made, folder / "S.ndjson")
     with service(folder, site_text(profile, made), READY_S) as (port, _, _):
         before_s = time.process_time()
         report = asyncio.run(replay([folder / "S.ndjson"], f"mqtt://127.0.0.1:{port}"))

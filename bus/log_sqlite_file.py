@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bus.durable import sync_folder
 from metering.errors import MeterflowError, Unavailable, UsageError
 
 FILE_NAME = "log.sqlite"
@@ -157,7 +158,8 @@ def own(folder: Path) -> IO[str]:
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
     handle.flush()
-    _sync_folders(folder)
+    for named in (folder, folder.parent):
+        sync_folder(named)
     return handle
 
 
@@ -171,16 +173,6 @@ def _taken(folder: Path, handle: IO[str]) -> UsageError:
         where=str(folder),
         hint="Ask the running service, stop it first, or give another folder.",
     )
-
-
-def _sync_folders(folder: Path) -> None:
-    """A file is only as durable as its name in the folder, and the folder's in its parent."""
-    for path in (folder, folder.parent):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def open_writer(path: Path, storage: Storage) -> sqlite3.Connection:

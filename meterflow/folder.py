@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from bus.durable import write_durable
 from bus.log_sqlite_file import LOCK_NAME
 from metering.errors import UsageError
 
@@ -172,20 +173,8 @@ class Folder:
             return None
 
     def _write(self, name: str, text: str) -> None:
-        """Replaces a file at once, durably: a kill or a power cut leaves the old one or the new one."""
-        part = self.path / f"{name}.part"
-        part.unlink(missing_ok=True)
-        part.touch(mode=0o600)
-        with part.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.path / name)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        """Replaces a file at once, durably; it may hold what others must not read."""
+        write_durable(self.path / name, text.encode(), mode=0o600)
 
     def _unusable(self, error: OSError) -> UsageError:
         return UsageError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 from contextlib import suppress
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -34,14 +33,11 @@ def spare() -> None:
     pa.set_memory_pool(pa.system_memory_pool())  # should it have been imported before
 
 
-def give_back(put_out: Callable[[], object] | None = None) -> None:
+def give_back() -> None:
     """To be called where much was freed, as when a state was saved: whole pages between what is used go back.
-    What ``put_out`` does is done first.
 
     glibc keeps them for the next batch, a fifth of a process of 50,000 points; what it needs of them again is
     a fault a page, some milliseconds in all. Other C libraries are asked nothing.
     """
-    if put_out is not None:
-        put_out()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -8,7 +8,6 @@ an archive, they share the partitions a second time, to archive them.
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 
 from bus.log import READINGS, Log
@@ -110,13 +109,7 @@ class ProcessRole(Role):
         if partition == 0 and self.log.partitions > 1 and self.roster.groups:
             stages.append(GroupsOfPlants(self.roster, self._place, self._room))
         workers = [
-            Worker(
-                self.log,
-                stage,
-                partition=partition,
-                saving=self._saving,
-                saved=partial(memory.give_back, stage.put_out),
-            )
+            Worker(self.log, stage, partition=partition, saving=self._saving, saved=memory.give_back)
             for stage in stages
         ]
         for worker in workers:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import ParamSpec
 
@@ -237,7 +236,7 @@ class Service:
 
     def _make_worker(self) -> None:
         self.plants = Plants(self.roster, room=room_in(self.folder.path))
-        self.worker = Worker(self.log, self.plants, saved=partial(memory.give_back, self.plants.put_out))
+        self.worker = Worker(self.log, self.plants, saved=memory.give_back)
 
     async def _opened_store(self) -> tuple[DuckStore, bool]:
         until_s = time.monotonic() + STORE_WAIT_S

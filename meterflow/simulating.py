@@ -21,7 +21,6 @@ from meterflow.recording import replay
 from metering.errors import UsageError
 from metering.instants import rfc3339
 from metering.site_types import duration_ms
-from simulators.recording import write_recording
 from simulators.world import Plan, Plant, kinds_of, plants, plants_for
 from simulators.world_flows import MINUTE_MS
 from simulators.world_profile import Profile, load_profile
@@ -86,12 +85,10 @@ def write_world(
         readings.add(plant)
         made.append(plant)
         told(len(made), count)
-    with write_recording(out, whole=True) as writer:
-        for lines, content in readings.lines():
-            writer.write_lines(content, lines)
+    messages = readings.write(out)
     if truth is not None:
         write_truth(truth, profile, plan, made)
-    return made, writer.messages
+    return made, messages
 
 
 def write_truth(folder: Path, profile: Profile, plan: Plan, made: Sequence[Plant]) -> None:

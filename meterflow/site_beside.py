@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from bus.frames import decode_table
 from bus.log import REJECTED, RESULTS, Entry, Record, Snapshot
 from bus.log_sqlite import SqliteLog
+from bus.log_through import LogThrough
 from sinks.store_duckdb import DuckStore
 from sinks.waits import placed
 
@@ -20,7 +21,7 @@ NEXT = "next"
 _REJECTED_BYTES_MAX = 2 << 20
 
 
-class Beside:
+class Beside(LogThrough):
     """``bus.log.Log`` for one worker. Until ``joined`` what it commits goes into ``store``, whose position is
     then up to which record of the readings that is.
 
@@ -28,17 +29,10 @@ class Beside:
     """
 
     def __init__(self, log: SqliteLog, store: DuckStore) -> None:
+        super().__init__(log)
         self.store = store
         self.joined = False
         self.turn = asyncio.Lock()
-        self._log = log
-
-    @property
-    def partitions(self) -> int:
-        return self._log.partitions
-
-    async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
-        await self._log.append(topics, partition)
 
     async def commit(
         self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0
@@ -57,31 +51,6 @@ class Beside:
                 await self._log.commit_part(consumer, topics, partition)
             else:
                 await self._store(topics, self.store.position())
-
-    async def read(
-        self,
-        topic: str,
-        offset: int,
-        *,
-        partition: int = 0,
-        records_max: int = 1000,
-        bytes_max: int = 8 << 20,
-    ) -> list[Record]:
-        return await self._log.read(
-            topic, offset, partition=partition, records_max=records_max, bytes_max=bytes_max
-        )
-
-    async def first(self, topic: str, partition: int = 0) -> int:
-        return await self._log.first(topic, partition)
-
-    async def end(self, topic: str, partition: int = 0) -> int:
-        return await self._log.end(topic, partition)
-
-    async def wait(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
-        return await self._log.wait(topic, offset, timeout_s, partition)
-
-    async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
-        await self._log.trim(topic, offset, partition)
 
     async def confirm(self, consumer: str, partition: int = 0) -> None:
         await self._log.confirm(consumer, partition)
@@ -106,9 +75,6 @@ class Beside:
     async def forget(self, consumer: str, partition: int = 0) -> None:
         async with self.turn:
             await self._log.forget(self._name(consumer), partition)
-
-    async def close(self) -> None:
-        """The log is somebody else's."""
 
     async def rejected_lag(self) -> int:
         """Records of rejected messages that its store does not have yet."""

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -203,9 +202,7 @@ class SiteChange:
                 beside = Beside(self._host.log, store)
                 if fresh:
                     await self._host.log.forget(NEXT)
-                self._worker = worker = Worker(
-                    beside, plants, saved=partial(memory.give_back, plants.put_out)
-                )
+                self._worker = worker = Worker(beside, plants, saved=memory.give_back)
                 if await worker.start() and worker.offset <= store.position():
                     if not worker.offset:  # there is something that can be adopted
                         await self._host.log.save(NEXT, 0, {})

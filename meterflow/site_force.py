@@ -15,10 +15,10 @@ from pathlib import Path
 
 import structlog
 
+from bus.durable import sync_folder, write_durable
 from bus.log import READINGS, RESULTS, SITES, Entry
 from bus.log_sqlite import SqliteLog
 from ingest.clock import wall_clock_ms
-from meterflow.files_durable import write_durable
 from meterflow.folder import Folder
 from meterflow.given import load_roster
 from metering.errors import MeterflowError, UsageError
@@ -91,6 +91,7 @@ def keep(folder: Folder, version: str, files: Mapping[str, bytes]) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_durable(place / name, content)
+    sync_folder(place.parent)
     return place / SITE_FILE
 
 

@@ -112,6 +112,7 @@ class Saver:
                 self._note("")
                 break
         del chunks
+        await apart(self._operators.put_out)
         if self._after is not None:
             await apart(self._after)
         return True

@@ -13,6 +13,7 @@ from random import Random
 
 from bus.log import RESULTS, Entry, Record, Snapshot
 from bus.log_memory import MemoryLog
+from bus.log_through import LogThrough
 from metering.errors import NotOwner, Unavailable
 from processors.operators import Plants
 
@@ -34,25 +35,22 @@ class Disk:
     again: set[str] = field(default_factory=set)
 
 
-class SeededLog:
+class SeededLog(LogThrough):
     """One process's handle, by the port of ``bus.log.Log``."""
 
     def __init__(self, disk: Disk, gate: Gate, chance: Random) -> None:
+        super().__init__(disk.log)
         self._disk, self._gate, self._chance = disk, gate, chance
-
-    @property
-    def partitions(self) -> int:
-        return self._disk.log.partitions
 
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
         size = sum(map(len, topics.values()))
         await self._before(f"append {size} to {partition}")
         if size > 1 and self.partitions > 1 and self._chance.random() < 0.1:
             part = {name: entries[: len(entries) // 2] for name, entries in topics.items()}
-            await self._disk.log.append(part, partition)
+            await self._log.append(part, partition)
             await self._gate(f"half of an append to {partition}")
             raise Unavailable("only some of it was appended")
-        await self._disk.log.append(topics, partition)
+        await self._log.append(topics, partition)
         await self._behind(f"append to {partition}")
 
     async def commit(
@@ -60,9 +58,9 @@ class SeededLog:
     ) -> None:
         await self._before(f"commit {consumer}/{partition} up to {done}")
         self._check(consumer, partition)
-        await self._disk.log.commit(consumer, done, topics, partition)
+        await self._log.commit(consumer, done, topics, partition)
         if consumer == Plants.consumer:
-            self._disk.ends.setdefault(partition, []).append(await self._disk.log.end(RESULTS, partition))
+            self._disk.ends.setdefault(partition, []).append(await self._log.end(RESULTS, partition))
         await self._behind(f"commit {consumer}/{partition} up to {done}")
 
     async def commit_part(
@@ -70,7 +68,7 @@ class SeededLog:
     ) -> None:
         await self._before(f"part of a commit {consumer}/{partition}")
         self._check(consumer, partition)
-        await self._disk.log.commit_part(consumer, topics, partition)
+        await self._log.commit_part(consumer, topics, partition)
         self._disk.again.add("parts")
         await self._behind(f"part of a commit {consumer}/{partition}")
 
@@ -86,23 +84,11 @@ class SeededLog:
         """At times fewer than there are: as many as a network brings."""
         await self._before(f"read {topic}/{partition} from {offset}")
         most = min(records_max, self._chance.choice((1, 1, 2, 3, 5, 10, 1000)))
-        found = await self._disk.log.read(
+        found = await self._log.read(
             topic, offset, partition=partition, records_max=most, bytes_max=bytes_max
         )
         await self._behind(f"read {topic}/{partition} from {offset}: {len(found)}")
         return found
-
-    async def first(self, topic: str, partition: int = 0) -> int:
-        return await self._disk.log.first(topic, partition)
-
-    async def end(self, topic: str, partition: int = 0) -> int:
-        return await self._disk.log.end(topic, partition)
-
-    async def wait(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
-        return await self._disk.log.wait(topic, offset, timeout_s, partition)
-
-    async def trim(self, topic: str, offset: int, partition: int = 0) -> None:
-        await self._disk.log.trim(topic, offset, partition)
 
     async def confirm(self, consumer: str, partition: int = 0) -> None:
         self._check(consumer, partition)
@@ -117,25 +103,22 @@ class SeededLog:
     ) -> None:
         await self._before(f"save {consumer}/{partition} at {offset}")
         self._check(consumer, partition)
-        await self._disk.log.save(consumer, offset, chunks, dropped, partition)
+        await self._log.save(consumer, offset, chunks, dropped, partition)
         await self._behind(f"save {consumer}/{partition} at {offset}")
 
     async def load(self, consumer: str, partition: int = 0) -> Snapshot:
         await self._before(f"load {consumer}/{partition}")
         self._disk.owners[consumer, partition] = self
-        found = await self._disk.log.load(consumer, partition)
+        found = await self._log.load(consumer, partition)
         await self._behind(f"load {consumer}/{partition}: at {found.offset}, done {found.done}")
         return found
 
     async def forget(self, consumer: str, partition: int = 0) -> None:
         await self._before(f"forget {consumer}/{partition}")
         self._check(consumer, partition)
-        await self._disk.log.forget(consumer, partition)
+        await self._log.forget(consumer, partition)
         self._disk.again.add("forgotten")
         await self._behind(f"forget {consumer}/{partition}")
-
-    async def close(self) -> None:
-        """The disk stays."""
 
     def _check(self, consumer: str, partition: int) -> None:
         if self._disk.owners.get((consumer, partition)) is not self:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from simulators.recording import Message, encode_line
+from simulators.recording import Message, encode_line, write_recording
 from simulators.world import Plant
 from simulators.world_flows import Integers
 
@@ -44,6 +45,13 @@ class Readings:
     def _name(self, topic: str, decimals: int) -> None:
         self._topics.append(topic)
         self._decimals.append(decimals)
+
+    def write(self, out: Path) -> int:
+        """A recording of them; how many messages it has."""
+        with write_recording(out, whole=True) as writer:
+            for lines, content in self.lines():
+                writer.write_lines(content, lines)
+        return writer.messages
 
     def lines(self) -> Iterator[tuple[int, pa.Buffer]]:
         """How many lines, and their bytes; in the order in which they are received."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from pyarrow import fs
 
+from bus.durable import sync_folder
 from metering.errors import Unavailable, UsageError
 
 PART = ".part"
@@ -85,7 +86,7 @@ class FolderPlace:
                 _write(path, data)
                 touched[path.parent] = None
             for folder in touched:
-                _sync(folder, os.O_DIRECTORY)
+                sync_folder(folder)
 
     def read(self, path: str) -> bytes:
         with _ours(self.where, "read"):
@@ -170,14 +171,6 @@ def _write(path: Path, data: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, os.O_RDONLY | flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from metering.instants import rfc3339
 from metering.tables import TABLES, Kind
+from web.params import BadParameter
 
 GZIP_BYTES_MIN = 1_000
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -58,3 +60,19 @@ def foreign(request: Request, what: str) -> Response | None:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         return failure(f"a {what} is sent as application/json", status=415)
     return None
+
+
+async def posted(request: Request, bytes_max: int, what: str, shape: str) -> dict[str, Any]:
+    """The posted object. Raises BadParameter: ``what`` is too long, or no object, as ``shape`` says."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > bytes_max:
+            raise BadParameter(f"{what} has at most {bytes_max} bytes", status=413)
+    try:
+        given = json.loads(body)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise BadParameter(f"{what} {shape}")
+    return given

@@ -18,8 +18,7 @@ from metering.doubts import DECIDED_BY_PEOPLE, HELD, Doubt, decision_topic, doub
 from metering.instants import rfc3339
 from metering.query import Query, Results
 from metering.roster import Roster
-from web.answers import encoded, failure, foreign, packed
-from web.params import BadParameter
+from web.answers import encoded, failure, foreign, packed, posted
 
 DOUBTS_MAX = 200
 SETTLED_MAX = 20
@@ -80,7 +79,7 @@ class Decisions:
         refusal = foreign(request, "decision")
         if refusal is not None:
             return refusal
-        given = await _body(request)
+        given = await posted(request, BODY_BYTES_MAX, "a decision", "is a JSON object")
         plant, point = given.pop("plant", None), given.pop("point", None)
         if (
             not isinstance(plant, str)
@@ -90,22 +89,6 @@ class Decisions:
             return failure("plant and point name nothing in the site file", status=404)
         why = await self._deciding.publish(decision_topic(plant, point), json.dumps(given).encode())
         return failure(why) if why else Response(encoded({"decided": True}), media_type="application/json")
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    """The posted object. Raises BadParameter."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise BadParameter(f"a decision has at most {BODY_BYTES_MAX} bytes", status=413)
-    try:
-        given = json.loads(body)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        raise BadParameter("a decision is a JSON object")
-    return given
 
 
 def _readable(one: Doubt) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from web.answers import encoded, failure, foreign
+from web.answers import encoded, failure, foreign, posted
 from web.params import BadParameter
 
 BODY_BYTES_MAX = 512 << 20
@@ -79,17 +78,10 @@ def _told(picture: dict[str, Any]) -> Response:
 
 async def _files(request: Request) -> dict[str, bytes]:
     """The posted files: name -> text. Raises BadParameter."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            raise BadParameter(f"a site file has at most {BODY_BYTES_MAX} bytes", status=413)
-    try:
-        given = json.loads(body)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict) or not all(isinstance(text, str) for text in given.values()):
-        raise BadParameter("a site file is sent as a JSON object: file name -> text")
+    shape = "is sent as a JSON object: file name -> text"
+    given = await posted(request, BODY_BYTES_MAX, "a site file", shape)
+    if not all(isinstance(text, str) for text in given.values()):
+        raise BadParameter(f"a site file {shape}")
     if "site.yaml" not in given or any(name != name.strip("./") or "/" in name for name in given):
         raise BadParameter("files are site.yaml and policy packs, without folders")
     return {name: text.encode() for name, text in given.items()}
