@@ -6,6 +6,7 @@ Numbers stay exact: whole ones are int, others Decimal. Time stamps stay text. N
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path as FilePath
@@ -18,6 +19,7 @@ from ruamel.yaml.reader import ReaderError
 
 from metering.errors import UsageError
 from metering.faults import Fault, Path
+from metering.yaml_plain import NotPlainError, read_plain
 
 NODES_MAX: Final = 2_000_000
 """More values than this, after aliases are followed, are taken for a mistake."""
@@ -36,13 +38,38 @@ class Mark:
 
 @dataclass(slots=True)
 class Document:
-    """``value``: dicts, lists, str, int, Decimal, bool, None. ``keys`` and ``values``: their marks."""
+    """``value``: dicts, lists, str, int, Decimal, bool, None. ``keys`` and ``values``: their marks.
+
+    ``plain``: a text whose marks nobody has asked for yet; a large file without faults never needs them.
+    """
 
     file: str
     value: Any = None
-    keys: dict[Path, Mark] = field(default_factory=dict)
-    values: dict[Path, Mark] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    plain: str | None = None
+    _keys: dict[Path, Mark] = field(default_factory=dict)
+    _values: dict[Path, Mark] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> dict[Path, Mark]:
+        self._find_marks()
+        return self._keys
+
+    @property
+    def values(self) -> dict[Path, Mark]:
+        self._find_marks()
+        return self._values
+
+    def _find_marks(self) -> None:
+        if self.plain is None:
+            return
+        text, self.plain = self.plain, None
+
+        def note(path: Path, line: int, column: int, text: str | None) -> None:
+            marks = self._keys if text is None else self._values
+            marks[path] = Mark(line + 1, column + 1, text or "")
+
+        read_plain(text, lambda _: None, note)
 
     def mark(self, path: Path, of_key: bool = False) -> Mark:
         """The place of a value, or of its key, or of the nearest thing around it."""
@@ -86,24 +113,48 @@ def parse_document(content: bytes, file: str) -> Document:
     document = Document(file)
     try:
         text = content.decode("utf-8-sig")
-        root = YAML(typ="safe", pure=True).compose(text)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         document.faults.append(Fault(line, 1, "", "this is not UTF-8 text", "Save the file as UTF-8."))
         return document
+    try:
+        document.value = read_plain(text, _meanings())
+        document.plain = text
+    except NotPlainError:
+        read_all(document, text, content)
+    return document
+
+
+def _meanings() -> Callable[[str], Any]:
+    """What a scalar without quotes is, by the rules of the reader of all YAML."""
+    resolver, builder = YAML(typ="safe", pure=True).resolver, _Builder(Document(""))
+
+    def meaning(text: str) -> Any:
+        kind = str(resolver.resolve(ScalarNode, text, (True, False))).removeprefix(_TAG)
+        value = builder.scalar(kind, text, ())
+        if builder.document.faults:
+            raise NotPlainError
+        return value
+
+    return meaning
+
+
+def read_all(document: Document, text: str, content: bytes) -> None:
+    """Reads whatever YAML there is in a text, and what is wrong with it; ``content``: its bytes."""
+    try:
+        root = YAML(typ="safe", pure=True).compose(text)
     except (YAMLError, ValueError, RecursionError) as error:
         document.faults.append(_syntax_fault(error, content))
-        return document
+        return
     if root is None:
         document.faults.append(Fault(1, 1, "", "the file is empty"))
-        return document
+        return
     try:
         document.value = _Builder(document).build(root, ())
     except _TooMuchError:
         document.faults = [
             Fault(1, 1, "", f"more than {NODES_MAX} values", "Look at its aliases, or split it.")
         ]
-    return document
 
 
 class _TooMuchError(Exception):
@@ -139,7 +190,7 @@ class _Builder:
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
             return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
-        return self._scalar(str(node.tag).removeprefix(_TAG), node.value, path)
+        return self.scalar(str(node.tag).removeprefix(_TAG), node.value, path)
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -183,7 +234,7 @@ class _Builder:
                 if isinstance(key, ScalarNode) and key.value not in out:
                     self._entry(out, key, value, path)
 
-    def _scalar(self, kind: str, text: str, path: Path) -> Any:
+    def scalar(self, kind: str, text: str, path: Path) -> Any:
         match kind:
             case "str" | "timestamp":
                 return text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from io import StringIO
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 
@@ -12,6 +14,9 @@ from metering.instants import rfc3339
 from simulators.world import Plant
 from simulators.world_meters import Point
 from simulators.world_profile import Profile
+
+WORD_MAX: Final = 60
+"""A longer text is put in quotes, so that it stays on its line."""
 
 
 def site_text(profile: Profile, plants: Sequence[Plant]) -> str:
@@ -21,10 +26,40 @@ def site_text(profile: Profile, plants: Sequence[Plant]) -> str:
         "policy": "cn-2025",
         "plants": [_plant(profile, plant, i + 1) for i, plant in enumerate(plants)],
     }
-    yaml, out = YAML(), StringIO()
-    yaml.default_flow_style = False
-    yaml.dump(site, out)
-    return out.getvalue()
+    return "\n".join([*_lines(site), ""])
+
+
+def _lines(value: dict[str, Any] | list[Any]) -> Iterator[str]:
+    """A key or an item a line, and no aliases: that is read fast (``metering/yaml_plain.py``)."""
+    if isinstance(value, list):
+        for one in value:
+            first, *more = _lines(one) if isinstance(one, dict | list) and one else [_word(one)]
+            yield f"- {first}"
+            yield from (f"  {line}" for line in more)
+        return
+    for key, one in value.items():
+        if isinstance(one, dict | list) and one:
+            yield f"{key}:"
+            indent = "  " if isinstance(one, dict) else ""
+            yield from (f"{indent}{line}" for line in _lines(one))
+        else:
+            yield f"{key}: {_word(one)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "{}" if isinstance(value, dict) else "[]"
+    if isinstance(value, str) and (len(value) > WORD_MAX or not value.isprintable()):
+        return json.dumps(value, ensure_ascii=not value.isprintable())
+    return _scalar(type(value).__name__, value)
+
+
+@lru_cache(1 << 16)
+def _scalar(_type: str, value: Any) -> str:
+    """As YAML has it: in quotes where it would be taken for something else."""
+    out = StringIO()
+    YAML(typ="safe", pure=True).dump([value], out)
+    return out.getvalue().strip().removeprefix("[").removesuffix("]")
 
 
 def _plant(profile: Profile, plant: Plant, number: int) -> dict[str, Any]:
