@@ -101,7 +101,6 @@ class _Reader:
         self._told(path, self._next.line, column)
         while self._next.column == column and self._next.key is None:
             items.append(self._value((*path, len(items)), column))
-        self._no_deeper(column)
         return items
 
     def _mapping(self, path: Path, column: int) -> dict[str, Any]:
@@ -114,12 +113,7 @@ class _Reader:
             if self._note is not None:
                 self._note(own, self._next.line, column, None)
             values[key] = self._value(own, column)
-        self._no_deeper(column)
         return values
-
-    def _no_deeper(self, column: int) -> None:
-        if self._next.column > column:
-            raise NotPlainError
 
     def _value(self, path: Path, column: int) -> Any:
         """Of the token that comes next: on its line, or below."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import chain
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,11 +45,33 @@ a ; b c ; 1 ; -2 ; 0.10 ; 1e3 ; 012 ; 0x1f ; 1_0 ; true ; no ; null ; ~ ; 15m ; 
 {a: b, a: c} ; [a,] ; {a} ; {a:b} ; [a, b ; {a: b} c ; [a] # } ; .inf ; . ; [1,2] ;
 {a: 08:00, b: x-y} ; [[a], [b, c]] ; { a: b } ; [a b, -1, - 2] ; a'b ; a"b
 """
+WORDS = SCALARS.strip().replace("\n", " ").split(" ; ")
+PLACES = [
+    "k: @",
+    "k: @\nl: 1",
+    "- @\n- b",
+    "k:\n  - @",
+    "k:\n- @\n- b",
+    "- k: @\n  l: 1",
+    "k:\n  l: 1\n m: @",
+    "k:\n@\n",
+]
+PLACES += [
+    "k: [@]",
+    "k: [a, @ ]",
+    "- {a: @, b: c}",
+    "- {a: b, @: c}",
+    "@: k",
+    "k: @ # c",
+    "k: @#c",
+    "k: a\n  @",
+    "- @\n  a",
+]
 LINES = st.tuples(
     st.sampled_from(["", "", "", "  ", "    ", " ", "   "]),
     st.sampled_from(["", "", "", "- ", "-   ", "- - ", "-"]),
     st.sampled_from(["", "k: ", "l: ", "m:", "n: ", "o:  ", "p : ", "'q': ", "k:"]),
-    st.sampled_from([*SCALARS.strip().replace("\n", " ").split(" ; "), "", "", ""]),
+    st.sampled_from([*WORDS, "", "", ""]),
     st.sampled_from(["", "", "", " ", " # c", "#", "\t"]),
 ).map("".join)
 TEXTS = st.lists(LINES, min_size=1, max_size=6).map("\n".join)
@@ -83,7 +106,14 @@ def test_shipped_files_are_read_as_they_are_read_as_a_whole() -> None:
     assert plain > 0.9 * len(SHIPPED)
 
 
-@settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.parametrize("place", PLACES)
+def test_every_kind_of_scalar_is_read_as_it_is_read_as_a_whole(place: str) -> None:
+    """Wherever it stands."""
+    for word in WORDS:
+        _same(*_both(place.replace("@", word).encode()))
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(TEXTS)
 def test_any_lines_are_read_as_they_are_read_as_a_whole(text: str) -> None:
     """Also what is no YAML, or means something else than it seems."""
