@@ -41,7 +41,8 @@ _ODD = (
     "Something between here and InfluxDB answers in its place: check influxdb.url and the proxies on "
     "the way. It is tried again every few seconds."
 )
-logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+for _name in ("connectionpool", "connection"):  # an answer that is cut off is told by us, without a traceback
+    logging.getLogger(f"urllib3.{_name}").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,7 @@ class Influx:
             with closing(self._client.query_api().query_raw(flux, dialect=_BARE)) as answer:
                 if not answer.headers.get("Content-Type", "").startswith("text/csv"):
                     raise self._odd()
+                _check_end(answer)
                 return _all(answer, bytes_max)
         except ApiException as error:
             raise self._refused(error) from None  # its text may have anything a proxy says
@@ -86,6 +87,13 @@ class Influx:
             return Unavailable(what, where=where, hint="It is asked again; see its log if that goes on.")
         hint = _REMEDIES.get(status, "See its log, and whether it is an InfluxDB 2 with Flux.")
         return MeterflowError(what, where=where, hint=hint)
+
+
+def _check_end(answer: urllib3.BaseHTTPResponse) -> None:
+    """Without a length or pieces the end of the connection is that of the answer: so is a head cut off."""
+    pieces = answer.headers.get("Transfer-Encoding", "").lower() == "chunked"
+    if not pieces and not answer.headers.get("Content-Length", "").isdecimal():
+        raise urllib3.exceptions.ProtocolError("an answer broke off, or does not say where it ends")
 
 
 def _all(answer: urllib3.BaseHTTPResponse, bytes_max: int | None) -> bytes:

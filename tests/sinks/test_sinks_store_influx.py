@@ -281,6 +281,16 @@ def test_an_answer_that_is_none_is_no_empty_table(pieces: tuple[bytes, ...], ret
         said(error)
 
 
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/csv\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("torn", [HEAD, HEAD[:-4], HEAD[:-11], HEAD[:-25], CSV[:-11]])
+def test_an_answer_that_ends_inside_its_head_is_no_empty_one(torn: bytes) -> None:
+    """What is left of the head says nothing of an end: the connection's would be taken for it."""
+    with answering(torn) as port, closing(Asked(nowhere(port))) as asked, pytest.raises(Unavailable):
+        asked.ask("")
+
+
 @pytest.mark.parametrize(
     "body",
     [
