@@ -31,6 +31,8 @@ HELD_S = 60.0
 SESSION_S = 10.0
 TAKEN_OVER_S = 60.0
 READY_S, STOP_S, SERVER_S = 90.0, 30.0, 180.0
+SLOW_BYTES = 10_000
+ALL_TIME = {"start": "1970-01-01T00:00:00Z", "stop": "2200-01-01T00:00:00Z"}
 AGAIN_S = 10.0
 """What a broker that is killed had acknowledged so shortly before is published again."""
 
@@ -60,6 +62,9 @@ class Acts:
             "kill": self._kill,
             "cut": self._cut,
             "delay": self._delay,
+            "slow": self._slow,
+            "tear": self._tear,
+            "empty": self._empty,
             "zombie": self._zombie,
             "restart": self._restart,
             "pause": self._pause,
@@ -148,19 +153,41 @@ class Acts:
 
     async def _cut(self, fault: Fault) -> bool:
         """Every connection of a wire ends at once, and for a while none is made."""
-        await self._wiring.order("refuse", fault.of, refusing=True)
+        await self._wiring.order("set", fault.of, refusing=True)
         await self._wiring.order("cut", fault.of)
         self._run.note(f"cut the connections of {fault.of}")
         await asyncio.sleep(3 * fault.length)
-        await self._wiring.order("refuse", fault.of, refusing=False)
+        await self._wiring.order("set", fault.of, refusing=False)
         return True
 
     async def _delay(self, fault: Fault) -> bool:
         seconds = 0.02 + 0.2 * fault.choice
         self._run.note(f"{fault.of} answers {seconds:.2f} s later")
-        await self._wiring.order("delay", fault.of, seconds=seconds)
+        await self._wiring.order("set", fault.of, delay_s=seconds)
         await asyncio.sleep(1 + 3 * fault.length)
-        await self._wiring.order("delay", fault.of, seconds=0.0)
+        await self._wiring.order("set", fault.of, delay_s=0.0)
+        return True
+
+    async def _slow(self, fault: Fault) -> bool:
+        """A line on which little passes."""
+        a_second = int(SLOW_BYTES * (1 + 9 * fault.choice))
+        self._run.note(f"{fault.of} passes {a_second} bytes a second")
+        await self._wiring.order("set", fault.of, bytes_a_second=a_second)
+        await asyncio.sleep(1 + 3 * fault.length)
+        await self._wiring.order("set", fault.of, bytes_a_second=0)
+        return True
+
+    async def _tear(self, fault: Fault) -> bool:
+        """Of a message only the first half arrives."""
+        torn = await self._wiring.tear(fault.of, HELD_S)
+        self._run.note(f"tore a connection of {fault.of}" if torn else f"nothing to tear at {fault.of}")
+        return torn
+
+    async def _empty(self, fault: Fault) -> bool:
+        """Everything that is stored is deleted: it is stored again from the log."""
+        async with self._locks[fault.of]:
+            await asyncio.to_thread(self._stack.influx.influx.call, "POST", self._stack.delete, ALL_TIME)
+        self._run.note("emptied the bucket")
         return True
 
     async def _zombie(self, fault: Fault) -> bool:

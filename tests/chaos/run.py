@@ -14,6 +14,7 @@ from metering.errors import MeterflowError
 from tests.chaos import verify
 from tests.chaos.faults import AGAIN_S, happen, stopped
 from tests.chaos.publishers import Door, publish_all
+from tests.chaos.rolling import other_versions
 from tests.chaos.schedule import schedule
 from tests.chaos.stack import One, Stack, tracebacks
 from tests.chaos.verify import Verdict
@@ -40,6 +41,8 @@ class Asked:
     """How many; each kind at least once. 0: that. Below 0: none at all."""
     brief: bool = False
     """Without the kinds of fault that take long."""
+    earlier: Path | None = None
+    """The tree of an earlier version: in the middle third of the run all copies are of that one."""
 
 
 @dataclass(slots=True)
@@ -89,11 +92,13 @@ async def chaos(asked: Asked, tell: Tell) -> tuple[Verdict, Counter[str]]:
     async with Stack(asked.folder, world) as stack:
         run = Run(asked, world, stack, tell)
         run.doors = [Door(name, world.doors[name], url) for name, url in stack.doors.items()]
-        run.note(f"{world.messages} messages of {len(world.plants)} plants, {world.restated} restate a month")
+        told = f"{world.restated} restate a month, {world.decisions} are decisions"
+        run.note(f"{world.messages} messages of {len(world.plants)} plants, {told}")
         supervisor = asyncio.create_task(run.supervise())
         try:
             faults = schedule(asked.seed, asked.seconds, asked.faults, brief=asked.brief)
-            await asyncio.gather(publish_all(run.doors), happen(run, faults if asked.faults >= 0 else []))
+            faults = faults if asked.faults >= 0 else []
+            await asyncio.gather(publish_all(run.doors), happen(run, faults), other_versions(run))
             await _after_broker_kills(run)
             verdict = await _end(run, wanted, found)
         finally:
@@ -121,8 +126,9 @@ async def _end(run: Run, wanted: Path, found: Path) -> Verdict:
         verdict = Verdict()
         await verify.exported(run.stack, found)
         verify.compare(found, wanted, verdict)
-        verify.check_books(found, wanted, verdict)
         await asyncio.to_thread(verify.check_archive, run.stack.archive, found, run.world, verdict)
+        verify.check_books(found, wanted, verdict)
+        await verify.check_alerts(run.stack.kafka.address, wanted, verdict)
         if verdict.good or time.monotonic() > until_s:
             return verdict
         run.note("not yet as it has to be")

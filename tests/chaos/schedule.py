@@ -34,6 +34,8 @@ KINDS: tuple[tuple[str, str], ...] = (
     *(("kill", role) for role in ROLES),
     *(("cut", wire) for wire in WIRES),
     *(("delay", wire) for wire in ("kafka", "influxdb", "collectors")),
+    *(("tear", wire) for wire in WIRES),
+    *(("slow", wire) for wire in ("kafka", "influxdb", "endpoint-1")),
     *(("zombie", role) for role in ("process", "sink")),
     ("restart", "broker"),
     ("kill", "broker"),
@@ -43,6 +45,9 @@ KINDS: tuple[tuple[str, str], ...] = (
     ("kill", "influxdb"),
     ("pause", "ingest"),
     ("pause", "influxdb"),
+    ("pause", "kafka"),
+    ("pause", "broker"),
+    ("empty", "influxdb"),
     ("join and leave", "process"),
     ("full disk", "archive"),
 )
@@ -53,6 +58,10 @@ BRIEF: frozenset[tuple[str, str]] = frozenset(
         ("restart", "influxdb"),
         ("pause", "ingest"),
         ("pause", "influxdb"),
+        ("pause", "kafka"),
+        ("pause", "broker"),
+        ("slow", "kafka"),
+        ("slow", "influxdb"),
         ("zombie", "sink"),
     }
 )

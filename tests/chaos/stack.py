@@ -26,7 +26,7 @@ from tests.real.mosquitto import Mosquitto
 from tests.real.server import Server, free_port
 
 PARTITIONS = 3
-PREFIX = "chaos"
+PREFIX = BUCKET = "chaos"
 COPIES = {"ingest": 2, "process": 3, "sink": 2}
 READY_S = 120.0
 DISK_MB = 64
@@ -44,6 +44,8 @@ class One:
     wanted: bool = True
     """Whether it is started again when it ends by itself."""
     ends: int = 0
+    code: Path | None = None
+    """The tree of another version, which it runs."""
 
     @property
     def pid(self) -> int:
@@ -53,7 +55,8 @@ class One:
 
     def launch(self) -> None:
         """Starts it, without waiting."""
-        self.copy.launch(**self.environ)
+        other = {} if self.code is None else {"PYTHONPATH": str(self.code), "PYTHONSAFEPATH": "1"}
+        self.copy.launch(**self.environ, **other)
 
 
 @dataclass(slots=True)
@@ -116,6 +119,11 @@ class Stack:
         return (self.disk or self.folder) / "archive"
 
     @property
+    def delete(self) -> str:
+        """Where InfluxDB is asked to delete what its bucket has."""
+        return f"/api/v2/delete?org={self.influx.org}&bucket={BUCKET}"
+
+    @property
     def doors(self) -> dict[str, str]:
         """Where each recording is published."""
         return {door: f"mqtt://127.0.0.1:{self.wiring.ports[door]}" for door in DOORS}
@@ -164,13 +172,14 @@ class Stack:
         token = self.folder / "token"
         token.write_text(self.influx.token)
         token.chmod(0o600)
-        bucket = self.influx.influx.bucket("chaos", shard_s=86_400)
+        bucket = self.influx.influx.bucket(BUCKET, shard_s=86_400)
         ports = self.wiring.ports
         kafka = f"127.0.0.1:{ports['kafka']}"
         text = (
             f"site: {self.world.site}\n"
             f"mqtt: {{url: 'mqtt://127.0.0.1:{ports['collectors']}', receive_maximum: 500}}\n"
             "endpoint: {port: 0}\n"
+            f"decisions: {{url: 'mqtt://127.0.0.1:{ports['broker']}'}}\n"
             f"kafka: {{bootstrap: '{kafka}', prefix: {PREFIX}, partitions: {PARTITIONS}}}\n"
             f"influxdb: {{url: 'http://127.0.0.1:{{}}', org: {self.influx.org}, bucket: {bucket},"
             " token_file: token}\n"

@@ -23,7 +23,7 @@ def test_everything_together_under_faults_is_as_computed(tmp_path: Path) -> None
     verdict, counts = asyncio.run(chaos(asked, said.append))
     assert verdict.good, (verdict.wrong, said)
     assert (verdict.lost, verdict.double) == (0, 0)
-    assert verdict.facts["accepted readings"] > 8_000
+    assert verdict.facts["accepted readings and decisions"] > 8_000
     assert [name for name in counts if name.startswith("kill in commit")], said
     assert sum(counts.values()) - counts["did not come"] > 12, said
 

@@ -7,6 +7,7 @@ the figures against ``compute``'s of the same readings, row by row in the column
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,14 @@ from metering.tables import TABLES, Kind
 from simulators.recording import read_recording
 from sinks.archive_place import FolderPlace
 from sinks.archive_reader import Archive
-from tests.chaos.stack import Stack
+from tests.chaos import alerts
+from tests.chaos.stack import PARTITIONS, PREFIX, Stack
 from tests.chaos.world import World
 from tests.meterflow.helper import meterflow
 
 COMPARED = ("interval", "rollup", "intensity", "verdict", "alert", "ledger", "rejected")
 IDENTITY = ("plant", "point", "serial", "time", "start", "mantissa", "exponent", "revision", "product")
+DECISION = ("from", "to", "verdict", "by", "revision", "value")
 AT_ONCE = 100_000
 EXAMPLES = 3
 
@@ -117,7 +120,8 @@ def check_books(stored: Path, wanted: Path, verdict: Verdict) -> None:
     """Conservation: every hop and every installation balances, and nothing is accepted twice.
 
     ``compute`` is told each first word before its correction, and accepts both. A first word that comes
-    behind its correction counts as a duplicate, so fewer may be accepted, though none is missing.
+    behind its correction counts as a duplicate, so fewer may be accepted, though none is missing. A decision
+    that comes again is accepted again, and changes nothing.
     """
     for row in pq.read_table(stored / "hop.parquet").to_pylist():
         parts = row["accepted"] + row["duplicate"] + row["rejected"]
@@ -127,8 +131,8 @@ def check_books(stored: Path, wanted: Path, verdict: Verdict) -> None:
         parts = row["booked"] + row["held"] + row["written_off"]
         if row["balance"] or row["last"] - row["first"] != parts:
             verdict.wrong.append(f"a ledger does not balance: {row}")
-    mine, its = accepted(stored), accepted(wanted)
-    verdict.facts["accepted readings"] = mine
+    mine, its = accepted(stored) - int(verdict.facts["decisions said again"]), accepted(wanted)
+    verdict.facts["accepted readings and decisions"] = mine
     verdict.double += max(0, mine - its)
     if mine > its:
         verdict.wrong.append(f"{mine} readings are accepted, compute accepts {its}")
@@ -146,6 +150,7 @@ def check_archive(folder: Path, stored: Path, world: World, verdict: Verdict) ->
         if found:
             verdict.wrong.append(f"archive: {len(found)} readings {what}: {found[:EXAMPLES]}")
             verdict.lost += len(found) if what == "missing" else 0
+    decisions = check_decisions(folder, world, verdict)
     rows, places = base.execute(
         "SELECT count(*), count(DISTINCT (plant, at_offset, at_row)) FROM kept"
     ).fetchall()[0]
@@ -153,10 +158,33 @@ def check_archive(folder: Path, stored: Path, world: World, verdict: Verdict) ->
     verdict.double += rows - places
     hops = pq.read_table(stored / "hop.parquet").to_pylist()
     received = sum(row["received"] for row in hops if row["hop"] == "processors")
+    rows += decisions
     if received != rows:
-        verdict.wrong.append(f"the log has {rows} readings, the processors received {received}")
+        verdict.wrong.append(f"the log has {rows} readings and decisions, processors received {received}")
         verdict.lost += max(0, rows - received)
         verdict.double += max(0, received - rows)
+
+
+def check_decisions(folder: Path, world: World, verdict: Verdict) -> int:
+    """What people decided is archived, and nothing else; how many there are, each time that it came."""
+    sent = set()
+    for message in read_recording(world.whole):
+        if message.topic.endswith("/decision"):
+            said = json.loads(message.payload)
+            sent.add((*message.topic.split("/")[2:4], *(str(said.get(name, "")) for name in DECISION)))
+    archive = Archive(FolderPlace(folder))
+    kept = [
+        (plant, *(str(part) for part in (d.point, d.from_ms, d.to_ms, d.verdict, d.by, d.revision, d.value)))
+        for plant in archive.plants()
+        for _, decisions in archive.decisions(plant)
+        for d in decisions
+    ]
+    for what, found in (("missing", sent - set(kept)), ("never published", set(kept) - sent)):
+        if found:
+            verdict.wrong.append(f"archive: {len(found)} decisions {what}: {sorted(found)[:EXAMPLES]}")
+            verdict.lost += len(found) if what == "missing" else 0
+    verdict.facts["decisions"], verdict.facts["decisions said again"] = len(sent), len(kept) - len(sent)
+    return len(kept)
 
 
 async def check_archive_files(folder: Path, verdict: Verdict) -> None:
@@ -164,6 +192,16 @@ async def check_archive_files(folder: Path, verdict: Verdict) -> None:
     ended = await asyncio.to_thread(meterflow, "archive", "check", "--archive", folder)
     if ended.returncode:
         verdict.wrong.append(f"archive check: {ended.stdout}{ended.stderr}")
+
+
+async def check_alerts(bootstrap: str, wanted: Path, verdict: Verdict) -> None:
+    """As they are heard on the log: each change once, in its order, and in the end compute's."""
+    heard = await alerts.hear(bootstrap, f"{PREFIX}.results", PARTITIONS)
+    missing, wrong = alerts.compare(heard, wanted)
+    verdict.lost += missing
+    verdict.double += heard.double
+    verdict.wrong += wrong
+    verdict.facts["alerts said"] = heard.said
 
 
 def _published(roster: Roster, recording: Path) -> pa.Table:

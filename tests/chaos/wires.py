@@ -1,4 +1,4 @@
-"""TCP proxies that cut, delay and hold back what passes, in a process of their own.
+"""TCP proxies that cut, tear, delay, slow down and hold back what passes, in a process of their own.
 
 ``python -m tests.chaos.wires`` takes a JSON object a line and answers each with one. A wire of Kafka reads
 the requests that pass: a rule such as "the end of a transaction of this name" holds the first that fits,
@@ -21,6 +21,10 @@ _SIZE, _HEAD, _SHORT, _NUMBER = (struct.Struct(form) for form in (">i", ">hhih",
 _NAMED = frozenset((0, 24, 25, 26, 28))
 """Kafka's requests whose first field is the name of a transaction: a produce, and those of transactions."""
 _CHUNK = 1 << 16
+_PIECES = 10
+"""In so many pieces a second goes what passes slowly."""
+_TORN_S = 0.05
+"""So that the half arrives before the end does."""
 
 
 @dataclass(slots=True)
@@ -72,6 +76,10 @@ class Wire:
     frames: bool
     tell: Any
     delay_s: float = 0.0
+    bytes_a_second: int = 0
+    """How many pass of each connection and way; 0: all there are."""
+    tearing: bool = False
+    """Whether of what comes next only the beginning passes, and its connection ends."""
     refusing: bool = False
     rules: dict[int, Rule] = field(default_factory=dict)
     passages: set[Passage] = field(default_factory=set)
@@ -110,13 +118,34 @@ class Wire:
                     await self._asked(content, passage)
                 elif passage.awaited is not False:
                     await self._answered(content, passage)
-                writer.write(content)
-                await writer.drain()
+                if self.tearing:
+                    await self._torn(content, writer, passage)
+                    return
+                await self._passes(content, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             with suppress(OSError, RuntimeError):
                 writer.close()  # what was written still goes
+
+    async def _passes(self, content: bytes, writer: asyncio.StreamWriter) -> None:
+        at = 0
+        while (piece := self.bytes_a_second // _PIECES) and at < len(content):
+            writer.write(content[at : at + piece])
+            await writer.drain()
+            at += piece
+            await asyncio.sleep(1 / _PIECES)
+        writer.write(content[at:])
+        await writer.drain()
+
+    async def _torn(self, content: bytes, writer: asyncio.StreamWriter, passage: Passage) -> None:
+        """Half of it comes, and then nobody is there any more."""
+        self.tearing = False
+        self.tell({"torn": self.name})
+        writer.write(content[: max(1, len(content) // 2)])
+        await writer.drain()
+        await asyncio.sleep(_TORN_S)
+        passage.abort()
 
     async def _next(self, reader: asyncio.StreamReader) -> bytes:
         if not self.frames:
@@ -172,7 +201,7 @@ class Wires:
         sys.stdout.flush()
 
     async def order(self, words: dict[str, Any]) -> None:
-        """``listen``, ``delay``, ``cut``, ``refuse``, ``hold``, ``unhold``, ``drop``."""
+        """``listen``, ``set``, ``cut``, ``hold``, ``unhold``, ``drop``."""
         name = words["wire"]
         if words["do"] == "listen":
             wire = Wire(name, words["port"], words["to"], words["frames"], self.tell)
@@ -181,10 +210,11 @@ class Wires:
             return
         wire = self.wires[name]
         match words["do"]:
-            case "delay":
-                wire.delay_s = words["seconds"]
-            case "refuse":
-                wire.refusing = words["refusing"]
+            case "set":
+                wire.delay_s = words.get("delay_s", wire.delay_s)
+                wire.bytes_a_second = words.get("bytes_a_second", wire.bytes_a_second)
+                wire.tearing = words.get("tearing", wire.tearing)
+                wire.refusing = words.get("refusing", wire.refusing)
             case "hold":
                 wire.rules[words["number"]] = Rule(**words["rule"])
             case "unhold":

@@ -22,6 +22,7 @@ class Wiring:
         self._process: asyncio.subprocess.Process | None = None
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._held: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._torn: dict[str, asyncio.Future[None]] = {}
         self._number = 0
         self._reading: asyncio.Task[None] | None = None
 
@@ -71,6 +72,13 @@ class Wiring:
             await self.order("unhold", wire, rule=number)
             return held.result() if held.done() else None
 
+    async def tear(self, wire: str, within_s: float) -> bool:
+        """Half of what comes next passes and its connection ends; false when nothing came in time."""
+        torn = self._torn[wire] = asyncio.get_running_loop().create_future()
+        await self.order("set", wire, tearing=True)
+        done, _ = await asyncio.wait({torn}, timeout=within_s)
+        return bool(done)
+
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
@@ -78,6 +86,8 @@ class Wiring:
             said = json.loads(line)
             if "done" in said:
                 self._answers.pop(said["done"]).set_result(None)
+            elif "torn" in said:
+                self._torn[said["torn"]].set_result(None)
             else:
                 self._held[said["held"]].set_result(said)
 

@@ -4,6 +4,7 @@ All of it is a function of the seed. A simulated world with faults (docs/formats
 by topic: one part goes to the broker, one to each endpoint, and some messages to two of them. Of the
 month that ends in the middle, one point first says less than it had counted, and another one says
 nothing of some days: the second half of the run corrects both, so that in the end all is as it was.
+People decide about what was not plain all the while (tests.chaos.people).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from meterflow.simulating import write_world
 from simulators.recording import Message, RecordingWriter, read_recording, write_recording
 from simulators.world import Plan, kinds_of
 from simulators.world_profile import load_profile
+from tests.chaos.people import with_decisions
 
 PROFILE = Path(__file__).with_name("plant.yaml")
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -30,6 +32,8 @@ TURN_MS = 1_769_875_200_000
 PLANTS_MIN, HOURS_MIN, HOURS_MAX = 4, 4, 24 * 62
 AN_HOUR = 4 * 60 + 1
 """Readings of a plant in an hour."""
+INTERVALS = {"heat-reports", "books"}
+"""Points of the profile that say how much it was over a time."""
 DOORS = ("broker", "endpoint-1", "endpoint-2")
 TWICE = 0.02
 RECEIVED_MS = 1_780_000_000_000
@@ -48,6 +52,7 @@ class World:
     plants: list[str]
     messages: int
     restated: int
+    decisions: int
 
 
 def make_world(folder: Path, seed: int, readings: int, seconds: float) -> World:
@@ -62,13 +67,14 @@ def make_world(folder: Path, seed: int, readings: int, seconds: float) -> World:
     site.write_text(with_groups((truth / "site.yaml").read_text()))
     names = [plant.id for plant in made]
     messages, restated = restating(list(read_recording(base)), names)
+    messages, decisions = with_decisions(messages, folder, site, INTERVALS, random.Random(seed))
     base.unlink()
     whole = folder / "whole.ndjson"
     with write_recording(whole) as recording:
         for number, message in enumerate(messages):
             recording.write(message._replace(received_ms=RECEIVED_MS + number // AT_ONCE))
     doors = _doors(folder, messages, random.Random(seed), seconds)
-    return World(site, truth, whole, doors, names, len(messages), restated)
+    return World(site, truth, whole, doors, names, len(messages), restated, decisions)
 
 
 def with_groups(text: str) -> str:
