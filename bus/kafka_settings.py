@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bus.log import PORTIONS, READINGS, REJECTED, RESULTS
+from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS
 from metering.errors import UsageError
 
 STATE = "state"
@@ -21,10 +21,11 @@ INPUTS: Mapping[str, str] = {
     "groups": PORTIONS,
     "sink": RESULTS,
     "sink-rejected": REJECTED,
+    "raw": PAYLOADS,
 }
 """Of which topic a consumer's ``done`` is an offset; of ``readings`` where it is not named here."""
 
-OF_READINGS = ("archive",)
+OF_READINGS = ("archive", "raw")
 """Consumers of which there is one for all results: what they do does not depend on how results are named."""
 
 RECORD_BYTES_MAX = 8 << 20
@@ -82,7 +83,7 @@ class KafkaSettings:
     @property
     def topics(self) -> tuple[str, ...]:
         """All topics by their names on Kafka."""
-        names = (self.topic(name) for name in (READINGS, REJECTED, RESULTS, PORTIONS, STATE))
+        names = (self.topic(name) for name in (READINGS, REJECTED, PAYLOADS, RESULTS, PORTIONS, STATE))
         states = (self.state(consumer) for consumer in OF_READINGS)
         return (*dict.fromkeys((*names, *states)), self.json_topic)
 

@@ -14,7 +14,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from bus.kafka_connection import GROUP, Connection, check_code
 from bus.kafka_producer import Producer
 from bus.kafka_settings import OF_READINGS, RECORD_BYTES_MAX, STATE, KafkaSettings
-from bus.log import PORTIONS, READINGS, REJECTED, RESULTS
+from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.findings import Finding, Verdict
 
@@ -22,6 +22,8 @@ _DAY_MS = 86_400_000
 RESULTS_KEPT_MS = 14 * _DAY_MS
 """A sink that is away for longer begins with what is left; the processors can make everything anew."""
 REJECTED_KEPT_MS = 30 * _DAY_MS
+PAYLOADS_KEPT_MS = 30 * _DAY_MS
+"""So long an archive may be away before raw payloads are lost; ``archive check`` tells where some are."""
 _INIT_PRODUCER_ID, _INIT_PRODUCER_ID_MIN = 22, 3
 """KIP-360, Kafka 2.5."""
 _TOPIC_RESOURCE = 2
@@ -61,6 +63,7 @@ def wanted(settings: KafkaSettings) -> dict[str, dict[str, str]]:
         settings.topic(READINGS): {**_FOR_EVER, **_ANY_STAMP},
         settings.topic(PORTIONS): {**_FOR_EVER, "message.timestamp.type": "LogAppendTime"},
         settings.topic(REJECTED): {**_FOR_A_WHILE, "retention.ms": str(REJECTED_KEPT_MS)},
+        settings.topic(PAYLOADS): {**_FOR_A_WHILE, "retention.ms": str(PAYLOADS_KEPT_MS)},
         settings.topic(RESULTS): {**_FOR_A_WHILE, "retention.ms": str(RESULTS_KEPT_MS)},
         settings.json_topic: {
             **_FOR_A_WHILE,

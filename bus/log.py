@@ -18,6 +18,10 @@ REJECTED = "rejected"
 RESULTS = "results"
 """Key: table name; value: a frame of result rows."""
 
+PAYLOADS = "payloads"
+"""Raw bytes of messages that readings were taken from, where they are to be kept. Key: plant; value: a frame
+(bus.payload_frames)."""
+
 SITES = "sites"
 """Embedded: which site file is in force from which record of ``readings`` on (meterflow.site_force)."""
 

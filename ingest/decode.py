@@ -96,12 +96,14 @@ class Batch:
 class Decoder:
     """Knows the roster; ``roster`` may be replaced between two batches.
 
-    ``evidence``: whether readings get it; what is only computed does without.
+    ``evidence``: whether readings get it; what is only computed does without. ``payloads``: whether the raw
+    bytes of messages are a part of it; may be assigned.
     """
 
     def __init__(self, roster: Roster, *, evidence: bool = True) -> None:
         self._directory = Directory(roster)
         self._evidence = evidence
+        self.payloads = False
 
     @property
     def roster(self) -> Roster:
@@ -134,7 +136,7 @@ class Decoder:
         if self._evidence:
             user = users([delivery.login for delivery in deliveries], counts)
             where = Senders(batch.leads, self._directory.topic_of_code, user, self.roster.version)
-            origin = Origin(where, batch.values, columns.order)
+            origin = Origin(where, batch.values, columns.order, keep=self.payloads)
         readings = by_plant(self._directory, columns, batch.received, origin)
         rejected = [one for _, one in exact.rejected]
         return Decoded(readings, rejected, exact.received, exact.decisions)

@@ -27,14 +27,18 @@ class Senders:
 
 
 class Origin:
-    """Of the messages of a batch; ``order``: the number of each accepted reading's message."""
+    """Of the messages of a batch; ``order``: the number of each accepted reading's message.
 
-    def __init__(self, senders: Senders, payloads: Values, order: Ints) -> None:
+    ``keep``: whether it has the messages' raw bytes themselves, too.
+    """
+
+    def __init__(self, senders: Senders, payloads: Values, order: Ints, *, keep: bool = False) -> None:
         there = np.zeros(len(payloads), np.bool_)
         there[order] = True
         self._senders = senders
         self._digest: NDArray[np.uint8] = digests(payloads, np.flatnonzero(there))
         self._row = np.cumsum(there) - 1
+        self._payloads = payloads if keep else None
 
     def of(self, order: Ints) -> Evidence:
         """That of some readings, by their messages' numbers."""
@@ -47,6 +51,7 @@ class Origin:
             digest=self._digest.take(self._row[order[first]], axis=0),
             message=np.cumsum(first, dtype=np.int32) - 1,
             site=senders.site,
+            payload=None if self._payloads is None else tuple(self._payloads.some(order[first].tolist())),
         )
 
 

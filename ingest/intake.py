@@ -18,8 +18,9 @@ import structlog
 
 from bus.decision_frames import encode_decisions
 from bus.frames import encode_readings, encode_rows
-from bus.log import READINGS, REJECTED, Entry, Log
+from bus.log import PAYLOADS, READINGS, REJECTED, Entry, Log
 from bus.partition import partition_of
+from bus.payload_frames import encode_payloads
 from ingest.counters import Counters
 from ingest.decode import Decoded, Decoder, Delivery, Rejected
 from metering.errors import Unavailable
@@ -208,6 +209,9 @@ def _records(decoded: Decoded, stamp_ms: int) -> dict[str, list[Entry]]:
     records = {
         READINGS: readings + decisions,
         REJECTED: [Entry(key, encode_rows(REJECTED, rows), stamp_ms) for key, rows in _portions(decoded)],
+        PAYLOADS: [
+            Entry(each.plant, frame, stamp_ms) for each in decoded.readings for frame in encode_payloads(each)
+        ],
     }
     return {topic: entries for topic, entries in records.items() if entries}
 

@@ -116,7 +116,8 @@ class TopicDecoder(Decoder):
             columns = joined(columns, from_readings(exact.taken, exact.order))
             topic, received_ms = delivery.topics[0], delivery.received_ms
             rejected = [_rejected(topic, received_ms, one) for one in exact.refused]
-        origin = Origin(self._senders(delivery, len(values)), values, columns.order)
+        senders = self._senders(delivery, len(values))
+        origin = Origin(senders, values, columns.order, keep=self.payloads)
         every = by_plant(self._directory, columns, received, origin)
         readings = [part for one in every for part in _parts(one)]
         return Decoded(readings, rejected, len(columns) + len(rejected))

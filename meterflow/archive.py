@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import click
 from bus.log_sqlite_look import done
 from meterflow.folder import Folder
 from metering.errors import UsageError
+from metering.readings import DIGEST_BYTES
+from sinks import archive_raw
 from sinks.archive_check import Report
 from sinks.archive_check import check as look
 from sinks.archive_place import Place, open_place
@@ -29,11 +32,45 @@ def check(data: Path | None, url: str | None, *, as_json: bool, quick: bool) -> 
     place = _found(folder, url)
     log_says = done(folder, CONSUMER) if data is not None or url is None else {}
     report = look(place, log_says, contents=not quick)
+    raw_says = done(folder, archive_raw.CONSUMER) if log_says else {}
+    _add_raw(report, look(place.below(archive_raw.FOLDER), raw_says, contents=not quick))
     if as_json:
         click.echo(json.dumps({**asdict(report), "bytes_a_reading": report.bytes_a_reading}))
     else:
         _show(place, report, quick=quick)
     return 1 if report.problems else 0
+
+
+def _add_raw(report: Report, raw: Report) -> None:
+    """What was found of raw payloads, which the log has let go of once they are archived."""
+    report.payloads, report.payload_bytes = raw.payloads, raw.payload_bytes
+    report.problems += [
+        replace(each, path=f"{archive_raw.FOLDER}/{each.path}", hint=_hint_of_raw(each.kind))
+        for each in raw.problems
+    ]
+
+
+def _hint_of_raw(kind: str) -> str:
+    if kind in ("unlisted", "left over"):
+        return "Nobody reads it. Remove it when no service writes here."
+    return "Put it back from a copy. Readings and results do not depend on it: only raw payloads are lost."
+
+
+def payload(data: Path | None, url: str | None, digest: str, *, plant: str | None) -> None:
+    """Writes the bytes of a raw payload to standard output. Raises UsageError where it is not kept."""
+    try:
+        wanted = bytes.fromhex(digest)
+    except ValueError:
+        wanted = b""
+    if len(wanted) != DIGEST_BYTES:
+        hint = "64 hexadecimal digits, as in the archive's evidence."
+        raise UsageError(f"this is no SHA-256: {digest}", hint=hint)
+    place = place_of(data or Path("data"), url)
+    found = archive_raw.payload(place, wanted, plant=plant)
+    if found is None:
+        hint = "Raw payloads are kept only while up has --raw, or the settings archive.raw."
+        raise UsageError("no raw payload with this SHA-256 is kept", where=place.where, hint=hint)
+    sys.stdout.buffer.write(found)
 
 
 def list_days(data: Path | None, url: str | None, *, plant: str | None, as_json: bool) -> None:
@@ -76,6 +113,9 @@ def _show(place: Place, report: Report, *, quick: bool) -> None:
         f"; evidence of {report.messages} messages, {report.evidence_bytes} bytes" if report.messages else ""
     )
     click.echo(f"{report.readings} readings in {report.files} files{size}{evidence}")
+    if report.payloads:
+        each = report.payload_bytes / report.payloads
+        click.echo(f"{report.payloads} raw payloads, {each:.1f} bytes each")
     how = "lengths" if quick else "every byte"
     count = len(report.problems)
     told = f"{count} problem{'s' if count != 1 else ''}" if count else f"whole: {how} compared"

@@ -48,6 +48,19 @@ def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) 
 
 
 @archive.command()
+@click.argument("sha256")
+@DATA
+@URL
+@click.option("--plant", help="Looked for among those of this plant only.")
+@reported
+def payload(sha256: str, data: Path | None, url: str | None, plant: str | None) -> None:
+    """The raw payload of a message, byte for byte, where raw payloads are kept (up --raw)."""
+    from meterflow import archive as verbs
+
+    verbs.payload(data, url, sha256, plant=plant)
+
+
+@archive.command()
 @DATA
 @URL
 @click.option("--keep-log", "days", type=click.FloatRange(min=0), required=True, help="As of up, in days.")

@@ -84,8 +84,10 @@ class IngestRole(Role):
         self.run(json.watch())
         self._tick(json, "json")
 
-    def _tick(self, way: Ingest, kind: str) -> None:
+    def _tick(self, way: Collector | Endpoint | KafkaJson, kind: str) -> None:
         """Ticks and books. Those of several copies and ways are told apart: each counts for itself."""
+        archive = self.settings.values.archive
+        way.decoder.payloads = archive is not None and archive.raw
         self._ways.append(way)
         copy = self.settings.values.name
         name = "-".join(part for part in ("" if copy == NAME else copy, kind) if part)

@@ -8,9 +8,10 @@ an archive, they share the partitions a second time, to archive them.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
-from bus.log import READINGS, Log
+from bus.log import PAYLOADS, READINGS, Log
 from bus.partition import partition_of
 from bus.rows_json import JsonRows
 from meterflow import memory, progress
@@ -24,7 +25,8 @@ from meterflow.site_mark import check_site
 from metering.roster import Roster
 from processors.operators import GroupsOfPlants, Operators, Plants
 from processors.worker import Worker
-from sinks.archive_sink import CONSUMER, ArchiveSink
+from sinks import archive_raw
+from sinks.archive_sink import CONSUMER, OF_READINGS, ArchiveSink, Kind
 from web.status import Progress, Status, together
 
 
@@ -63,7 +65,8 @@ class ProcessRole(Role):
         super().__init__(settings)
         self.roster: Roster = load_roster(settings.site)
         self.partitions = Partitions(self._work, self.fail)
-        self.archives = Partitions(self._archive, self.fail)
+        self.archives = Partitions(partial(self._archive, OF_READINGS), self.fail)
+        self.raw = Partitions(partial(self._archive, archive_raw.OF_PAYLOADS), self.fail)
         self._saving = asyncio.Lock()
         self._room = room_in(Path(settings.values.process.scratch))
 
@@ -73,18 +76,23 @@ class ProcessRole(Role):
         await self.share(Plants.consumer, Plants.topic, self.partitions)
         if self.settings.values.archive is not None:
             await self.share(CONSUMER, READINGS, self.archives)
+            if self.settings.values.archive.raw:
+                await self.share(archive_raw.CONSUMER, PAYLOADS, self.raw)
 
     def figures(self) -> Status:
         parts = dict(self.partitions.parts)
         each = {partition: part.progress() for partition, part in parts.items()}
-        archived = {place: progress.of_archive(part) for place, part in dict(self.archives.parts).items()}
+        archived, raw = (
+            {place: progress.of_archive(part) for place, part in dict(kept.parts).items()}
+            for kept in (self.archives, self.raw)
+        )
         engines = [part.plants.engine for part in parts.values()]
         seen = [progress.last_seen(engine) for engine in engines]
         return Status(
             worker=together(each.values()),
             sink=None,
             archive=together(archived.values()) if self.settings.values.archive else None,
-            partitions={"worker": each, "archive": archived},
+            partitions={"worker": each, "archive": archived, **({"raw": raw} if raw else {})},
             hops={"processors": progress.processed(engines)},
             log_ends={READINGS: sum(one.end for one in each.values())},
             last_seen_ms={point: at for some in seen for point, at in some.items()},
@@ -94,12 +102,14 @@ class ProcessRole(Role):
     async def _work(self, partition: int) -> PartitionWork:
         return await self.patiently("Kafka", lambda: self._prepared(partition))
 
-    async def _archive(self, partition: int) -> ArchiveSink:
+    async def _archive(self, kind: Kind, partition: int) -> ArchiveSink:
         its = self.settings.values.archive
         assert its is not None
+        place, age_s = made.archive(self.settings), its.every_ms / 1000
+        if kind is not OF_READINGS:
+            return ArchiveSink(self.log, place.below(archive_raw.FOLDER), partition, kind=kind, age_s=age_s)
         site = site_files(self.settings.site, self.roster)
-        place = made.archive(self.settings)
-        return ArchiveSink(self.log, place, partition, site=site, age_s=its.every_ms / 1000)
+        return ArchiveSink(self.log, place, partition, site=site, age_s=age_s)
 
     async def _prepared(self, partition: int) -> PartitionWork:
         """Workers that have taken up what was saved."""

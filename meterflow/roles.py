@@ -11,7 +11,7 @@ from meterflow.settings import load_settings
 
 ROLES = {"ingest": "IngestRole", "process": "ProcessRole", "sink": "SinkRole", "web": "WebRole"}
 NEEDS = {
-    "ingest": ("site", "kafka", "http", "mqtt?", "endpoint?", "json_topic?"),
+    "ingest": ("site", "kafka", "http", "mqtt?", "endpoint?", "json_topic?", "archive?"),
     "process": ("site", "kafka", "archive?", "http"),
     "sink": ("kafka", "influxdb", "http"),
     "web": ("site", "kafka", "influxdb", "http", "decisions?"),

@@ -43,6 +43,7 @@ def up(
     archive: str | None,
     archive_every_s: float,
     keep_log_days: float | None,
+    raw: bool,
 ) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
@@ -79,6 +80,7 @@ def up(
         archive=archive,
         archive_every_s=archive_every_s,
         keep_log_days=keep_log_days,
+        raw=raw,
         site=site,
         apply=alone if apply is None else apply,
     )

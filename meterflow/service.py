@@ -41,6 +41,7 @@ from processors.state import FORMAT as STATE_FORMAT
 from processors.worker import Worker
 from simulators.publisher import publish_park
 from sinks.archive_place import open_place
+from sinks.archive_raw import of_payloads
 from sinks.archive_sink import ArchiveSink
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
@@ -80,6 +81,7 @@ class Options:
     archive: str | None = None
     archive_every_s: float = 900.0
     keep_log_days: float | None = None
+    raw: bool = False
     site: Path | None = None
     apply: bool = True
 
@@ -129,18 +131,21 @@ class Service:
         place = open_place(self.options.archive or str(self.folder.archive))
         site = site_files(self._site, self.roster)
         self.archive = ArchiveSink(self.log, place, site=site, age_s=self.options.archive_every_s)
+        self.raw = await of_payloads(self.log, place, self.options.archive_every_s, always=self.options.raw)
         self.live = LiveFeed()
         self.news = News(self.live)
         self.sink = Sink(self.log, self.store, told=self.news.stored)
         self.endpoint = Endpoint(
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
+        self.endpoint.decoder.payloads = self.options.raw
         self._stack.push_async_callback(self._stop_tasks)
         self.ticker = Ticker(self.log, self.endpoint)
         self.change = SiteChange(self)
         (self._working, *_) = self._run(
             self.worker.run(), self.sink.run(), self.archive.run(), self.ticker.run(), self.news.tell()
         )
+        self._run(*(each.run() for each in self.raw))
         if self.options.keep_log_days is not None:
             self.keeper = LogKeeper(self.log, self.folder, place, self.options.keep_log_days)
             self._run(self.keeper.run())
@@ -182,7 +187,8 @@ class Service:
         return tasks
 
     async def _stop_tasks(self) -> None:
-        archived = asyncio.ensure_future(asyncio.wait_for(self.archive.stop(), 2 * PART_STOP_S))
+        archives = asyncio.gather(*(each.stop() for each in (self.archive, *self.raw)))
+        archived = asyncio.ensure_future(asyncio.wait_for(archives, 2 * PART_STOP_S))
         for part in (self.worker, self.sink):
             with suppress(TimeoutError):
                 await asyncio.wait_for(part.stop(), PART_STOP_S)
@@ -356,6 +362,7 @@ class Service:
             worker=progress.of_worker(self.worker),
             sink=self._sink_progress(),
             archive=progress.of_archive(self.archive),
+            partitions={"raw": dict(enumerate(map(progress.of_archive, self.raw)))},
             hops={"ingest": progress.ingested([counters]), "processors": progress.processed([engine])},
             rejected=dict(counters.rejected),
             log_ends={READINGS: self.worker.end, RESULTS: self.store.position()},

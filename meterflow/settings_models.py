@@ -115,10 +115,14 @@ class InfluxdbSection(Part):
 
 
 class ArchiveSection(Part):
-    """Where readings are kept for ever: a folder that all copies of ``process`` share, or an object store."""
+    """Where readings are kept for ever: a folder that all copies of ``process`` share, or an object store.
+
+    ``raw``: raw payloads of messages are kept, too.
+    """
 
     url: Text
     every_ms: DurationMs = Field(default=900_000, alias="every")
+    raw: Flag = False
 
 
 class ProcessSection(Part):

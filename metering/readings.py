@@ -68,6 +68,7 @@ class Evidence:
     ``message``: which of them each reading is of. Readings of one message share its row; the same bytes
     sent twice are two messages, whose rows are alike. ``site``: the version of site file and policy pack
     that took the readings in (``Roster.version``). When a reading's message came is its ``received``.
+    ``payload``: the m messages' raw bytes, where they are to be kept; on the log they are not among readings.
     """
 
     topic: Dictionary
@@ -75,12 +76,14 @@ class Evidence:
     digest: NDArray[np.uint8]
     message: NDArray[np.int32]
     site: str
+    payload: tuple[bytes, ...] | None = None
 
     def part(self, rows: slice) -> Evidence:
         """That of some of the readings, with the messages that they are of."""
         kept, message = np.unique(self.message[rows], return_inverse=True)
         topic, user = (Dictionary(text.words, text.codes[rows]) for text in (self.topic, self.user))
-        return Evidence(topic, user, self.digest[kept], message.astype(np.int32), self.site)
+        payload = None if self.payload is None else tuple(self.payload[i] for i in kept.tolist())
+        return Evidence(topic, user, self.digest[kept], message.astype(np.int32), self.site, payload)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from metering.errors import MeterflowError
 from sinks.archive_manifest import (
     EVIDENCE,
     MANIFESTS,
+    PAYLOADS,
     PENDING,
     READINGS,
     SETS,
@@ -52,6 +53,8 @@ class Report:
     readings_bytes: int = 0
     messages: int = 0
     evidence_bytes: int = 0
+    payloads: int = 0
+    payload_bytes: int = 0
     files: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -123,6 +126,9 @@ def _count(report: Report, file: File) -> None:
     if file.set == EVIDENCE:
         report.messages += file.rows
         report.evidence_bytes += file.bytes
+    if file.set == PAYLOADS:
+        report.payloads += file.rows
+        report.payload_bytes += file.bytes
 
 
 def _of_file(

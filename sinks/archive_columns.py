@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.readings import DIGEST_BYTES
-from sinks.archive_manifest import DAY, DECISIONS, EVIDENCE, PLANT, READINGS, File, Span
+from sinks.archive_manifest import DAY, DECISIONS, EVIDENCE, PAYLOADS, PLANT, READINGS, File, Span
 
 ROW_GROUP_ROWS = 1 << 18
 _NAME_MAX = 200
@@ -66,15 +66,26 @@ SCHEMAS = {
             ("row", pa.int32()),
         ]
     ),
+    PAYLOADS: pa.schema(
+        [
+            ("topic", pa.utf8()),
+            ("received", _TIME),
+            ("sha256", pa.binary(DIGEST_BYTES)),
+            ("payload", pa.binary()),
+            ("offset", pa.int64()),
+        ]
+    ),
 }
 """By folder."""
 ORDER = {
     READINGS: ("point", "time", "offset", "row"),
     EVIDENCE: ("offset", "message"),
     DECISIONS: ("offset", "row"),
+    PAYLOADS: ("topic", "received", "offset"),
 }
 """By what the rows of a file are sorted."""
 _DIFFERENCES = {"time", "start", "mantissa", "seq", "received", "offset", "row", "message"}
+_LIKE_THE_ONE_BEFORE, _LIKE_NONE = {"payload"}, {"sha256"}
 _LOOKED_FOR = ["point", "time", "offset"]
 
 
@@ -100,8 +111,12 @@ def encoded(table: pa.Table, in_folder: str, plant: str, span: Span) -> tuple[Fi
         sink,
         row_group_size=ROW_GROUP_ROWS,
         compression="zstd",
-        use_dictionary=[name for name in names if name not in _DIFFERENCES and name != "sha256"],
-        column_encoding={name: "DELTA_BINARY_PACKED" for name in names if name in _DIFFERENCES},
+        use_dictionary=[n for n in names if n not in _DIFFERENCES | _LIKE_THE_ONE_BEFORE | _LIKE_NONE],
+        column_encoding={
+            name: "DELTA_BINARY_PACKED" if name in _DIFFERENCES else "DELTA_BYTE_ARRAY"
+            for name in names
+            if name in _DIFFERENCES | _LIKE_THE_ONE_BEFORE
+        },
         write_statistics=[name for name in names if name in _LOOKED_FOR],
         store_schema=False,
     )

@@ -18,8 +18,9 @@ from metering.errors import MeterflowError
 FORMAT = 1
 MANIFESTS, PENDING = "manifest", "pending"
 READINGS, EVIDENCE, DECISIONS = "readings", "evidence", "decisions"
-SETS = (READINGS, EVIDENCE, DECISIONS)
-"""Folders of the archive."""
+PAYLOADS = "payloads"
+SETS = (READINGS, EVIDENCE, DECISIONS, PAYLOADS)
+"""Folders of the archive; the last one is in that of raw payloads (sinks.archive_raw)."""
 PLANT, DAY = "/plant=", "/day="
 """What is before the name of a plant, or of a day, in the path of a file."""
 _NAME = re.compile(r"(?:.*/)?(\d+)-(\d+)-(\d+)\.\w+")

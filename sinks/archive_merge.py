@@ -17,15 +17,16 @@ import pyarrow as pa
 
 from metering.errors import MeterflowError
 from sinks.archive_columns import ORDER, decoded, encoded
-from sinks.archive_manifest import File, Manifest, Span, named, sealed
+from sinks.archive_manifest import PAYLOADS, File, Manifest, Span, named, sealed
+from sinks.archive_once import first_of_each
 from sinks.archive_writer import Writer
 
 RUN = 8
 """So many manifests are merged into one."""
 FOLDERS_MAX = 8192
 """Of a manifest: above it, it is large enough."""
-ROWS_MAX = 1 << 19
-"""Of a merged file, and so of what is in memory; a day of more has several."""
+ROWS_MAX, PAYLOADS_MAX, BYTES_MAX = 1 << 19, 1 << 17, 32 << 20
+"""Of a merged file, and so of what is in memory; a day of more has several. Raw payloads are larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,8 @@ class Merger:
         table = pa.concat_tables([self._rows(file) for file in group.files])
         order = [(name, "ascending") for name in ORDER[group.files[0].set]]
         one = group.files[0]
-        return encoded(table.sort_by(order), one.folder, one.plant, group.span)
+        table = first_of_each(table) if one.set == PAYLOADS else table.sort_by(order)
+        return encoded(table, one.folder, one.plant, group.span)
 
     def _rows(self, file: File) -> pa.Table:
         where, hint = f"{self._writer.place.where}/{file.path}", "Run: meterflow archive check"
@@ -130,7 +132,9 @@ def _groups(manifests: Sequence[Manifest], rows_max: int) -> Iterator[_Group]:
     for files in folders.values():
         group: list[File] = []
         for file in files:
-            if group and sum(one.rows for one in group) + file.rows > rows_max:
+            most = rows_max if file.set != PAYLOADS else min(rows_max, PAYLOADS_MAX)
+            together = sum(one.rows for one in group) + file.rows, sum(o.bytes for o in group) + file.bytes
+            if group and (together[0] > most or together[1] > BYTES_MAX):
                 yield _Group(tuple(group))
                 group = []
             group.append(file)

@@ -42,6 +42,9 @@ class Place(Protocol):
     def remove(self, paths: Iterable[str]) -> None:
         """Removes files; those that are gone already are no fault."""
 
+    def below(self, folder: str) -> Place:
+        """A folder of this place, as a place of its own."""
+
 
 def part_of(path: str) -> str:
     """Where a file of a folder is while it is not whole."""
@@ -109,6 +112,9 @@ class FolderPlace:
             for path in paths:
                 (self.root / path).unlink(missing_ok=True)
 
+    def below(self, folder: str) -> FolderPlace:
+        return FolderPlace(self.root / folder)
+
     def _made(self, folder: Path, touched: dict[Path, None]) -> None:
         """Makes a folder, and has those that are above it made durable, too."""
         if folder.is_dir():
@@ -153,6 +159,9 @@ class ObjectPlace:
                     self._fs.delete_file(f"{self._root}/{path}")
                 except FileNotFoundError:
                     continue
+
+    def below(self, folder: str) -> ObjectPlace:
+        return ObjectPlace(self._fs, f"{self._root}/{folder}", f"{self._where}/{folder}")
 
 
 def _raised(error: OSError) -> None:

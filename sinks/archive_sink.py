@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ from sinks.archive_gathered import Gathered
 from sinks.archive_merge import Merger
 from sinks.archive_place import Place
 from sinks.archive_sites import SiteFiles, keep
-from sinks.archive_writer import Writer
+from sinks.archive_writer import Gathering, Writer
 from sinks.waits import rest, until_a_record
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,22 @@ _NUMBER, _SHAPE = "number", re.compile("[0-9a-f]{32}")
 """What the log keeps of the archive: the number that tells it from another log's; what it looks like."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is archived: the records of a topic, by a consumer. ``gather``: from partition, first and until.
+
+    ``once``: the log lets go of what is archived, as nobody else reads it.
+    """
+
+    consumer: str
+    topic: str
+    gather: Callable[[int, int, int], Gathering]
+    once: bool = False
+
+
+OF_READINGS = Kind(CONSUMER, READINGS, Gathered)
+
+
 class ArchiveSink:
     """Archives one partition. ``run`` until ``stop``; plain attributes for metrics.
 
@@ -56,6 +73,7 @@ class ArchiveSink:
         place: Place,
         partition: int = 0,
         *,
+        kind: Kind = OF_READINGS,
         site: SiteFiles | None = None,
         cost_max: int = COST_MAX,
         age_s: float = AGE_S,
@@ -68,11 +86,11 @@ class ArchiveSink:
         self.readings = 0
         self._log = source
         self._partition = partition
-        self._site = site
+        self._site, self._kind = site, kind
         self._writer = Writer(place, partition)
         self._merger: Merger | None = Merger(self._writer)
         self._cost_max, self._age_s = cost_max, age_s
-        self._gathered = Gathered(partition, 0)
+        self._gathered = kind.gather(partition, 0, 0)
         self._until: int | None = None
         """Records from there on are archived already."""
         self._told_of_hole = False
@@ -120,7 +138,7 @@ class ArchiveSink:
             await self._keep(self._site)
         await _apart(self._writer.open)
         await self._go_on()
-        self.end = await self._log.end(READINGS, self._partition)
+        self.end = await self._log.end(self._kind.topic, self._partition)
         if self.offset > self.end:
             raise UsageError(
                 f"the archive is ahead of the log (offset {self.offset}, the log ends at {self.end})",
@@ -139,7 +157,7 @@ class ArchiveSink:
 
     async def _claim(self) -> None:
         """Takes the partition over. The log has the archive's number before the archive has."""
-        saved = await self._log.load(CONSUMER, self._partition)
+        saved = await self._log.load(self._kind.consumer, self._partition)
         kept = saved.chunks.get(_NUMBER)
         known = "" if kept is None else kept.decode(errors="replace")
         damaged = kept is not None and not _SHAPE.fullmatch(known)
@@ -150,29 +168,30 @@ class ArchiveSink:
         if damaged or not known:
             known = known or uuid4().hex
             chunks = {_NUMBER: known.encode()}
-            await self._log.save(CONSUMER, saved.offset, chunks, partition=self._partition)
+            await self._log.save(self._kind.consumer, saved.offset, chunks, partition=self._partition)
         if not found:
             await _apart(self._writer.mark, known)
 
     async def _go_on(self) -> None:
         """Begins to gather anew. What the log has let go of stays a hole, which ``archive check`` tells."""
-        first = await self._log.first(READINGS, self._partition)
+        first = await self._log.first(self._kind.topic, self._partition)
         at, self._until = self._writer.position(first)
         if self._writer.position(0)[0] < first and not self._told_of_hole:
-            log.error("the log has let go of readings that are not archived, before offset %s", first)
+            what = "the log has let go of %s that are not archived, before offset %s"
+            log.error(what, self._kind.topic, first)
             self._told_of_hole = True
         self.offset = at
-        self._gathered = Gathered(self._partition, at, at)
+        self._gathered = self._kind.gather(self._partition, at, at)
         self.waiting_stamp_ms = 0
 
     async def _step(self) -> None:
         """Gathers some records; writes them when they are enough, or old enough."""
-        self.end = await self._log.end(READINGS, self._partition)
+        self.end = await self._log.end(self._kind.topic, self._partition)
         if self._due():
             await self._commit()
             return
         records = await self._log.read(
-            READINGS, self._gathered.until, partition=self._partition, bytes_max=READ_BYTES_MAX
+            self._kind.topic, self._gathered.until, partition=self._partition, bytes_max=READ_BYTES_MAX
         )
         if records:
             await _apart(self._take, records)
@@ -180,7 +199,7 @@ class ArchiveSink:
         if self._gathered.empty:
             self.moved_s = time.monotonic()
         due_s = None if self._gathered.empty else max(self._begun_s + self._age_s - time.monotonic(), 0.0)
-        offsets = {READINGS: self._gathered.until}
+        offsets = {self._kind.topic: self._gathered.until}
         await until_a_record(self._log, offsets, self._partition, self._stopping, due_s)
 
     def _due(self) -> bool:
@@ -212,13 +231,15 @@ class ArchiveSink:
 
     async def _commit(self) -> None:
         started_s = time.monotonic()
-        await self._log.confirm(CONSUMER, self._partition)
+        await self._log.confirm(self._kind.consumer, self._partition)
         manifest = await _apart(self._writer.write, self._gathered)
         self.readings += manifest.readings
         span = manifest.span
         await self._go_on()
         self.moved_s = time.monotonic()
-        await self._patiently(lambda: self._log.commit(CONSUMER, span.until, {}, self._partition))
+        await self._patiently(lambda: self._log.commit(self._kind.consumer, span.until, {}, self._partition))
+        if self._kind.once:
+            await self._patiently(lambda: self._log.trim(self._kind.topic, span.until, self._partition))
         await self._patiently(lambda: _apart(self._writer.finish, span))
         await self._merge()
         await rest(min(time.monotonic() - started_s, REST_S_MAX), self._stopping)
@@ -227,7 +248,7 @@ class ArchiveSink:
         """Merges what is small, as long as there is anything. What is damaged is left as it is."""
         try:
             while self._merger is not None and not self._stopping.is_set():
-                await self._log.confirm(CONSUMER, self._partition)
+                await self._log.confirm(self._kind.consumer, self._partition)
                 if not await _apart(self._merger.step, self._stopping.is_set):
                     return
         except (NotOwner, Unavailable):

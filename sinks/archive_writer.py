@@ -15,10 +15,11 @@ removed, else what had been written for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
+from bus.log import Record
 from metering.errors import MeterflowError, UsageError
-from sinks.archive_gathered import Gathered
 from sinks.archive_manifest import (
     MANIFESTS,
     PENDING,
@@ -37,6 +38,25 @@ from sinks.archive_manifest import (
 from sinks.archive_place import PART, Place, part_of
 
 Spans = Sequence[Span]
+
+
+class Gathering(Protocol):
+    """Records of a partition that are not archived yet: see archive_gathered.Gathered."""
+
+    until: int
+    cost: int
+
+    @property
+    def span(self) -> Span: ...
+
+    @property
+    def empty(self) -> bool: ...
+
+    def take(self, record: Record) -> None: ...
+
+    def paths(self) -> list[str]: ...
+
+    def files(self) -> Iterator[tuple[File, bytes]]: ...
 
 
 class Writer:
@@ -98,7 +118,7 @@ class Writer:
         later = [span.first for span in self.spans if span.first >= at]
         return at, min(later, default=None)
 
-    def write(self, gathered: Gathered) -> Manifest:
+    def write(self, gathered: Gathering) -> Manifest:
         """Steps 1 to 3; ``finish`` is the last one."""
         span = gathered.span
         self.place.put([(span.pending, sealed({"write": gathered.paths(), "remove": []}))])
@@ -119,7 +139,7 @@ class Writer:
         """As it was written. Raises MeterflowError where it is damaged, or gone."""
         return read_manifest(self.place, span)
 
-    def _written(self, gathered: Gathered) -> list[File]:
+    def _written(self, gathered: Gathering) -> list[File]:
         files: list[File] = []
 
         def noted() -> Iterable[tuple[str, bytes]]:
