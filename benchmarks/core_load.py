@@ -108,7 +108,7 @@ class Load:
         parts = [part for plant in range(self.shape.plants) for part in self._frames_of(plant)]
         parts.sort(key=lambda part: int(self._arrived[part[-1]]))
         last_ms = int(self._arrived.max()) - (len(parts) - 1) * FRAME_EVERY_MS
-        return (self._record(n, part, last_ms + n * FRAME_EVERY_MS) for n, part in enumerate(parts))
+        return (self.record(n, part, last_ms + n * FRAME_EVERY_MS) for n, part in enumerate(parts))
 
     def _frames_of(self, plant: int) -> list[Ints]:
         """The readings of a plant by arrival, so many at a time."""
@@ -124,7 +124,7 @@ class Load:
         order = np.argsort(self._arrived, kind="stable")
         batches = np.split(order, np.arange(BATCH_READINGS, len(order), BATCH_READINGS))
         parts = (part for batch in batches for part in self._by_plant(batch))
-        return (self._record(n, part, stamp_ms) for n, (part, stamp_ms) in enumerate(parts))
+        return (self.record(n, part, stamp_ms) for n, (part, stamp_ms) in enumerate(parts))
 
     def _by_plant(self, batch: Ints) -> Iterator[tuple[Ints, int]]:
         plants, stamp_ms = self._plants_of(batch), int(self._arrived[batch[-1]])
@@ -133,7 +133,8 @@ class Load:
     def _plants_of(self, part: Ints) -> Ints:
         return part % self.shape.points // self.shape.each
 
-    def _record(self, offset: int, part: Ints, stamp_ms: int) -> Record:
+    def record(self, offset: int, part: Ints, stamp_ms: int) -> Record:
+        """Readings of one plant, by their flat numbers, as a record."""
         name = plant_name(int(self._plants_of(part[:1])[0]))
         return Record(offset, name, encode_readings(self._readings(name, part, stamp_ms)), stamp_ms)
 

@@ -142,6 +142,13 @@ def listens(port: int) -> bool:
 @contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     """A Kafka of one node; its address."""
+    with kafka_process(folder) as (address, _):
+        yield address
+
+
+@contextmanager
+def kafka_process(folder: Path) -> Iterator[tuple[str, int]]:
+    """A Kafka of one node: its address and process id; what it keeps is in the folder's ``data``."""
     jars, port = script("fetch-kafka"), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     config, log = folder / "server.properties", folder / "kafka.log"
@@ -153,7 +160,7 @@ def kafka(folder: Path) -> Iterator[str]:
     subprocess.run(storage, check=True, capture_output=True)
     with process([*java, "kafka.Kafka", str(config)], log) as server:
         wait_until(lambda: "Kafka Server started" in log.read_text(errors="replace"), server, log)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", server.pid
 
 
 @contextmanager

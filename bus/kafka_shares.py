@@ -21,7 +21,10 @@ from aiokafka.errors import KafkaError
 from bus.kafka_settings import KafkaSettings, client_options
 from metering.errors import MeterflowError, Unavailable, UsageError
 
-SESSION_MS = 10_000
+SESSION_MS = 6_000
+"""The shortest that a Kafka allows unless it is told otherwise: a copy that died is missed for so long."""
+REBALANCE_MS = 10_000
+"""How long the others wait for a copy that finishes what it has in hand."""
 _AGAIN_S = 1.0
 _POLL_MS = 500
 
@@ -163,7 +166,7 @@ def member_options(settings: KafkaSettings, group: str, session_ms: int = SESSIO
         "isolation_level": "read_committed",
         "session_timeout_ms": session_ms,
         "heartbeat_interval_ms": session_ms // 5,
-        "rebalance_timeout_ms": max(session_ms, SESSION_MS),
+        "rebalance_timeout_ms": max(session_ms, REBALANCE_MS),
         "partition_assignment_strategy": (type("Sticky", (StickyPartitionAssignor,), {}),),  # it keeps state
     }
 

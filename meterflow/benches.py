@@ -24,6 +24,7 @@ BENCHES = (
     "replay",
     "simulate",
     "park",
+    "scale",
 )
 
 
