@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,14 @@ from simulators.recording import Message, encode_line, write_recording
 from simulators.world import Plant
 from simulators.world_flows import Integers
 
-LINES = 500_000
-"""Lines made at once."""
+LINES = 20_000
+"""Lines made at once: as many as stay in the caches."""
+DAY_S = 86_400
+DECIMALS = 3
+"""Up to so many a fraction is looked up, not put into words."""
+POWERS = 10 ** np.arange(19)
+FRACTIONS = pa.array([f'{"." * (n > 1)}{str(n)[1:]}"}}}}\n' for n in range(2 * 10**DECIMALS)])
+"""Behind the whole digits: of 1034, three decimals behind a 1, ``.034`` and the line's end."""
 THOUSANDTHS = pa.array([f".{ms:03}" for ms in range(1_000)])
 
 
@@ -60,59 +67,67 @@ class Readings:
         )
         self._columns.clear()
         order = np.lexsort((number, time_ms, received_ms))
+        tails = pa.array(
+            [f'Z","topic":"meterflow/v1/{topic}","qos":1,"payload":{{' for topic in self._topics]
+        )
+        decimals, replaced = np.array(self._decimals), np.array(sorted(self._besides), np.int64)
         for begin in range(0, len(order), LINES):
             part = order[begin : begin + LINES]
-            texts = _lines(
-                pa.array(self._topics).take(pa.array(number[part])),
-                _values(value[part], np.array(self._decimals)[number[part]]),
-                time_ms[part],
-                received_ms[part],
-                start_ms[part],
+            which = number[part]
+            texts = pc.binary_join_element_wise(
+                *_stamps(received_ms[part]),
+                tails.take(pa.array(which)),
+                _starts(start_ms[part]),
+                pa.array(time_ms[part]).cast(pa.string()),
+                ',"value":"',
+                *_values(value[part], decimals[which]),
+                "",
             )
-            besides = np.isin(number[part], list(self._besides))
+            besides = np.isin(which, replaced)
             if besides.any():
-                instead = pa.array([self._besides[n] for n in number[part][besides].tolist()])
+                instead = pa.array([self._besides[n] for n in which[besides].tolist()])
                 texts = pc.replace_with_mask(texts, pa.array(besides), instead)
             yield len(part), _bytes(texts)
 
 
-def _lines(
-    topics: pa.Array, values: pa.Array, time_ms: Integers, received_ms: Integers, start_ms: Integers
-) -> pa.Array:
-    starts = pc.binary_join_element_wise('"start":', pa.array(start_ms).cast(pa.string()), ",", "")
-    starts = pc.if_else(pa.array(start_ms != 0), starts, "")
-    return pc.binary_join_element_wise(
-        '{"received":"',
-        *_stamps(received_ms),
-        'Z","topic":"meterflow/v1/',
-        topics,
-        '","qos":1,"payload":{',
-        starts,
-        '"time":',
-        pa.array(time_ms).cast(pa.string()),
-        ',"value":"',
-        values,
-        '"}}\n',
-        "",
+def _starts(start_ms: Integers) -> pa.Array | str:
+    """What stands before a reading's time; most have no start."""
+    some = start_ms != 0
+    if not some.any():
+        return '"time":'
+    starts = pc.binary_join_element_wise('"start":', pa.array(start_ms).cast(pa.string()), ',"time":', "")
+    return pc.if_else(pa.array(some), starts, '"time":')
+
+
+def _stamps(received_ms: Integers) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """The beginning up to the day, the time of day and thousandths; the instants are in order."""
+    seconds, rest = np.divmod(received_ms, 1_000)
+    day, second = np.divmod(seconds, DAY_S)
+    days = pa.array(np.arange(day[0], day[-1] + 1) * DAY_S).cast(pa.timestamp("s"))
+    words = pc.strftime(days, '{"received":"%Y-%m-%dT')
+    return (
+        words.take(pa.array(day - day[0])),
+        _times().take(pa.array(second)),
+        THOUSANDTHS.take(pa.array(rest)),
     )
 
 
-def _stamps(received_ms: Integers) -> tuple[pa.Array, pa.Array]:
-    """Seconds, each put into words once, and thousandths; the instants are in order."""
-    seconds, rest = np.divmod(received_ms, 1_000)
-    first = np.concatenate([[True], np.diff(seconds) > 0])
-    words = pc.strftime(pa.array(seconds[first]).cast(pa.timestamp("s")), "%Y-%m-%dT%H:%M:%S")
-    return words.take(pa.array(np.cumsum(first) - 1)), THOUSANDTHS.take(pa.array(rest))
+@cache
+def _times() -> pa.Array:
+    """Each second of a day in words."""
+    return pc.strftime(pa.array(np.arange(DAY_S)).cast(pa.timestamp("s")), "%H:%M:%S")
 
 
-def _values(value: Integers, decimals: NDArray[np.int64]) -> pa.Array:
-    """Whole last digits as the meter shows them, 1234 with two decimals as 12.34; none is below zero."""
-    scale = 10**decimals
+def _values(value: Integers, decimals: NDArray[np.int64]) -> tuple[pa.Array, pa.Array]:
+    """Whole last digits as the meter shows them, 1234 with two decimals as 12 and .34; none is below zero."""
+    scale = POWERS[decimals]
     whole, rest = np.divmod(value, scale)
-    digits = pa.array(rest + scale).cast(pa.string())
-    fraction = pc.utf8_slice_codeunits(digits, 1)
+    words = pa.array(whole).cast(pa.string())
+    if decimals.max(initial=0) <= DECIMALS:
+        return words, FRACTIONS.take(pa.array(scale + rest))
+    digits = pc.utf8_slice_codeunits(pa.array(rest + scale).cast(pa.string()), 1)
     point = pc.if_else(pa.array(decimals > 0), ".", "")
-    return pc.binary_join_element_wise(pa.array(whole).cast(pa.string()), point, fraction, "")
+    return words, pc.binary_join_element_wise(point, digits, '"}}\n', "")
 
 
 def _bytes(texts: pa.Array) -> pa.Buffer:
