@@ -14,7 +14,9 @@ from pathlib import Path
 
 import click
 
-from bus.log import READINGS
+from bus.decision_frames import DECISIONS_FORMAT
+from bus.frames import OtherFormat, decode_readings
+from bus.log import READINGS, Record
 from bus.log_sqlite import SqliteLog
 from bus.log_sqlite_look import kept
 from ingest.clock import wall_clock_ms
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 DAY_MS = 86_400_000
 EVERY_S = 3600.0
 PARTITION = 0
+NEWEST_RECORDS, NEWEST_BYTES = 50, 1 << 24
+"""So many records are looked at to know which version wrote last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,25 @@ class LogKeeper:
 
 
 async def check_whole(source: SqliteLog, why: str) -> None:
-    """Raises UsageError where the log has let go of readings: results would be of a part of them."""
+    """Raises UsageError where the log has let go of readings: results would be of a part of them; and where
+    its newest ones are of a later version, before anything is put aside for what cannot be worked out.
+    """
     if first := await source.first(READINGS, PARTITION):
         raise gone(first, why)
+    newest = max(0, await source.end(READINGS, PARTITION) - NEWEST_RECORDS)
+    for record in await source.read(READINGS, newest, records_max=NEWEST_RECORDS, bytes_max=NEWEST_BYTES):
+        _check_known(record, why)
+
+
+def _check_known(record: Record, why: str) -> None:
+    try:
+        if record.value:  # else it is a tick
+            decode_readings(record.value)
+    except OtherFormat as error:
+        if error.found != DECISIONS_FORMAT:
+            raise UsageError(f"{why}, but {error.what}", hint=error.hint) from None
+    except MeterflowError:
+        pass  # damaged: told when it is read, with its place
 
 
 def gone(first: int, why: str) -> UsageError:

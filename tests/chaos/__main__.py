@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from tests.chaos.rolling import tree
 from tests.chaos.run import Asked, chaos
+from tests.meterflow.versions import tree
 
 
 def main() -> int:

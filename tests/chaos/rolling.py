@@ -7,36 +7,17 @@ same topics, states and stores for a while.
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.faults import stopped
-from tests.meterflow.helper import ROOT
 
 if TYPE_CHECKING:
     from tests.chaos.run import Run
     from tests.chaos.stack import One
 
-FOLDERS = ("bus", "ingest", "metering", "meterflow", "processors", "simulators", "sinks", "web")
 READY_S = 120.0
-
-
-def has_history(commit: str) -> bool:
-    """Whether this clone goes back to that commit."""
-    words = ["git", "-C", str(ROOT), "cat-file", "-e", f"{commit}^{{commit}}"]
-    return subprocess.run(words, capture_output=True, check=False).returncode == 0
-
-
-def tree(commit: str, folder: Path) -> Path:
-    """The packages of an earlier commit, without compiled loops."""
-    folder.mkdir(parents=True)
-    packed = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", commit, *FOLDERS], capture_output=True, check=True
-    )
-    subprocess.run(["tar", "x", "-C", str(folder)], input=packed.stdout, check=True)
-    return folder
 
 
 async def other_versions(run: Run) -> None:

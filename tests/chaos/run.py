@@ -128,7 +128,8 @@ async def _end(run: Run, wanted: Path, found: Path) -> Verdict:
         verify.compare(found, wanted, verdict)
         await asyncio.to_thread(verify.check_archive, run.stack.archive, found, run.world, verdict)
         verify.check_books(found, wanted, verdict)
-        await verify.check_alerts(run.stack.kafka.address, wanted, verdict)
+        anew = run.asked.earlier is not None
+        await verify.check_alerts(run.stack.kafka.address, wanted, verdict, anew=anew)
         if verdict.good or time.monotonic() > until_s:
             return verdict
         run.note("not yet as it has to be")

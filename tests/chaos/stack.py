@@ -20,6 +20,7 @@ from tests.chaos.wiring import Wiring
 from tests.chaos.world import DOORS, World
 from tests.meterflow.helper import eventually
 from tests.meterflow.roles import Copy
+from tests.meterflow.versions import environment_of
 from tests.real.influxd import InfluxServer
 from tests.real.kafka import KafkaServer
 from tests.real.mosquitto import Mosquitto
@@ -55,7 +56,7 @@ class One:
 
     def launch(self) -> None:
         """Starts it, without waiting."""
-        other = {} if self.code is None else {"PYTHONPATH": str(self.code), "PYTHONSAFEPATH": "1"}
+        other = {} if self.code is None else environment_of(self.code)
         self.copy.launch(**self.environ, **other)
 
 

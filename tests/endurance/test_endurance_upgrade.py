@@ -7,10 +7,13 @@ import tarfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from shutil import rmtree
+from zlib import crc32
 
 import duckdb
 import pytest
 
+from bus.frames import CRC_BYTES, READINGS_FORMAT
 from tests.endurance.endurance_world import COMPARED, World, archive_faults, ready
 from tests.meterflow.helper import (
     Row,
@@ -23,8 +26,11 @@ from tests.meterflow.helper import (
     of_set,
     rows_of,
 )
+from tests.meterflow.versions import environment_of, tree_or_skip
 
 EARLIER = Path(__file__).parent / "earlier"
+SAME_STATE, OTHER_STATE = "1bc57a2f45a2", "0a17dad52c42"
+"""Commits of before: one whose state is of the format of today, and one that works everything out anew."""
 Change = Callable[[Path], None]
 
 
@@ -105,13 +111,71 @@ def test_a_folder_of_a_later_version_is_refused_and_left_as_it_is(
     ready(service)
     service.stop()
     change(folder)
-    before = {
-        path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "lock"
-    }
+    before = contents(folder)
     ended = meterflow("up", world.site, "--data", folder, "--mqtt-port", 0, "--http-port", 0)
     mistake(ended, 2, str(folder / file), "newer version" if file == "results.duckdb" else "newer meterflow")
-    after = {
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a data folder but its lock."""
+    return {
         path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "lock"
     }
+
+
+def test_readings_of_a_later_version_are_refused_before_results_are_put_aside(tmp_path: Path) -> None:
+    """Nothing could be worked out of them: the results of before stay where they are."""
+    world = unpacked(tmp_path, "log-2")
+    folder = tmp_path / "data"
+    service = Service(folder, world.site)
+    service.launch()
+    ready(service)
+    service.stop()
+    with closing(sqlite3.connect(folder / "log.sqlite")) as log, log:
+        every = log.execute("SELECT id, value FROM record ORDER BY id DESC").fetchall()
+        number, frame = next((number, frame) for number, frame in every if READINGS_FORMAT in frame)
+        later = frame[:-CRC_BYTES].replace(READINGS_FORMAT, b"readings/9")
+        log.execute(
+            "UPDATE record SET value = ? WHERE id = ?", [later + crc32(later).to_bytes(4, "little"), number]
+        )
+    (folder / "site").write_text((folder / "site").read_text().strip() + "9\n")
+    before = contents(folder)
+    ended = meterflow("up", world.site, "--data", folder, "--mqtt-port", 0, "--http-port", 0)
+    mistake(ended, 2, "readings/9", "use the newer one")
+    after = contents(folder)
     assert sorted(after) == sorted(before)
-    assert [name for name in after if after[name] != before[name]] == []
+    assert after["results.duckdb"] == before["results.duckdb"]
+    assert after["site"] == before["site"]
+
+
+@pytest.mark.parametrize("commit", [SAME_STATE, OTHER_STATE])
+def test_an_earlier_version_goes_on_with_what_this_one_left_and_back(tmp_path: Path, commit: str) -> None:
+    """Half of the readings come to each; then this version has all, once, and says what compute says."""
+    earlier = tree_or_skip(commit, tmp_path / "code")
+    world = unpacked(tmp_path, "log-2")
+    rmtree(tmp_path / "data")
+    lines = world.recording.read_text().splitlines(keepends=True)
+    halves = [tmp_path / name for name in ("first.ndjson", "second.ndjson")]
+    for path, part in zip(halves, (lines[: len(lines) // 2], lines[len(lines) // 2 :]), strict=True):
+        path.write_text("".join(part))
+    wanted, every = tables(world), sum(int(row["accepted"]) for row in computed(world, "hop"))
+    service = Service(tmp_path / "data", world.site, ["--archive-every", "0.5"])
+    try:
+        for environment, recording in (({}, halves[0]), (environment_of(earlier), halves[1]), ({}, None)):
+            service.environment = environment
+            service.launch()
+            ready(service)
+            if recording is not None:
+                done("replay", recording, "--mqtt", service.mqtt, "--speed", "max")
+                eventually(lambda: not service.metric("meterflow_worker_lag_records"), 30, "worked out")
+            else:
+                service.caught_up(every)
+                assert stored(service) == wanted
+                check_laws(service)
+            service.stop()
+        assert "Traceback" not in service.said
+    finally:
+        if service.process is not None:
+            service.kill()
+    assert archive_faults(service, world, tmp_path) == []
