@@ -58,7 +58,7 @@ def environment(pod: Object) -> dict[str, str]:
 
 
 def test_every_role_is_run_by_its_verb(project: Project, objects: list[Object]) -> None:
-    """The image's entry point is meterflow; it is the one of docker-compose.yml, which `make images` builds."""
+    """The image is the one of docker-compose.yml, its entry point meterflow."""
     image = re.search(r"METERFLOW_IMAGE:-([^}]+)}", project.text("docker-compose.yml"))
     assert image
     assert 'ENTRYPOINT ["meterflow"]' in project.text("Dockerfile")
