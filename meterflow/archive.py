@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import click
 from bus.log_sqlite_look import done
 from meterflow.folder import Folder
 from metering.errors import UsageError
+from metering.instants import rfc3339
 from metering.readings import DIGEST_BYTES
 from sinks import archive_raw
 from sinks.archive_check import Report
 from sinks.archive_check import check as look
+from sinks.archive_gone import Gone, gone
 from sinks.archive_place import Place, open_place
 from sinks.archive_reader import Archive
 from sinks.archive_sink import CONSUMER
@@ -43,7 +46,7 @@ def check(data: Path | None, url: str | None, *, as_json: bool, quick: bool) -> 
 
 def _add_raw(report: Report, raw: Report) -> None:
     """What was found of raw payloads, which the log has let go of once they are archived."""
-    report.payloads, report.payload_bytes = raw.payloads, raw.payload_bytes
+    report.payloads, report.payload_bytes, report.gone = raw.payloads, raw.payload_bytes, raw.gone
     report.problems += [
         replace(each, path=f"{archive_raw.FOLDER}/{each.path}", hint=_hint_of_raw(each.kind))
         for each in raw.problems
@@ -69,6 +72,8 @@ def payload(data: Path | None, url: str | None, digest: str, *, plant: str | Non
     found = archive_raw.payload(place, wanted, plant=plant)
     if found is None:
         hint = "Raw payloads are kept only while up has --raw, or the settings archive.raw."
+        if told := "\n  ".join(_let_go(gone(place.below(archive_raw.FOLDER)))):
+            hint = f"{hint}\n  {told}"
         raise UsageError("no raw payload with this SHA-256 is kept", where=place.where, hint=hint)
     sys.stdout.buffer.write(found)
 
@@ -103,6 +108,14 @@ def _found(data: Path, url: str | None) -> Place:
     return place
 
 
+def _let_go(found: Mapping[int, Gone]) -> list[str]:
+    return [
+        f"partition {partition}: {one.payloads} raw payloads that came before {one.before} were let go of,"
+        f" the last at {rfc3339(one.at_ms)}"
+        for partition, one in sorted(found.items())
+    ]
+
+
 def _show(place: Place, report: Report, *, quick: bool) -> None:
     for problem in report.problems:
         click.echo(f"{problem.kind.upper()} {place.where}/{problem.path}: {problem.what}\n  {problem.hint}")
@@ -116,6 +129,8 @@ def _show(place: Place, report: Report, *, quick: bool) -> None:
     if report.payloads:
         each = report.payload_bytes / report.payloads
         click.echo(f"{report.payloads} raw payloads, {each:.1f} bytes each")
+    for line in _let_go(report.gone):
+        click.echo(line)
     how = "lengths" if quick else "every byte"
     count = len(report.problems)
     told = f"{count} problem{'s' if count != 1 else ''}" if count else f"whole: {how} compared"

@@ -79,6 +79,12 @@ main.add_command(replay)
     help="Days that the log keeps readings which are archived; default: for ever.",
 )
 @click.option("--raw", is_flag=True, help="Keeps the raw payload of each message in the archive, too.")
+@click.option(
+    "--keep-raw",
+    "keep_raw_days",
+    type=click.IntRange(min=1),
+    help="As --raw, but raw payloads are kept so many days only.",
+)
 @click.option("--simulate", is_flag=True, help="Adds a simulated park: its past 24 hours, then real time.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the simulated park.")
 @reported

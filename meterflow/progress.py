@@ -14,6 +14,7 @@ from web.status import Hop, Progress
 
 if TYPE_CHECKING:
     from ingest.counters import Counters
+    from meterflow.log_age import LogKeeper
 
 
 def of_worker(worker: Worker) -> Progress:
@@ -31,6 +32,14 @@ def of_archive(archive: ArchiveSink) -> Progress:
     behind = wall_clock_ms() - archive.waiting_stamp_ms if waits and archive.waiting_stamp_ms else 0
     idle = int((time.monotonic() - archive.moved_s) * 1000) if waits else 0
     return Progress(archive.offset, archive.end, idle, behind, archive.running, archive.error)
+
+
+def let_go(keeper: LogKeeper | None, raw: Iterable[ArchiveSink]) -> dict[str, int]:
+    """What has been let go of by its age since the start, where anything may be."""
+    found = {} if keeper is None else {"log_records_let_go": keeper.let_go}
+    if some := [each.let_go for each in raw if each.keeps_for_a_while]:
+        found["raw_payloads_let_go"] = sum(some)
+    return found
 
 
 def ingested(counters: Iterable[Counters]) -> Hop:

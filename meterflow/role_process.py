@@ -96,6 +96,7 @@ class ProcessRole(Role):
             hops={"processors": progress.processed(engines)},
             log_ends={READINGS: sum(one.end for one in each.values())},
             last_seen_ms={point: at for some in seen for point, at in some.items()},
+            events=progress.let_go(None, dict(self.raw.parts).values()),
             ledger_unbalanced=sum(part.plants.rows.unbalanced for part in parts.values()),
         )
 
@@ -107,7 +108,8 @@ class ProcessRole(Role):
         assert its is not None
         place, age_s = made.archive(self.settings), its.every_ms / 1000
         if kind is not OF_READINGS:
-            return ArchiveSink(self.log, place.below(archive_raw.FOLDER), partition, kind=kind, age_s=age_s)
+            raw, days = place.below(archive_raw.FOLDER), its.keep_raw_days
+            return ArchiveSink(self.log, raw, partition, kind=kind, age_s=age_s, keep_days=days)
         site = site_files(self.settings.site, self.roster)
         return ArchiveSink(self.log, place, partition, site=site, age_s=age_s)
 

@@ -44,6 +44,7 @@ def up(
     archive_every_s: float,
     keep_log_days: float | None,
     raw: bool,
+    keep_raw_days: int | None,
 ) -> None:
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
@@ -60,6 +61,7 @@ def up(
             hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
         )
     from meterflow import memory
+    from sinks.archive_raw import Keep
     from web.security import is_loopback
 
     memory.spare()
@@ -80,7 +82,7 @@ def up(
         archive=archive,
         archive_every_s=archive_every_s,
         keep_log_days=keep_log_days,
-        raw=raw,
+        raw=Keep(keep_raw_days) if raw or keep_raw_days is not None else None,
         site=site,
         apply=alone if apply is None else apply,
     )

@@ -41,7 +41,7 @@ from processors.state import FORMAT as STATE_FORMAT
 from processors.worker import Worker
 from simulators.publisher import publish_park
 from sinks.archive_place import open_place
-from sinks.archive_raw import of_payloads
+from sinks.archive_raw import Keep, of_payloads
 from sinks.archive_sink import ArchiveSink
 from sinks.sink import Sink
 from sinks.store_duckdb import DuckStore, open_store
@@ -81,7 +81,7 @@ class Options:
     archive: str | None = None
     archive_every_s: float = 900.0
     keep_log_days: float | None = None
-    raw: bool = False
+    raw: Keep | None = None
     site: Path | None = None
     apply: bool = True
 
@@ -131,14 +131,14 @@ class Service:
         place = open_place(self.options.archive or str(self.folder.archive))
         site = site_files(self._site, self.roster)
         self.archive = ArchiveSink(self.log, place, site=site, age_s=self.options.archive_every_s)
-        self.raw = await of_payloads(self.log, place, self.options.archive_every_s, always=self.options.raw)
+        self.raw = await of_payloads(self.log, place, self.options.archive_every_s, self.options.raw)
         self.live = LiveFeed()
         self.news = News(self.live)
         self.sink = Sink(self.log, self.store, told=self.news.stored)
         self.endpoint = Endpoint(
             self.log, self.roster, host=self.options.mqtt_host, port=self.options.mqtt_port, users=users
         )
-        self.endpoint.decoder.payloads = self.options.raw
+        self.endpoint.decoder.payloads = self.options.raw is not None
         self._stack.push_async_callback(self._stop_tasks)
         self.ticker = Ticker(self.log, self.endpoint)
         self.change = SiteChange(self)
@@ -369,7 +369,7 @@ class Service:
             last_seen_ms=progress.last_seen(engine),
             ledger_unbalanced=self.plants.rows.unbalanced,
             connections=counters.connections,
-            events={} if self.keeper is None else {"log_records_let_go": self.keeper.let_go},
+            events=progress.let_go(self.keeper, self.raw),
         )
 
     def _sink_progress(self) -> Progress:

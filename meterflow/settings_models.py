@@ -117,12 +117,13 @@ class InfluxdbSection(Part):
 class ArchiveSection(Part):
     """Where readings are kept for ever: a folder that all copies of ``process`` share, or an object store.
 
-    ``raw``: raw payloads of messages are kept, too.
+    ``raw``: raw payloads of messages are kept, too, for ever or for so many days.
     """
 
     url: Text
     every_ms: DurationMs = Field(default=900_000, alias="every")
     raw: Flag = False
+    keep_raw_days: Count | None = None
 
 
 class ProcessSection(Part):

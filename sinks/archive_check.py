@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from metering.errors import MeterflowError
+from sinks.archive_gone import FOLDER as GONE
+from sinks.archive_gone import Gone, gone, is_gone
 from sinks.archive_manifest import (
     EVIDENCE,
     MANIFESTS,
@@ -46,7 +48,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Report:
-    """``until``: by partition, the offset up to which records are archived."""
+    """``until``: by partition, the offset up to which records are archived; ``gone``: what was let go of."""
 
     until: dict[int, int] = field(default_factory=dict)
     readings: int = 0
@@ -55,6 +57,7 @@ class Report:
     evidence_bytes: int = 0
     payloads: int = 0
     payload_bytes: int = 0
+    gone: dict[int, Gone] = field(default_factory=dict)
     files: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -103,8 +106,11 @@ def _looked(place: Place, done: Mapping[int, int], contents: bool) -> Report:
     for partition, end in done.items():
         if end > (until := report.until.setdefault(partition, 0)):
             problems.append(_hole(partition, until, end))
+    problems += _let_go(place, report)
     for manifest in kept:
         for file in manifest.files:
+            if is_gone(file.path, report.gone):
+                continue
             _count(report, file)
             problems += _of_file(place, manifest, file, found, contents)
     problems += [
@@ -113,9 +119,19 @@ def _looked(place: Place, done: Mapping[int, int], contents: bool) -> Report:
     ]
     known = {file.path for manifest in kept for file in manifest.files} | under_way
     for path in sorted(found.keys() - known):
-        problems += _unlisted(path, unread)
+        problems += () if is_gone(path, report.gone) else _unlisted(path, unread)
     report.problems = sorted(set(problems))
     return report
+
+
+def _let_go(place: Place, report: Report) -> Iterator[Problem]:
+    """Notes what was let go of."""
+    try:
+        report.gone = gone(place)
+    except MeterflowError as error:
+        if error.retry:
+            raise
+        yield Problem(GONE, "altered", error.what, "Put it back from a copy.")
 
 
 def _count(report: Report, file: File) -> None:

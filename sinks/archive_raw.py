@@ -22,6 +22,7 @@ from bus.payload_frames import decode_payloads
 from metering.errors import MeterflowError
 from metering.readings import DIGEST_BYTES
 from sinks.archive_columns import SCHEMAS, decoded, encoded, folder
+from sinks.archive_gone import gone, is_gone
 from sinks.archive_manifest import PAYLOADS, File, Span
 from sinks.archive_once import first_of_each
 from sinks.archive_place import Place
@@ -84,11 +85,19 @@ OF_PAYLOADS = Kind(CONSUMER, TOPIC, GatheredPayloads)
 OF_PAYLOADS_ONCE = Kind(CONSUMER, TOPIC, GatheredPayloads, once=True)
 
 
-async def of_payloads(log: Log, place: Place, age_s: float, *, always: bool) -> list[ArchiveSink]:
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Raw payloads are to be kept: so many days, or for ever."""
+
+    days: int | None = None
+
+
+async def of_payloads(log: Log, place: Place, age_s: float, keep: Keep | None) -> list[ArchiveSink]:
     """What archives those of the embedded log; none where none are to come, and none left on the log."""
-    if not always and await log.end(TOPIC) == await log.first(TOPIC):
+    if keep is None and await log.end(TOPIC) == await log.first(TOPIC):
         return []
-    return [ArchiveSink(log, place.below(FOLDER), kind=OF_PAYLOADS_ONCE, age_s=age_s)]
+    days = None if keep is None else keep.days
+    return [ArchiveSink(log, place.below(FOLDER), kind=OF_PAYLOADS_ONCE, age_s=age_s, keep_days=days)]
 
 
 def payload(place: Place, digest: bytes, *, plant: str | None = None, day: str | None = None) -> bytes | None:
@@ -97,9 +106,10 @@ def payload(place: Place, digest: bytes, *, plant: str | None = None, day: str |
     ``place``: of the archive. Raises MeterflowError where a manifest or a file is missing or damaged.
     """
     raw, wanted = place.below(FOLDER), pa.scalar(digest, pa.binary(DIGEST_BYTES))
+    old = gone(raw)
     for manifests in newest(raw).values():
         for file in (file for manifest in manifests for file in manifest.files):
-            if plant in (None, file.plant) and day in (None, file.day):
+            if plant in (None, file.plant) and day in (None, file.day) and not is_gone(file.path, old):
                 kept = _kept(raw, file, wanted)
                 if kept is not None:
                     return kept

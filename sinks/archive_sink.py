@@ -20,6 +20,7 @@ from uuid import uuid4
 from bus.log import READINGS, Log, Record
 from metering.errors import MeterflowError, NotOwner, Unavailable, UsageError
 from sinks.archive_gathered import Gathered
+from sinks.archive_gone import day_before, let_go
 from sinks.archive_merge import Merger
 from sinks.archive_place import Place
 from sinks.archive_sites import SiteFiles, keep
@@ -38,6 +39,7 @@ AGE_S = 900.0
 READ_BYTES_MAX = 2 << 20
 RETRY_S = (0.5, 30.0)
 REST_S_MAX = 5.0
+LET_GO_EVERY_S = 3600.0
 _NUMBER, _SHAPE = "number", re.compile("[0-9a-f]{32}")
 """What the log keeps of the archive: the number that tells it from another log's; what it looks like."""
 
@@ -64,7 +66,8 @@ class ArchiveSink:
     ``offset``: the next record to be archived, ``end``: of the topic; ``error``: why nothing can be archived
     now; ``moved_s``: when it last came forward (monotonic clock); ``waiting_stamp_ms``: when the oldest
     gathered record was received, 0 where there is none. ``readings``: archived since the start.
-    ``site``: what readings are taken in by, to be kept beside them.
+    ``site``: what readings are taken in by, to be kept beside them. ``keep_days``: of raw payloads, None: for
+    ever; ``let_go``: how many of them have gone since the start.
     """
 
     def __init__(
@@ -77,13 +80,14 @@ class ArchiveSink:
         site: SiteFiles | None = None,
         cost_max: int = COST_MAX,
         age_s: float = AGE_S,
+        keep_days: int | None = None,
     ) -> None:
         self.offset = self.end = 0
         self.error = ""
         self.running = False
         self.moved_s = time.monotonic()
         self.waiting_stamp_ms = 0
-        self.readings = 0
+        self.readings = self.let_go = 0
         self._log = source
         self._partition = partition
         self._site, self._kind = site, kind
@@ -95,10 +99,16 @@ class ArchiveSink:
         """Records from there on are archived already."""
         self._told_of_hole = False
         self._begun_s = 0.0
+        self._keep_days, self._let_go_s = keep_days, 0.0
         self._retry_s = RETRY_S[0]
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
+
+    @property
+    def keeps_for_a_while(self) -> bool:
+        """Whether it lets go of anything."""
+        return self._keep_days is not None
 
     async def run(self) -> None:
         """Archives until ``stop``; what cannot be written now is tried again, for ever.
@@ -187,6 +197,8 @@ class ArchiveSink:
     async def _step(self) -> None:
         """Gathers some records; writes them when they are enough, or old enough."""
         self.end = await self._log.end(self._kind.topic, self._partition)
+        if self._keep_days is not None and time.monotonic() >= self._let_go_s:
+            await self._let_go(self._keep_days)
         if self._due():
             await self._commit()
             return
@@ -256,6 +268,23 @@ class ArchiveSink:
         except MeterflowError as error:
             log.error("small files of the archive are not merged until the next start: %s", error)
             self._merger = None
+
+    async def _let_go(self, keep_days: int) -> None:
+        """Lets go of what is too old, and says so."""
+        await self._log.confirm(self._kind.consumer, self._partition)
+        before = day_before(time.time(), keep_days)
+        try:
+            told, rows = await _apart(let_go, self._writer, before, int(time.time() * 1000))
+        except (NotOwner, Unavailable):
+            raise
+        except MeterflowError as error:
+            log.error("raw payloads that are too old are kept for now: %s", error)
+        else:
+            self.let_go += rows
+            if rows:
+                what = "the archive has let go of %d raw payloads that came before %s (partition %d)"
+                log.warning(what, rows, told.before, self._partition)
+        self._let_go_s = time.monotonic() + LET_GO_EVERY_S
 
     async def _patiently(self, call: Callable[[], object]) -> None:
         """Does it, however often that takes; at the stop it is tried once."""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
+from bus.log import PAYLOADS, Entry
+from bus.log_sqlite import open_log
+from bus.payload_frames import encode_payloads
+from metering.readings import Evidence, absent, dictionary
 from sinks.archive_place import FolderPlace
 from sinks.archive_reader import Archive
 from tests.meterflow.helper import (
@@ -28,6 +36,7 @@ from tests.meterflow.recordings import works
 from tests.meterflow.roles import Services
 from tests.meterflow.test_meterflow_evidence import TOPIC, payload
 from tests.meterflow.test_meterflow_roles import recorded
+from tests.sinks.archive_builders import usual
 
 Serve = Callable[..., Service]
 FORMATS = ROOT / "docs" / "formats.md"
@@ -154,10 +163,43 @@ def test_a_damaged_file_of_raw_payloads_is_named(serve: Serve, site: Path) -> No
         file.touch()
 
 
+def test_raw_payloads_are_let_go_of_by_age(serve: Serve, site: Path) -> None:
+    """Told in the log, the metrics, by the check, and to who asks for one; readings stay."""
+    service = serve(site, "--raw")
+    service.start()
+    publish(service.mqtt_port, TOPIC, payload(0))
+    service.caught_up(1)
+    service.stop()
+    asyncio.run(two_days_ago(service.folder, payload(1)))
+    service.start()
+    service.stop()
+    assert told(service)["payloads"] == 2
+    later = serve(site, "--keep-raw", "1", folder=service.folder)
+    later.start()
+    eventually(lambda: later.metric('meterflow_events_total{event="raw_payloads_let_go"}') == 1, 20)
+    later.stop()
+    assert "let go of 1 raw payloads that came before" in later.said
+    report = told(later)
+    assert (report["problems"], report["payloads"], report["readings"]) == ([], 1, 1)
+    asked = meterflow("archive", "payload", sha256(payload(1)).hexdigest(), "--data", later.folder)
+    mistake(asked, 2, "no raw payload", "were let go of")
+
+
+async def two_days_ago(folder: Path, sent: bytes) -> None:
+    """A raw payload on the log that came then."""
+    received = time.time_ns() // 1_000_000 - 2 * 86_400_000
+    digest = np.frombuffer(sha256(sent).digest(), np.uint8).reshape(1, -1)
+    evidence = Evidence(dictionary([TOPIC]), absent(1), digest, np.zeros(1, np.int32), "", (sent,))
+    readings = replace(usual(np.array([received]), np.array([1])), evidence=evidence)
+    log = await open_log(folder)
+    await log.append({PAYLOADS: [Entry("works", frame, received) for frame in encode_payloads(readings)]})
+    await log.close()
+
+
 def test_copies_on_kafka_keep_raw_payloads(services: Services, tmp_path: Path) -> None:
     """Of every message that readings on the log are of, on whatever partition."""
     with services.settings.open("a") as settings:
-        settings.write("archive: {url: archive, every: 1s, raw: true}\n")
+        settings.write("archive: {url: archive, every: 1s, raw: true, keep_raw_days: 3}\n")
     _, copy = services.start("ingest", "process")
     recording = tmp_path / "works.ndjson"
     recorded(recording, 120)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from bus.payload_frames import decode_payloads, encode_payloads
 from metering.readings import DIGEST_BYTES, Evidence, Readings, absent, dictionary
 from sinks.archive_check import check
 from sinks.archive_columns import SCHEMAS, decoded
+from sinks.archive_gone import Gone, let_go
 from sinks.archive_manifest import PAYLOADS
 from sinks.archive_merge import Merger
 from sinks.archive_place import FolderPlace
@@ -96,3 +99,56 @@ def test_columns_are_described_as_they_are() -> None:
     table = FORMATS.read_text().partition("| column of `payloads`")[2].partition("\n\n")[0]
     described = re.findall(r"^\| (`.*?`) \|", table, re.MULTILINE)
     assert described == [f"`{each}`" for each in SCHEMAS[PAYLOADS].names]
+
+
+def test_old_days_are_let_go_of_and_it_is_told(tmp_path: Path) -> None:
+    """Files and manifests without holes; the rest stays and is found; a second time nothing is to be done."""
+    place = FolderPlace(tmp_path)
+    raw = place.below("raw")
+    writer = Writer(raw, 0)
+    commit(writer, 0, sent(b"old", b"older"))
+    commit(writer, 1, sent(b"new", received_ms=NIGHT_MS + 1_000))
+    assert let_go(writer, "2026-01-01", 5) == (Gone(), 0)
+    told, rows = let_go(writer, "2026-01-02", 7)
+    assert (rows, told.before, told.payloads, told.at_ms) == (2, "2026-01-02", 2, 7)
+    assert let_go(writer, "2026-01-02", 8) == (told, 0)
+    report = check(raw, {0: 2})
+    assert (report.problems, report.payloads, report.gone) == ([], 1, {0: told})
+    assert payload(place, sha256(b"new").digest()) == b"new"
+    assert payload(place, sha256(b"old").digest()) is None
+    assert [path for path in raw.sizes(PAYLOADS) if "2026-01-01" in path] == []
+    again = Writer(raw, 0)
+    again.open()
+    assert again.position(0) == (2, None)
+    assert Merger(again, run=2).step()
+    assert check(raw, {0: 2}).problems == []
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_kill_while_it_lets_go_seems_to_be_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Behind the note, behind one manifest, behind all: nothing is wrong, and the next time does the rest."""
+    raw = FolderPlace(tmp_path)
+    writer = Writer(raw, 0)
+    commit(writer, 0, sent(b"one"))
+    commit(writer, 1, sent(b"two"))
+    left, put = [steps], FolderPlace.put
+
+    def killed(place: FolderPlace, files: Iterable[tuple[str, bytes]]) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        put(place, files)
+
+    with monkeypatch.context() as patched, suppress(KeyboardInterrupt):
+        patched.setattr(FolderPlace, "put", killed)
+        let_go(writer, "2026-01-02", 7)
+    report = check(raw)
+    assert (report.problems, report.payloads) == ([], 0 if steps else 2)
+    again = Writer(raw, 0)
+    again.open()
+    let_go(again, "2026-01-02", 8)
+    assert check(raw).problems == []
+    assert raw.sizes(PAYLOADS) == {}
+    assert check(raw).gone[0].payloads == 2
