@@ -28,10 +28,10 @@ def of_worker(worker: Worker) -> Progress:
 
 def of_archive(archive: ArchiveSink) -> Progress:
     """How far what is on the log is archived: it waits there until there is enough of it for a file."""
-    waits = archive.end > archive.offset
-    behind = wall_clock_ms() - archive.waiting_stamp_ms if waits and archive.waiting_stamp_ms else 0
-    idle = int((time.monotonic() - archive.moved_s) * 1000) if waits else 0
-    return Progress(archive.offset, archive.end, idle, behind, archive.running, archive.error)
+    lag = archive.lag
+    behind = wall_clock_ms() - archive.waiting_stamp_ms if lag and archive.waiting_stamp_ms else 0
+    idle = int((time.monotonic() - archive.moved_s) * 1000) if lag else 0
+    return Progress(archive.end - lag, archive.end, idle, behind, archive.running, archive.error)
 
 
 def let_go(keeper: LogKeeper | None, raw: Iterable[ArchiveSink]) -> dict[str, int]:

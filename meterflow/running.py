@@ -49,17 +49,7 @@ def up(
     """Runs the service until SIGINT or SIGTERM."""
     from meterflow.service import Options
 
-    if site is None and not simulate:
-        raise UsageError(
-            "a site file is needed: what plants and points are there?",
-            hint="meterflow up SITE, or meterflow up --simulate for a simulated park.",
-        )
-    if simulate and users is not None:
-        raise UsageError(
-            "the simulated park has no user and password to publish with",
-            where="--users",
-            hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
-        )
+    _check(site, users, simulate=simulate)
     from meterflow import memory
     from sinks.archive_raw import Keep
     from web.security import is_loopback
@@ -88,6 +78,21 @@ def up(
     )
     roster = load_roster(site)
     run_loop(_serve(roster, options))
+
+
+def _check(site: Path | None, users: Path | None, *, simulate: bool) -> None:
+    """Raises UsageError for what does not go together."""
+    if site is None and not simulate:
+        raise UsageError(
+            "a site file is needed: what plants and points are there?",
+            hint="meterflow up SITE, or meterflow up --simulate for a simulated park.",
+        )
+    if simulate and users is not None:
+        raise UsageError(
+            "the simulated park has no user and password to publish with",
+            where="--users",
+            hint="Leave --users away; or leave --simulate away, and run meterflow simulate --user beside it.",
+        )
 
 
 async def _serve(roster: Roster, options: Options) -> None:

@@ -33,11 +33,15 @@ Ints = NDArray[np.int64]
 
 @dataclass(slots=True)
 class Gathered:
-    """Records of a partition from ``first`` up to ``until``. ``rows``: readings; ``cost``: their memory."""
+    """Records of a partition from ``first`` up to ``until``; ``records``: those that are no ticks.
+
+    ``rows``: readings; ``cost``: their memory.
+    """
 
     partition: int
     first: int
     until: int = 0
+    records: int = 0
     rows: int = 0
     cost: int = 0
     readings: dict[str, list[tuple[int, Readings]]] = field(default_factory=dict)
@@ -58,6 +62,7 @@ class Gathered:
         self.until = record.offset + 1
         if not record.value:  # a tick
             return
+        self.records += 1
         self.cost += _RECORD_COST
         try:
             readings = decode_readings(record.value)

@@ -42,6 +42,7 @@ class GatheredPayloads:
     partition: int
     first: int
     until: int = 0
+    records: int = 0
     cost: int = 0
     _rows: dict[str, list[pa.Table]] = field(default_factory=dict)
 
@@ -56,6 +57,7 @@ class GatheredPayloads:
     def take(self, record: Record) -> None:
         """Adds the next record. Raises MeterflowError for one that cannot be read."""
         self.until = record.offset + 1
+        self.records += 1
         rows = pa.Table.from_batches([decode_payloads(record.value)])
         rows = rows.append_column("offset", pa.array(np.full(len(rows), record.offset, np.int64)))
         self.cost += len(rows) + rows.nbytes // _COST_BYTES

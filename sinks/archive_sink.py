@@ -106,6 +106,11 @@ class ArchiveSink:
         self._stopped.set()
 
     @property
+    def lag(self) -> int:
+        """How many records wait: ticks only as long as they are not read."""
+        return self._gathered.records + max(0, self.end - self._gathered.until)
+
+    @property
     def keeps_for_a_while(self) -> bool:
         """Whether it lets go of anything."""
         return self._keep_days is not None

@@ -44,6 +44,7 @@ class Gathering(Protocol):
     """Records of a partition that are not archived yet: see archive_gathered.Gathered."""
 
     until: int
+    records: int
     cost: int
 
     @property

@@ -128,6 +128,29 @@ def test_readings_wait_until_they_are_enough_or_old(tmp_path: Path) -> None:
     with_log(scenario)
 
 
+def test_ticks_are_no_lag(tmp_path: Path) -> None:
+    """What waits is counted without them, and is 0 when all that came is archived."""
+
+    async def scenario(log: Log) -> None:
+        await log.append(entries(range(3)))
+        sink = ArchiveSink(log, FolderPlace(tmp_path))
+        run = asyncio.create_task(sink.run())
+        await until(lambda: sink._gathered.until == 6)
+        assert (sink.offset, sink.lag) == (0, 3)
+        await sink.stop()
+        await run
+        assert sink.lag == 0
+        await log.append({READINGS: [Entry(PLANT, b"", NOON_MS)] * 2})
+        after = ArchiveSink(log, FolderPlace(tmp_path))
+        run = asyncio.create_task(after.run())
+        await until(lambda: after._gathered.until == 8)
+        assert (after.offset < 8, after.lag) == (True, 0)
+        await after.stop()
+        await run
+
+    with_log(scenario)
+
+
 def test_a_store_that_takes_nothing_is_tried_until_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
