@@ -221,6 +221,80 @@ def test_a_line_that_breaks_loses_nothing_that_the_broker_queues(
     assert (max(once_only.values()), len(once_only)) == (1, count // 2)
 
 
+class Scripted:
+    """The broker's side of MQTT 5, packet by packet: when identifiers of QoS 2 come again is up to it."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(PATIENCE_S)
+        self.url = f"mqtt://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def take(self, *, session: bool) -> None:
+        """A connection whose session is known here, or not."""
+        self._sock, _ = self._listener.accept()
+        self._sock.settimeout(PATIENCE_S)
+        self.hears(0x10)
+        self._sock.sendall(bytes((0x20, 3, session, 0, 0)))
+        for granted in (2, 0):
+            self._sock.sendall(b"\x90\x04" + self.hears(0x82)[:2] + bytes((0, granted)))
+
+    def publish(self, payload: bytes, *, again: bool = False) -> None:
+        """Always identifier 1; until it is said to be kept."""
+        body = b"\x00\x01t\x00\x01\x00" + payload
+        self._sock.sendall(bytes((0x34 | again << 3, len(body))) + body)
+        assert self.hears(0x50) == b"\x00\x01"
+
+    def release(self) -> None:
+        self._sock.sendall(b"\x62\x02\x00\x01")
+        assert self.hears(0x70) == b"\x00\x01"
+
+    def hears(self, first: int) -> bytes:
+        """The body of the next packet, which is of that kind and short."""
+        kind, length = self._exactly(2)
+        assert (kind, length < 128) == (first, True)
+        return self._exactly(length)
+
+    def _exactly(self, size: int) -> bytes:
+        found = b""
+        while len(found) < size:
+            part = self._sock.recv(size - len(found))
+            assert part, "the recorder has closed the connection"
+            found += part
+        return found
+
+    def leave(self) -> None:
+        self._sock.close()
+
+
+def test_of_messages_at_qos_2_none_is_twice_in_the_recording_and_none_is_taken_for_another(
+    tmp_path: Path,
+) -> None:
+    """An identifier stands for one message until it is released, or the broker has forgotten the session."""
+    broker, said = Scripted(), list[Exception]()
+
+    def play() -> None:
+        try:
+            broker.take(session=False)
+            broker.publish(b"a")
+            broker.leave()
+            broker.take(session=True)
+            broker.publish(b"a", again=True)
+            broker.release()
+            broker.publish(b"b")
+            broker.leave()
+            broker.take(session=False)
+            broker.publish(b"c")
+        except (AssertionError, OSError) as error:
+            said.append(error)
+
+    player = threading.Thread(target=play)
+    player.start()
+    with recording(broker.url, tmp_path / "r"):
+        player.join(2 * PATIENCE_S)
+    assert said == []
+    assert [m.payload for m in _read(tmp_path / "r")[0]] == [b"a", b"b", b"c"]
+
+
 def test_a_recording_is_added_to_and_says_that_it_was_stopped(broker: Broker, tmp_path: Path) -> None:
     """A last line that was cut off is taken off first."""
     path = tmp_path / "r"
