@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,20 +30,25 @@ from benchmarks.servers import cpu_s
 POINTS, RATE_HZ = 100, 1000
 SAMPLES, WARM_UP_S = 100, 5.0
 _TIMEOUT_S = 10.0
+PLANT = "  - id: works\n    time_zone: Asia/Shanghai\n    points:\n" + "".join(
+    f"      - {{id: {name}, measures: electricity, reads: register, unit: kWh{role}}}\n"
+    for name, role in (("probe", ""), *((f"e{number}", ", role: submeter") for number in range(POINTS)))
+)
+"""Of a site file: what ``steady`` and ``probed`` publish to."""
 
 
 def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RATE_HZ) -> dict[str, Any]:
     """Measures for about a minute and prints the figures."""
     with (
         tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name,
-        service(Path(name), _site()) as (mqtt_port, url, pid),
+        service(Path(name), f"meterflow: 1\nplants:\n{PLANT}") as (mqtt_port, url, pid),
     ):
         stop = threading.Event()
-        load = threading.Thread(target=_load, args=(mqtt_port, rate_hz, stop))
+        load = threading.Thread(target=steady, args=(mqtt_port, rate_hz, stop))
         load.start()
         time.sleep(WARM_UP_S)
         before_s, started_s = cpu_s(pid), time.monotonic()
-        stored, acknowledged = _probe(mqtt_port, url, samples)
+        stored, acknowledged = probed(mqtt_port, url, range(samples + 1))
         busy = (cpu_s(pid) - before_s) / (time.monotonic() - started_s)
         stop.set()
         load.join()
@@ -51,24 +56,12 @@ def run(json_output: bool = False, *, samples: int = SAMPLES, rate_hz: int = RAT
         "readings_per_s": rate_hz,
         "points": POINTS,
         "samples": samples,
-        "stored_median_ms": _ms(stored, 50),
-        "stored_p99_ms": _ms(stored, 99),
-        "acknowledged_median_ms": _ms(acknowledged, 50),
-        "acknowledged_p99_ms": _ms(acknowledged, 99),
+        **delays("stored", stored),
+        **delays("acknowledged", acknowledged),
         "service_cores": round(busy, 2),
     }
     sys.stdout.write(json.dumps(figures, indent=2) + "\n" if json_output else _table(figures))
     return figures
-
-
-def _site() -> str:
-    points = [
-        f"      - {{id: e{i}, measures: electricity, reads: register, unit: kWh, role: submeter}}\n"
-        for i in range(POINTS)
-    ]
-    probe = "      - {id: probe, measures: electricity, reads: register, unit: kWh}\n"
-    head = "meterflow: 1\nplants:\n  - id: works\n    time_zone: Asia/Shanghai\n    points:\n"
-    return head + probe + "".join(points)
 
 
 @contextmanager
@@ -111,7 +104,7 @@ def _wait_ready(url: str, process: subprocess.Popen[bytes], ready_s: float, said
     raise TimeoutError(f"the service {how}: {said.read_text()[-1_000:]}")
 
 
-def _load(port: int, rate_hz: int, stop: threading.Event) -> None:
+def steady(port: int, rate_hz: int, stop: threading.Event) -> None:
     """One reading a message, round the points, at a steady rate."""
     client = connected(port, "load")
     begun, count = time.time(), 0
@@ -135,12 +128,12 @@ def connected(port: int, name: str) -> mqtt.Client:
     return client
 
 
-def _probe(port: int, url: str, samples: int) -> tuple[list[float], list[float]]:
-    """Seconds from publish to the stored row, and to the PUBACK."""
+def probed(port: int, url: str, values: Iterable[int]) -> tuple[list[float], list[float]]:
+    """Seconds from publish to the stored row, and to the PUBACK; not of the register's first value, 0."""
     client = connected(port, "probe")
     stored, acknowledged = [], []
     topic = "meterflow/v1/works/probe"
-    for i in range(samples + 1):
+    for i in values:
         stamp = time.time_ns() // 1_000_000
         started_s = time.perf_counter()
         client.publish(topic, json.dumps({"time": stamp, "value": i}), qos=1).wait_for_publish(_TIMEOUT_S)
@@ -171,8 +164,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _ms(seconds: list[float], percentile: int) -> float:
-    return round(float(np.percentile(seconds, percentile)) * 1000, 1)
+def delays(name: str, seconds: list[float]) -> dict[str, float]:
+    """Median and 99th percentile of some delays."""
+    median, p99 = (round(float(np.percentile(seconds, percentile)) * 1000, 1) for percentile in (50, 99))
+    return {f"{name}_median_ms": median, f"{name}_p99_ms": p99}
 
 
 def _table(figures: dict[str, Any]) -> str:

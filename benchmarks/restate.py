@@ -33,10 +33,10 @@ def run(as_json: bool = False, days: int = DAYS) -> dict[str, Any]:
     """Prints what archiving and working out anew cost."""
     with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name:
         folder = Path(name)
-        site, archive = folder / "site.yaml", folder / "archive"
-        site.write_text(_site())
+        path, archive = folder / "site.yaml", folder / "archive"
+        path.write_text(site())
         figures = {"days": days, **_filled(archive, days)}
-        verb = [sys.executable, "-m", "meterflow", "archive", "rebuild", str(site), "--archive", str(archive)]
+        verb = [sys.executable, "-m", "meterflow", "archive", "rebuild", str(path), "--archive", str(archive)]
         before, started_s = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         subprocess.run([*verb, "--out", str(folder / "out")], check=True, capture_output=True)
         seconds, after = time.perf_counter() - started_s, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -72,7 +72,7 @@ def _filled(folder: Path, days: int) -> dict[str, Any]:
     }
 
 
-def _site() -> str:
+def site() -> str:
     head = (
         f"meterflow: 1\nplants:\n  - id: {plant_name(0)}\n    time_zone: Asia/Shanghai\n    patience: 15m\n"
     )

@@ -20,6 +20,7 @@ BENCHES = (
     "influxdb",
     "publish",
     "restate",
+    "restate-live",
     "archive",
     "replay",
     "simulate",
