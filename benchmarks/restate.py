@@ -73,6 +73,7 @@ def _filled(folder: Path, days: int) -> dict[str, Any]:
 
 
 def site() -> str:
+    """A site file with that plant as its last one."""
     head = (
         f"meterflow: 1\nplants:\n  - id: {plant_name(0)}\n    time_zone: Asia/Shanghai\n    patience: 15m\n"
     )

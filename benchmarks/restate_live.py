@@ -30,7 +30,6 @@ from benchmarks.core_load import DECIMALS, MINUTE_MS, Load, Shape, plant_name, p
 from benchmarks.latency import PLANT, RATE_HZ, WARM_UP_S, connected, delays, probed, service, steady
 from bus.log import READINGS, Entry
 from bus.log_sqlite import open_log
-from meterflow.folder import Folder
 from metering.instants import rfc3339
 
 SAMPLES, LATE, BETWEEN_S = 100, 20, 0.5
@@ -80,7 +79,7 @@ def _measured(port: int, url: str, folder: Path, load: Load) -> dict[str, Any]:
 
 
 async def _past(folder: Path, load: Load) -> None:
-    Folder(folder).open()
+    folder.mkdir()
     log = await open_log(folder)
     try:
         entries = (Entry(one.key, one.value, one.stamp_ms) for one in load.frames())
