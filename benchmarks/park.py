@@ -79,14 +79,20 @@ def run(json_output: bool = False, *, meters: int = METERS, minutes: int = MINUT
     with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name:
         folder = Path(name)
         (folder / "works.yaml").write_text(profile_text(), "utf-8")
+        asked_s = time.monotonic()
         messages, site = _made(load_profile(str(folder / "works.yaml")), meters, minutes, folder / "R.ndjson")
+        made_s = time.monotonic()
         with service(folder, site + _PROBE, READY_S, STOP_S) as (port, url, pid):
+            ready_s, ready_cpu_s = time.monotonic(), cpu_s(pid)
             began_s, before_s = time.monotonic(), cpu_s(pid)
             lags, report = _measured(folder / "R.ndjson", port, url)
             busy = (cpu_s(pid) - before_s) / (time.monotonic() - began_s)
             memory_mb = round(peak_memory_mb(pid))
     figures = {
         "meters": meters,
+        "made_s": round(made_s - asked_s, 1),
+        "start_s": round(ready_s - made_s, 1),
+        "start_cpu_s": round(ready_cpu_s, 1),
         "messages": messages,
         "acknowledged": report["acknowledged"],
         "messages_per_s": round(report["rate_hz"]),
