@@ -1,10 +1,14 @@
-"""kill -9 again and again, at chosen moments, while simulated plants publish to the embedded service."""
+"""kill -9 again and again, at chosen moments, while simulated plants publish to the embedded service.
+
+From the middle on another site file is applied, which the kills do not stop, and in the end it is in force.
+"""
 
 from __future__ import annotations
 
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -24,7 +28,7 @@ from tests.endurance.endurance_world import (
     simulated,
     unbalanced,
 )
-from tests.meterflow.helper import Service, eventually
+from tests.meterflow.helper import COMMAND, Service, environment, eventually
 
 PUBLISHERS = 2
 MOMENTS = ("any", "start", "store", "archive", "stop", "log")
@@ -33,6 +37,7 @@ RARE = "save"
 SAVE_S = 40.0
 LIFE_S = 3.0
 """Over so long the messages of a life are spread."""
+APPLY_S = 1800.0
 FOLLOWED_S = 2.0
 """How long a kill waits for its moment."""
 
@@ -46,6 +51,8 @@ class Outcome:
     kills: Counter[str] = field(default_factory=Counter)
     inside: int = 0
     """Kills that came right behind a write of what they waited for."""
+    changing: int = 0
+    """Starts, or lives, in which the change of the site file was under way."""
     readings: int = 0
     messages: int = 0
     resent: int = 0
@@ -57,6 +64,7 @@ class Outcome:
         lines = [
             *self.faults,
             f"{self.kills.total()} kills ({kinds}), {self.inside} right behind a write",
+            f"the site file was being changed in {self.changing} lives",
             f"{self.readings} readings, {self.messages} messages acknowledged, {self.resent} sent again",
             f"lost {self.lost} double {self.double}"
             + (f", {len(self.faults)} faults" if self.faults else ""),
@@ -66,7 +74,7 @@ class Outcome:
 
 def run(folder: Path, seed: int, kills: int, readings: int, say: Callable[[str], None]) -> Outcome:
     """Simulates, publishes, kills, and compares; the folder has to be empty."""
-    world = simulated(folder, seed, readings)
+    world = simulated(folder, seed, readings, changed=True)
     say(f"{world.messages} messages")
     service = service_of(world, folder / "data", "--archive-every", "1")
     publishers = [Publisher(world, service, share, PUBLISHERS) for share in range(PUBLISHERS)]
@@ -74,7 +82,7 @@ def run(folder: Path, seed: int, kills: int, readings: int, say: Callable[[str],
     try:
         for publisher in publishers:
             publisher.start()
-        _lives(service, publishers, random.Random(seed), kills, outcome, say)
+        _lives(service, publishers, random.Random(seed), kills, outcome, say, _Change(service, world))
         _compare(service, publishers, world, folder, outcome)
     finally:
         for publisher in publishers:
@@ -84,6 +92,41 @@ def run(folder: Path, seed: int, kills: int, readings: int, say: Callable[[str],
     return outcome
 
 
+class _Change:
+    """The site file is changed under way: asked for once, killed with the service, and gone on with."""
+
+    def __init__(self, service: Service, world: World) -> None:
+        self._service = service
+        words = ["--data", str(service.folder), "--yes", "--no-plan"]
+        self._command = [*COMMAND, "apply", str(world.site), *words]
+        self._wanted = False
+        self._asking: subprocess.Popen[bytes] | None = None
+
+    def ask(self) -> None:
+        self._wanted = True
+
+    def begin(self) -> None:
+        """Asks the service that runs, and does not wait for it."""
+        if self._wanted and self._asking is None:
+            out = subprocess.DEVNULL
+            self._asking = subprocess.Popen(self._command, stdout=out, stderr=out, env=environment())
+            taken = self._service.folder / "next"
+            eventually(lambda: taken.exists() or self._asking_ended(), 60, "the change is taken")
+
+    def _asking_ended(self) -> bool:
+        return self._asking is not None and self._asking.poll() is not None
+
+    def to_the_end(self) -> None:
+        """It is in force when this returns."""
+        if self._asking is not None:
+            self._asking.kill()
+            self._asking.wait()
+        ended = subprocess.run(
+            self._command, capture_output=True, timeout=APPLY_S, env=environment(), check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+
+
 def _lives(
     service: Service,
     publishers: list[Publisher],
@@ -91,18 +134,21 @@ def _lives(
     kills: int,
     outcome: Outcome,
     say: Callable[[str], None],
+    change: _Change,
 ) -> None:
     moments = _moments(chance, kills)
     for number, moment in enumerate(moments, 1):
-        outcome.inside += _one_life(
-            service, moment, chance, partial(_go_on, publishers, number / (kills + 1))
-        )
+        publish = partial(_go_on, publishers, number / (kills + 1))
+        if number > kills // 2 and moment != "start":
+            change.ask()
+        outcome.inside += _one_life(service, moment, chance, publish, change)
         outcome.kills[moment] += 1
         acknowledged = sum(publisher.acknowledged for publisher in publishers)
         say(f"kill {number} of {kills}: {moment}, {acknowledged} messages acknowledged so far")
     service.launch()
     ready(service)
     _go_on(publishers, 1.0, 0.1)
+    change.to_the_end()
 
 
 def _go_on(publishers: list[Publisher], part: float, seconds: float = LIFE_S) -> None:
@@ -120,7 +166,9 @@ def _moments(chance: random.Random, kills: int) -> list[str]:
     return moments
 
 
-def _one_life(service: Service, moment: str, chance: random.Random, publish: Callable[[], None]) -> bool:
+def _one_life(
+    service: Service, moment: str, chance: random.Random, publish: Callable[[], None], change: _Change
+) -> bool:
     """Starts the service and kills it; whether that was right behind a write of what was waited for."""
     service.launch()
     if moment == "start":
@@ -130,6 +178,7 @@ def _one_life(service: Service, moment: str, chance: random.Random, publish: Cal
         return False
     ready(service)
     publish()
+    change.begin()
     time.sleep(chance.uniform(0, 0.7))
     inside = False
     if moment == "any":
@@ -188,6 +237,7 @@ def _compare(
             outcome.faults.append(f"{table}: {missing} rows of compute are missing, {more} are more")
     outcome.faults += unbalanced(service)
     service.stop()
+    outcome.changing = service.said.count("a site file is being worked out beside")
     outcome.faults += archive_faults(service, world, folder / "scratch")
     outcome.faults += [f"put aside: {path.name}" for path in service.folder.glob("*.damaged-*")]
     if "Traceback" in service.said:

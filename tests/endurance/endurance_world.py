@@ -10,10 +10,12 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from zlib import crc32
 
 import duckdb
+from ruamel.yaml import YAML
 
 from metering.tables import TABLES
 from simulators.mqtt_address import parse_address
@@ -31,11 +33,15 @@ STEEL_POINTS = 10
 
 @dataclass(slots=True)
 class World:
-    """Simulated plants: their messages, and what compute makes of them."""
+    """Simulated plants: their messages, and what compute makes of them by ``site``.
+
+    ``before``: the site file that a service is started with, where another one is applied later.
+    """
 
     site: Path
     recording: Path
     computed: Path
+    before: Path | None = None
     messages: int = 0
     computing: subprocess.Popen[bytes] | None = None
     _accepted: int = 0
@@ -51,8 +57,11 @@ class World:
         return self._accepted
 
 
-def simulated(folder: Path, seed: int, readings: int, plants: int = 4) -> World:
-    """A recording of about so many readings, with faults, and the site file; compute is under way."""
+def simulated(folder: Path, seed: int, readings: int, plants: int = 4, *, changed: bool = False) -> World:
+    """A recording of about so many readings, with faults, and the site file; compute is under way.
+
+    ``changed``: by another site file than the simulation's, which is ``before`` then.
+    """
     world = World(folder / "truth" / "site.yaml", folder / "world.ndjson", folder / "computed")
     minutes = max(60, readings // (plants * STEEL_POINTS))
     words = ["--seed", seed, "--meters", plants * STEEL_POINTS, "--duration", f"{minutes}m"]
@@ -66,6 +75,9 @@ def simulated(folder: Path, seed: int, readings: int, plants: int = 4) -> World:
         "--json",
     ]
     world.messages = json.loads(done("simulate", "--out", world.recording, *words).stdout)["messages"]
+    if changed:
+        world.before, world.site = world.site, folder / "site.yaml"
+        world.site.write_text(_changed(world.before.read_text()))
     compute = [
         *COMMAND,
         "compute",
@@ -79,9 +91,24 @@ def simulated(folder: Path, seed: int, readings: int, plants: int = 4) -> World:
     return world
 
 
+def _changed(text: str) -> str:
+    """Each plant's main meter counts twice as much, and there is an alert on it."""
+    yaml, out = YAML(), StringIO()
+    site = yaml.load(text)
+    for plant in site["plants"]:
+        main, ratio = plant["points"][0], plant["intensity"][0]
+        number, unit = main["limit"].split()
+        main["limit"] = f"{2 * int(number)} {unit}"
+        for one in main["installations"]:
+            one["multiplier"] = 2 * one["multiplier"]
+        plant["alerts"] = [{"id": "hot", "when": ratio["id"], "window": ratio["windows"][0], "above": 500}]
+    yaml.dump(site, out)
+    return out.getvalue()
+
+
 def service_of(world: World, folder: Path, *options: str) -> Service:
     """A service on ports that stay free while it is down: those of clients are above them."""
-    service = Service(folder, world.site, options)
+    service = Service(folder, world.before or world.site, options)
     service.mqtt_port, service.http_port = (_quiet_port() for _ in range(2))
     return service
 
