@@ -48,6 +48,29 @@ def list_(data: Path | None, url: str | None, plant: str | None, as_json: bool) 
 
 
 @archive.command()
+@click.argument("plant")
+@DATA
+@URL
+@click.option("--point", help="Of this point only.")
+@click.option("--from", "first", help="Measured at this instant or later.")
+@click.option("--to", "until", help="Measured before this instant.")
+@click.option("--since", help="That came after this instant.")
+@click.option("--by", help="That came at this instant or before.")
+@AS_JSON
+@reported
+def evidence(
+    plant: str, data: Path | None, url: str | None, point: str | None, as_json: bool, **instants: str | None
+) -> None:
+    """Readings of a plant, each with the message it came in: topic, user, SHA-256, when."""
+    from meterflow import archive as verbs
+    from meterflow import archive_evidence as its
+    from meterflow.exporting import bound
+
+    wanted = its.Wanted(point, **{name: bound(text, f"--{name}") for name, text in instants.items()})
+    its.show(verbs.found(data, url), plant, wanted, as_json=as_json)
+
+
+@archive.command()
 @click.argument("sha256")
 @DATA
 @URL

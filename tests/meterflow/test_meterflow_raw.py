@@ -104,6 +104,38 @@ def test_the_raw_payload_of_each_reading_is_there(serve: Serve, site: Path) -> N
     mistake(meterflow("archive", "payload", "0" * 63, "--data", service.folder), 2, "no SHA-256")
 
 
+def test_a_revision_is_followed_to_its_readings(serve: Serve, site: Path) -> None:
+    """By when it and the one before were reported: the late reading, with the message it came in."""
+    service = serve(site, "--raw")
+    service.start()
+    for minute in (0, 1, 3, 200):
+        publish(service.mqtt_port, TOPIC, payload(minute))
+    service.caught_up(4)
+    late = payload(2).replace(b'"2.50"', b'"2.75"')
+    publish(service.mqtt_port, TOPIC, late)
+    service.caught_up(5)
+    rows = service.export("interval", "--history")
+    revised = [row for row in rows if row["point"] == "count" and row["cause"] == "late"]
+    after = max(revised, key=lambda row: (row["reported"], row["start"]))
+    same = [row for row in rows if all(row[k] == after[k] for k in ("plant", "point", "start", "end"))]
+    (before,) = (row for row in same if int(row["revision"]) == int(after["revision"]) - 1)
+    service.stop()
+    words = ["--point", "count", "--since", before["reported"], "--by", after["reported"], "--json"]
+    words += ["--from", after["start"], "--to", after["end"]]
+    shown = done("archive", "evidence", "works", "--data", service.folder, *words).stdout
+    (found,) = map(json.loads, shown.splitlines())
+    assert (found["value"], found["sha256"], found["topic"]) == ("2.75", sha256(late).hexdigest(), TOPIC)
+    assert (found["offset"], found["row"]) == (max(offsets(service)), 0)
+    for more in (("--by", before["reported"]), ("--since", after["reported"]), ("--point", "main")):
+        assert done("archive", "evidence", "works", "--data", service.folder, *words, *more).stdout == ""
+
+
+def offsets(service: Service) -> list[int]:
+    """Of all archived readings."""
+    shown = done("archive", "evidence", "works", "--data", service.folder, "--json").stdout
+    return [json.loads(line)["offset"] for line in shown.splitlines()]
+
+
 def test_without_being_asked_nothing_raw_is_kept(serve: Serve, site: Path) -> None:
     """Neither on the log nor in the archive; and what a run with it left on the log is archived still."""
     service = serve(site)
