@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from bus.kafka_settings import KafkaSettings
 from bus.log import READINGS, RESULTS
 
 POINTS, WORKERS = (1_000, 10_000, 100_000), (1, 2, 4)
-READINGS_EACH, MINUTES_MIN = 1_200_000, 12
+READINGS_EACH, MINUTES_MIN = 600_000, 8
 WARM = 4
 """The first of so many parts is taken up before anything is measured."""
 RECOVERY_POINTS = 10_000
@@ -51,13 +52,10 @@ def run(
     with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name:
         folder = Path(name)
         with servers.kafka_process(folder / "kafka") as (address, pid):
-            figures: dict[str, Any] = {
-                "curve": [
-                    _measured(_Place(folder, address, pid), one, count, readings)
-                    for one in points
-                    for count in workers
-                ]
-            }
+            figures: dict[str, Any] = {"curve": []}
+            for one, count in product(points, workers):
+                figures["curve"].append(_measured(_Place(folder, address, pid), one, count, readings))
+                sys.stderr.write(f"{json.dumps(figures['curve'][-1])}\n")  # a later one may take too long
             if recover:
                 figures["recovery"] = recovery(folder, address, recover, aged_s)
     sys.stdout.write(json.dumps(figures, indent=2) + "\n" if json_output else table(figures))
@@ -88,6 +86,7 @@ def _measured(place: _Place, points: int, workers: int, readings: int) -> dict[s
     sizes = {
         "kafka_bytes_per_reading": place.topic_bytes(kafka.topic(READINGS)) / len(messages.load),
         "kafka_bytes_of_results_per_reading": place.topic_bytes(kafka.topic(RESULTS)) / len(messages.load),
+        "kafka_bytes_of_json_per_reading": place.topic_bytes(kafka.json_topic) / len(messages.load),
     }
     figures |= {name: round(size, 1) for name, size in sizes.items()}
     assert checked["wrong"] == 0, (figures, checked)

@@ -26,6 +26,7 @@ BENCHES = (
     "simulate",
     "park",
     "scale",
+    "size",
 )
 
 
