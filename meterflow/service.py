@@ -11,11 +11,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec
 
 import structlog
 
@@ -34,6 +33,7 @@ from meterflow.paging import room_in
 from meterflow.site_beside import NEXT
 from meterflow.site_change import Coming, SiteChange
 from meterflow.site_force import InForce, chosen, drop, finish, present
+from meterflow.waits import patiently, until
 from metering.errors import MeterflowError, Unavailable
 from metering.roster import Roster
 from processors.operators import Plants
@@ -44,13 +44,13 @@ from sinks.archive_place import open_place
 from sinks.archive_raw import Keep, of_payloads
 from sinks.archive_sink import ArchiveSink
 from sinks.sink import Sink
+from sinks.store_carry import carry
 from sinks.store_duckdb import DuckStore, open_store
 from sinks.store_earlier import EarlierResults
 from web.app import Applying, Deciding, Server, change_site, create_app, serve
 from web.live import LiveFeed
 from web.status import Progress, Status
 
-P = ParamSpec("P")
 _log = structlog.get_logger(__name__)
 
 PART_STOP_S = 1.5
@@ -59,7 +59,6 @@ STORE_WAIT_S = 10.0
 """How long a start waits for an export that still reads the store."""
 HOLD_S = 1.0
 """How long those who ask for results wait for one that still reads, before a site file is put in force."""
-RETRY_S = 0.5
 SWITCH_S = 0.0005
 """How long one thread may keep the others waiting: the endpoint must not wait for the operators."""
 
@@ -271,24 +270,28 @@ class Service:
     async def switch(self, coming: Coming) -> None:
         """The next site file is in force from one record of the log on, for ingest and for results.
 
-        What the old worker had said by then is what was reported until now. A part that fails here ends the
-        service: the next start finds what is in force, and does what is left.
+        What the old worker had said by then is what was reported until now: the new store takes it over,
+        while the old one is still asked. A part that fails here ends the service: the next start finds what
+        is in force, and does what is left.
         """
-        await asyncio.to_thread(self.results.hold, HOLD_S)
         try:
-            await self._exchange(coming)
+            await self._halt(coming)
+            now = await self._decide(coming)
+            coming.task.add_done_callback(self._ended)
+            self.worker, self.plants, self._working = coming.worker, coming.plants, coming.task
+            self.roster, self._site = coming.roster, coming.path
+            coming.beside.go_to(None)
+            await asyncio.to_thread(carry, coming.beside.store, self.store, now.at_ms, now.results)
+            await asyncio.to_thread(self.results.hold, HOLD_S)
+            try:
+                await self._exchange(coming, now)
+            finally:
+                self.results.release(self.store)
         except Exception as error:
             self._fail(error)
             raise
-        finally:
-            self.results.release(self.store)
 
-    async def _exchange(self, coming: Coming) -> None:
-        await self._halt()
-        now = await self._decide(coming)
-        coming.task.add_done_callback(self._ended)
-        self.worker, self.plants, self._working = coming.worker, coming.plants, coming.task
-        self.roster, self._site = coming.roster, coming.path
+    async def _exchange(self, coming: Coming, now: InForce) -> None:
         await asyncio.to_thread(self.store.close)
         await asyncio.to_thread(coming.beside.store.close)
         await asyncio.to_thread(finish, self.folder, now, _mark(coming.roster))
@@ -298,13 +301,18 @@ class Service:
         self.ticker.tell_anew()
         change_site(self.app, self.roster)
 
-    async def _halt(self) -> None:
-        """No worker, and no sink but for what the worker had said."""
+    async def _halt(self, coming: Coming) -> None:
+        """Both workers at the same record of the log; no old one any more, and no sink."""
+        at = coming.beside.stand()
+        await until(lambda: self.worker.offset >= at, self._working)
         self._working.cancel()
         await asyncio.gather(self._working, return_exceptions=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.sink.caught_up(), PART_STOP_S)
         await self.sink.stop()
+        done = (await self.log.load(Plants.consumer)).done
+        coming.beside.go_to(done)
+        await until(lambda: coming.worker.offset >= done, coming.task)
 
     async def _decide(self, coming: Coming) -> InForce:
         """The record by which the next site file is in force. Before it nothing has happened."""
@@ -315,7 +323,7 @@ class Service:
                 nonlocal said
                 ends = await self.log.end(READINGS), await self.log.end(RESULTS)
                 said = InForce(coming.roster.version, True, *ends, self.endpoint.intake.now_ms())
-                await _patiently(self.log.adopt, Plants.consumer, NEXT, done, {SITES: [said.entry()]})
+                await patiently(self.log.adopt, Plants.consumer, NEXT, done, {SITES: [said.entry()]})
 
             await self.endpoint.change(coming.directory, noted)
             coming.beside.joined = True
@@ -382,16 +390,6 @@ class Service:
 def _mark(roster: Roster) -> str:
     """Of which site file and format stored results are."""
     return f"{roster.version} {STATE_FORMAT}"
-
-
-async def _patiently(call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Until the log takes it."""
-    while True:
-        try:
-            return await call(*args, **kwargs)
-        except Unavailable as error:
-            _log.error("the log does not take the change of the site file now", cause=str(error))
-            await asyncio.sleep(RETRY_S)
 
 
 def _reachable(address: str) -> str:

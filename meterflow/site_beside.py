@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from bus.frames import decode_table
-from bus.log import REJECTED, RESULTS, Entry, Record, Snapshot
+from bus.log import READINGS, REJECTED, RESULTS, Entry, Record, Snapshot
 from bus.log_sqlite import SqliteLog
 from bus.log_through import LogThrough
 from sinks.store_duckdb import DuckStore
@@ -25,7 +26,8 @@ class Beside(LogThrough):
     """``bus.log.Log`` for one worker. Until ``joined`` what it commits goes into ``store``, whose position is
     then up to which record of the readings that is.
 
-    ``turn``: held by whoever keeps it from committing and saving.
+    ``turn``: held by whoever keeps it from committing and saving. ``stand`` and ``go_to`` say how far it may
+    read, until it is joined.
     """
 
     def __init__(self, log: SqliteLog, store: DuckStore) -> None:
@@ -33,6 +35,45 @@ class Beside(LogThrough):
         self.store = store
         self.joined = False
         self.turn = asyncio.Lock()
+        self._read = 0
+        self._limit: int | None = None
+        self._moved = asyncio.Event()
+
+    def stand(self) -> int:
+        """It reads no further; up to where it has read."""
+        self._limit = max(self._read, self.store.position())
+        return self._limit
+
+    def go_to(self, limit: int | None) -> None:
+        """So far and no further; None: as far as there is anything."""
+        self._limit = limit
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def read(
+        self,
+        topic: str,
+        offset: int,
+        *,
+        partition: int = 0,
+        records_max: int = 1000,
+        bytes_max: int = 8 << 20,
+    ) -> list[Record]:
+        found = await super().read(
+            topic, offset, partition=partition, records_max=records_max, bytes_max=bytes_max
+        )
+        if topic == READINGS and self._limit is not None:
+            found = [record for record in found if record.offset < self._limit]
+        if topic == READINGS and found:
+            self._read = max(self._read, found[-1].offset + 1)
+        return found
+
+    async def wait(self, topic: str, offset: int, timeout_s: float, partition: int = 0) -> bool:
+        if topic != READINGS or self._limit is None or offset < self._limit:
+            return await super().wait(topic, offset, timeout_s, partition)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._moved.wait(), timeout_s)
+        return False
 
     async def commit(
         self, consumer: str, done: int, topics: Mapping[str, Sequence[Entry]], partition: int = 0

@@ -21,10 +21,11 @@ from bus.log_sqlite import SqliteLog
 from ingest.clock import wall_clock_ms
 from meterflow.folder import Folder
 from meterflow.given import load_roster
-from metering.errors import MeterflowError, UsageError
+from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.instants import rfc3339
 from metering.roster import Roster
-from sinks.store_duckdb import open_store
+from sinks.store_carry import carry
+from sinks.store_duckdb import DuckStore, open_existing, open_store
 
 SITE_FILE = "site.yaml"
 _log = structlog.get_logger(__name__)
@@ -105,6 +106,7 @@ def finish(folder: Folder, now: InForce, mark: str) -> None:
     if folder.next_store.exists():
         store, _ = open_store(folder.next_store)
         try:
+            _carry(store, folder, now)
             store.write([], now.results)
         finally:
             store.close()
@@ -112,6 +114,23 @@ def finish(folder: Folder, now: InForce, mark: str) -> None:
         folder.next_store.rename(folder.store)
     folder.mark_site(mark)
     drop(folder)
+
+
+def _carry(store: DuckStore, folder: Folder, now: InForce) -> None:
+    """What was reported until now goes on in the new store."""
+    if store.carried or not folder.store.exists():
+        return
+    try:
+        before = open_existing(folder.store)
+    except Unavailable:
+        raise
+    except MeterflowError as error:
+        _log.error("revisions begin anew: the results before cannot be read", cause=str(error))
+        return
+    try:
+        carry(store, before, now.at_ms, now.results)
+    finally:
+        before.close()
 
 
 def drop(folder: Folder) -> None:

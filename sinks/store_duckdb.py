@@ -22,7 +22,8 @@ from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.query import Format, Query
 from metering.tables import TABLES
 from sinks.render import ENGINE, read_by_stretches, rendered
-from sinks.store_layout import STORE, STORE_VERSION, create_store, layout, shape
+from sinks.store_layout import CARRIED_VERSION, STORE, STORE_VERSION, create_store, layout, shape
+from sinks.store_lift import Lifts, lifts_of
 from sinks.store_merge import merge
 from sinks.store_query import row_sql, row_values, selection
 
@@ -66,6 +67,7 @@ class DuckStore:
         self._writing = threading.Lock()
         self._connecting = threading.Lock()
         self._closed = False
+        self._lifts: Lifts | None = None
         self._connection = self._connect()
         try:
             self._positions = self._check_or_create()
@@ -86,7 +88,9 @@ class DuckStore:
 
         def merged(cursor: duckdb.DuckDBPyConnection) -> None:
             for table, its in _by_table(frames).items():
-                merge(cursor, layout(table), its)
+                lifted = self._lifts.lifted(cursor, layout(table), its) if self._lifts is not None else its
+                if lifted:
+                    merge(cursor, layout(table), lifted)
 
         self.change(merged, position, rejected)
 
@@ -114,6 +118,23 @@ class DuckStore:
         with self._ours("read"), self._cursor() as cursor:
             cursor.begin()
             yield from rendered(wanted.table, partial(read_by_stretches, cursor, wanted), format)
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """For SQL over one state of the stored tables."""
+        with self._ours("read"), self._cursor() as cursor:
+            cursor.begin()
+            yield cursor
+
+    @property
+    def carried(self) -> bool:
+        """Whether its story goes on from that of a store before it (store_carry.py)."""
+        return self._lifts is not None
+
+    def look_again(self) -> None:
+        """What it was carried counts from now on."""
+        with self._cursor() as cursor:
+            self._lifts = lifts_of(cursor, _tables(cursor))
 
     def position(self) -> int:
         """The results-log offset up to which everything is stored."""
@@ -163,9 +184,11 @@ class DuckStore:
     def _check_or_create(self) -> tuple[int, int]:
         """The stored positions. Raises Damaged for a store of another shape."""
         with self._cursor() as cursor:
-            names = {name for (name,) in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+            names = _tables(cursor)
             if STORE in names:
-                return _checked(cursor, self.path)
+                positions = _checked(cursor, self.path)
+                self._lifts = lifts_of(cursor, names)
+                return positions
             if names:
                 raise UsageError(
                     "this DuckDB file is no store of meterflow",
@@ -254,14 +277,18 @@ def _by_table(frames: Sequence[tuple[str, pa.Table]]) -> Mapping[str, list[pa.Ta
     return {name: its for name, its in tables.items() if any(map(len, its))}
 
 
+def _tables(cursor: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for (name,) in cursor.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+
+
 def _checked(cursor: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, int]:
     found = cursor.execute(f"SELECT version, shape, results, rejected FROM {STORE}").fetchone()
     if found is None:
         raise Damaged("it holds no position")
     version, its_shape, results, rejected = found
-    if version > STORE_VERSION:
+    if version > CARRIED_VERSION:
         raise _newer(path)
-    if version != STORE_VERSION or its_shape != shape():
+    if version not in (STORE_VERSION, CARRIED_VERSION) or its_shape != shape():
         raise Damaged("it has the tables of another version of meterflow")
     return int(results), int(rejected)
 

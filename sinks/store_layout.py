@@ -27,6 +27,8 @@ from bus.frames import schema
 from metering.tables import POSITION, TABLES, Kind, Table
 
 STORE_VERSION = 1
+CARRIED_VERSION = 2
+"""Of a store that was carried a story (store_carry.py): what does not know of it would tell it wrongly."""
 YEAR_1_MS, YEAR_9999_MS = -62_135_596_800_000, 253_402_300_799_999
 """The instants that RFC 3339 can write."""
 STORE = "meterflow_store"

@@ -56,7 +56,7 @@ def merge(connection: Connection, layout: Layout, frames: list[pa.Table]) -> Non
         contested |= _with_history(connection, layout, rows, closing)
     plain &= ~contested[clashes["row"]]
     if plain.any():
-        _delete(connection, layout.current, clashes["id"][plain])
+        remove(connection, layout.current, clashes["id"][plain])
     _insert(connection, layout, rows.filter(pa.array(~contested)))
     if contested.any():
         _settle(connection, layout, rows.filter(pa.array(contested)), clashes)
@@ -68,7 +68,7 @@ def _clashes(connection: Connection, layout: Layout, staged: pa.Table) -> dict[s
     Versions are compared here, in arrays: as SQL rows they would cost more than the join.
     """
     wanted = listed(tuple(dict.fromkeys((*layout.table.key, *_version_names(layout)))))
-    within, bounds = _within(layout, staged)
+    within, bounds = in_time(layout, staged)
     ranges = {layout.settled: f" WHERE {within}"}
     stored = " UNION ALL ".join(
         f"SELECT {wanted}, {table == layout.settled} AS _settled, rowid AS _id"
@@ -78,7 +78,7 @@ def _clashes(connection: Connection, layout: Layout, staged: pa.Table) -> dict[s
     versions = ", ".join(f"t.{name}" for name in _version_names(layout))
     sql = (
         f"SELECT s.{_ROW} AS _row, _settled, _id, {versions}"
-        f" FROM ({stored}) t JOIN staged s ON {_same_key(layout)}"
+        f" FROM ({stored}) t JOIN staged s ON {same_key(layout)}"
     )
     found = connection.execute(sql, bounds if layout.has_settled else []).fetchnumpy()
     row, settled = np.asarray(found["_row"]), np.asarray(found["_settled"])
@@ -122,7 +122,7 @@ def _thinned(connection: Connection, layout: Layout, staged: pa.Table) -> pa.Tab
     """
     if not _has_repeats(layout, staged) or not layout.has_current:
         return staged
-    newest = f"row_number() OVER ({_by_key(layout)} ORDER BY {_version(layout)} DESC, {_ROW} DESC) = 1"
+    newest = f"row_number() OVER ({_by_key(layout)} ORDER BY {version_of(layout)} DESC, {_ROW} DESC) = 1"
     kept = f"{newest} OR {_reported(layout)}" if layout.revised else newest
     rows = connection.execute(f"SELECT {_ROW} FROM staged v QUALIFY {kept}").fetchnumpy()[_ROW]
     return _numbered(staged.take(pa.array(np.sort(rows))).drop_columns(_ROW))
@@ -165,7 +165,7 @@ def _settle(connection: Connection, layout: Layout, rows: pa.Table, clashes: dic
     kept = _chains(connection, layout, rows, ids)
     for table, taken in ids.items():
         if len(taken):
-            _delete(connection, table, taken)
+            remove(connection, table, taken)
     newest = kept["newest"]
     _insert(connection, layout, kept.filter(newest))
     if layout.revised:
@@ -186,16 +186,16 @@ def _with_history(
     found = np.zeros(len(rows), bool)
     if len(closing):
         staged = rows.take(pa.array(np.unique(closing)))
-        within, bounds = _within(layout, staged)
-        matching = f"{layout.superseded} t JOIN staged s ON {_same_key(layout)}"
+        within, bounds = in_time(layout, staged)
+        matching = f"{layout.superseded} t JOIN staged s ON {same_key(layout)}"
         sql = f"SELECT DISTINCT s.{_ROW} AS _row FROM {matching} WHERE {within}"
         found[connection.execute(sql, bounds).fetchnumpy()["_row"]] = True
     return found
 
 
 def _superseded(connection: Connection, layout: Layout, staged: pa.Table) -> NDArray[np.int64]:
-    within, bounds = _within(layout, staged)
-    matching = f"{layout.superseded} t JOIN staged s ON {_same_key(layout)}"
+    within, bounds = in_time(layout, staged)
+    matching = f"{layout.superseded} t JOIN staged s ON {same_key(layout)}"
     sql = f"SELECT DISTINCT t.rowid AS id FROM {matching} WHERE {within}"
     return np.asarray(connection.execute(sql, bounds).fetchnumpy()["id"])
 
@@ -214,7 +214,7 @@ def _chains(
         if len(its):
             chosen = f"{_between(its)} AND rowid IN (SELECT id FROM taken WHERE place = {place})"
             pool.append(f"SELECT {names}, -1 FROM {table} WHERE {chosen}")
-    version, reported, values = _version(layout), _reported(layout), _values(layout)
+    version, reported, values = version_of(layout), _reported(layout), _values(layout)
     history = f"{reported} AND {values} IS DISTINCT FROM next_values" if layout.revised else "false"
     sql = f"""
         WITH pool AS ({" UNION ALL ".join(pool)}),
@@ -260,7 +260,8 @@ def add(connection: Connection, layout: Layout, table: str, added: pa.Table) -> 
         connection.execute(f"INSERT INTO {table} {union(layout.names, ('added',))}")
 
 
-def _delete(connection: Connection, table: str, ids: NDArray[np.int64]) -> None:
+def remove(connection: Connection, table: str, ids: NDArray[np.int64]) -> None:
+    """Takes rows out of one of the stored tables, by their rowids: at least one."""
     gone = pa.table({"id": ids})
     assert len(gone)
     connection.execute(f"DELETE FROM {table} WHERE {_between(ids)} AND rowid IN (SELECT id FROM gone)")
@@ -271,7 +272,7 @@ def _between(ids: NDArray[np.int64]) -> str:
     return f"rowid BETWEEN {int(ids.min())} AND {int(ids.max())}"
 
 
-def _within(layout: Layout, rows: pa.Table) -> tuple[str, list[int]]:
+def in_time(layout: Layout, rows: pa.Table) -> tuple[str, list[int]]:
     """The time range of staged rows as a condition on ``t``: zone maps skip the rest of the table."""
     times = rows[layout.table.time]
     column = f"t.{quoted(layout.table.time)}"
@@ -287,11 +288,11 @@ def _within(layout: Layout, rows: pa.Table) -> tuple[str, list[int]]:
 _INSTANT = "make_timestamp_ms(?)::TIMESTAMP_MS"
 
 
-def _same_key(layout: Layout) -> str:
+def same_key(layout: Layout) -> str:
     return " AND ".join(f"t.{name} IS NOT DISTINCT FROM s.{name}" for name in map(quoted, layout.table.key))
 
 
-def _version(layout: Layout) -> str:
+def version_of(layout: Layout) -> str:
     """What orders the rows of one key, as a comparable SQL row."""
     if not layout.revised:
         return f"row({position_of('v')})"

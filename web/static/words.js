@@ -118,6 +118,7 @@ const CAUSES = {
   neighbour: "a neighbour made it suspect",
   verdict: "a verdict on a register came or went",
   decision: "somebody decided",
+  site: "the site file was changed",
 };
 export const causeText = (cause) => (cause ? (CAUSES[cause] ?? cause.replaceAll("_", " ")) : "");
 
