@@ -26,6 +26,8 @@ def test_what_grows_is_found() -> None:
     """A descriptor a minute, a thread a minute, 5 MB an hour; and what is level is not."""
     level = [Sample(60.0 * i, 150 + i % 3, 40 + i % 2, 20) for i in range(121)]
     assert flatness(level) == []
+    cold = [replace(s, resident_mb=140, descriptors=26, threads=12) for s in level[:9]]
+    assert flatness(cold + level[9:]) == []
     more = [replace(s, descriptors=s.descriptors + i) for i, s in enumerate(level)]
     assert [text.split()[0] for text in flatness(more)] == ["descriptors"]
     more = [replace(s, threads=s.threads + i) for i, s in enumerate(level)]
