@@ -39,15 +39,15 @@ PLANNED = "planned, not measured"
 _SCALE = "bench scale"
 CONSTANTS = {
     "ingest": Constant(1.37, "CPU s per million messages, endpoint", "bench mqtt-kafka"),
-    "process": Constant(7.5, "CPU s per million readings", _SCALE),
-    "kafka": Constant(11, "CPU s per million readings", _SCALE),
+    "process": Constant(22.9, "CPU s per million readings", _SCALE),
+    "kafka": Constant(30.5, "CPU s per million readings", _SCALE),
     "sink": Constant(1.8, "CPU s per million rows", "bench influxdb"),
     "influxdb": Constant(15.0, "CPU s per million rows", "bench influxdb"),
     "influxdb_rate": Constant(54_300, "rows/s into one InfluxDB on two cores", "bench influxdb"),
     "point": Constant(3_700, "bytes of memory a point", "bench core"),
     "process_base": Constant(190, "MB of memory a copy of process", _SCALE),
     "kafka_readings": Constant(98, "bytes a reading on Kafka, 100 a message", _SCALE),
-    "kafka_results": Constant(42, "bytes of results a reading on Kafka", _SCALE),
+    "kafka_results": Constant(229, "bytes of results a reading on Kafka, as columns and as JSON", _SCALE),
     "archive": Constant(5.2, "bytes a reading in the archive, a minute apart", "bench restate"),
     "restart": Constant(7.5, "s from a kill to the first new result", _SCALE),
     "cell": Constant(100_000, "points a site file", PLANNED),
