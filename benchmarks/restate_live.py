@@ -43,6 +43,7 @@ def run(as_json: bool = False, days: int = restate.DAYS) -> dict[str, Any]:
     load = Load(Shape(restate.POINTS, 1, days * restate.MINUTES))
     with tempfile.TemporaryDirectory(prefix="meterflow-bench-") as name:
         folder = Path(name)
+        (folder / "data").mkdir()
         asyncio.run(_past(folder / "data", load))
         site = restate.site() + PLANT
         with service(folder, site, _READY_S, _TIMEOUT_S) as (port, url, _):
@@ -79,7 +80,6 @@ def _measured(port: int, url: str, folder: Path, load: Load) -> dict[str, Any]:
 
 
 async def _past(folder: Path, load: Load) -> None:
-    folder.mkdir()
     log = await open_log(folder)
     try:
         entries = (Entry(one.key, one.value, one.stamp_ms) for one in load.frames())
