@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from processors.allowance import BROKEN, GAP, SMOOTH, UNSURE, WRAP, Allowance, Facts, Kinds
-from processors.clocks import clock_is_off
+from processors.clocks import clocks_off
 from processors.lines import FEW, RUN_MAX_MS, Readings, Runs, components, left_out, runs_of, that_save
 from processors.standstill import Standstills
 
@@ -220,8 +220,8 @@ class _Judge:
         for low, high in out:
             keeps[low + 1 - start : high - start] = False
         links = self._pairs(start, keeps) + [self._bridge(low, high) for low, high in out]
-        if clock_is_off(self.readings, start, keeps, links):
-            links = [self._off(one) if one.left else one for one in links]
+        off = clocks_off(self.readings, start, keeps, links) if len(out) else set()
+        links = [self._off(one) if one.left and one.start in off else one for one in links]
         links = [self._stood_still(one) for one in sorted(links, key=lambda one: one.start)]
         ends = int(self.readings.time[start]), int(self.readings.time[end])
         return Region(*ends, *self._edges(start, end), tuple(links))

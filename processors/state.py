@@ -24,7 +24,7 @@ from processors.kernels.patience import Ways
 from processors.memory import Memory
 from processors.rulings import Ruling
 
-FORMAT = 20
+FORMAT = 21
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -68,9 +68,9 @@ class Point:
         return np.asarray(value + (self.past.at(at_ms) - before) // self.step)
 
     def possible(self, length_ms: int) -> int:
-        """Steps that the register can rise in this time, by the site file's limit; rounded up."""
+        """The most full steps that the register can rise in this time, by the site file's limit."""
         most = LIMIT_MARGIN * self.limit * length_ms / HOUR_MS / self.step
-        return int(-(-most // 1)) + POSSIBLE_STEPS
+        return int(most // 1) + POSSIBLE_STEPS
 
     def instants(self) -> Integers:
         """When it is read: in [from, to)."""

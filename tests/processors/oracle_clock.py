@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 MINUTE = 60_000
 
 
-def clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> bool:
-    """What was left out of the region is what the line shows within ten minutes."""
+def clock_is_off(series: Series, chain: list[int], region: tuple[int, int], run: tuple[int, int]) -> bool:
+    """What was left out of the burst that a run belongs to is what the line shows within ten minutes."""
     first, last = region
     kept = [k for k in chain if first <= k <= last]
-    lost = [k for k in range(first, last) if k not in chain]
+    begin, end = _burst(series, kept, run)
+    lost = [k for k in range(begin, end) if k not in chain]
+    since, until = series.readings[begin][0] - 30 * MINUTE, series.readings[end][0] + 30 * MINUTE
     for i, j in pairwise(kept):
         slips = j == i + 1 and series.pair(i) == "smooth"
-        if series.readings[j][1] < series.readings[i][1] and not slips:
+        near = series.readings[j][0] > since and series.readings[i][0] < until
+        if near and series.readings[j][1] < series.readings[i][1] and not slips:
             return False
     if first > 0 and series.pair(first - 1) == "smooth":
         kept.insert(0, first - 1)
@@ -35,3 +38,16 @@ def clock_is_off(series: Series, chain: list[int], region: tuple[int, int]) -> b
         if not lowest <= value <= highest or max(time - since, until - time) > 30 * MINUTE:
             return False
     return len(lost) >= 2
+
+
+def _burst(series: Series, kept: list[int], run: tuple[int, int]) -> tuple[int, int]:
+    """From where to where the runs lead that are at most half an hour from one another, around one."""
+    runs = [(i, j) for i, j in pairwise(kept) if j > i + 1]
+    begin, end = run
+    for i, j in runs:
+        if i >= end and series.readings[i][0] - series.readings[end][0] <= 30 * MINUTE:
+            end = j
+    for i, j in reversed(runs):
+        if j <= begin and series.readings[begin][0] - series.readings[j][0] <= 30 * MINUTE:
+            begin = i
+    return begin, end

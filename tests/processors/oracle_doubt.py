@@ -247,7 +247,8 @@ def found(series: Series) -> tuple[list[Said], set[int]]:
     said = []
     for i, j in pairwise(chain):
         if j > i + 1:
-            said.append(_bridge(series, i, j, clock_is_off(series, chain, _region_of(regions, i, j))))
+            off = clock_is_off(series, chain, _region_of(regions, i, j), (i, j))
+            said.append(_bridge(series, i, j, off))
         elif series.pair(i) != "smooth":
             said.append(stood_still(series, i) or _pair(series, i))
             if series.link(i, j) == "wrap" and _is_in_doubt(series, i, chain, regions):

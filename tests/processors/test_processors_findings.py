@@ -48,6 +48,14 @@ STORIES = {
     "a gateway's clock seven minutes ahead": (
         minutes(*SHIFTED, limit=1200), [(m, m + 1, Verdict.CLOCK_JUMP, True) for m in range(20, 27)],
         [m + 7.2 for m in range(13, 20)]),
+    "the same, between a zero and a rollover hours away": (
+        minutes(*((m, m + 999_800) for m in range(-60, -30)), (-30, 0),
+                *((m, m + 999_800) for m in range(-29, 0)), *((m, v + 999_800) for m, v in SHIFTED),
+                *((m, m + 999_800) for m in range(40, 200)), *((m, m - 200) for m in range(200, 260)),
+                limit=1200),
+        [(-31, -29, Verdict.GLITCH, True), *((m, m + 1, Verdict.CLOCK_JUMP, True) for m in range(20, 27)),
+         (199, 200, Verdict.ROLLOVER, True)],
+        [-30.0, *(m + 7.2 for m in range(13, 20))]),
     "two spikes near each other": (
         minutes((0, 10), (1, 11), (2, 900), (3, 12), (4, 13), (5, 800), (6, 801), (7, 15), (8, 16)),
         [(1, 3, Verdict.SPIKE, True), (4, 7, Verdict.SPIKE, True)], [2, 5, 6]),
