@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS
+from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS, SITES
 from metering.errors import UsageError
 
 STATE = "state"
@@ -83,7 +83,7 @@ class KafkaSettings:
     @property
     def topics(self) -> tuple[str, ...]:
         """All topics by their names on Kafka."""
-        names = (self.topic(name) for name in (READINGS, REJECTED, PAYLOADS, RESULTS, PORTIONS, STATE))
+        names = (self.topic(name) for name in (READINGS, REJECTED, PAYLOADS, RESULTS, PORTIONS, STATE, SITES))
         states = (self.state(consumer) for consumer in OF_READINGS)
         return (*dict.fromkeys((*names, *states)), self.json_topic)
 

@@ -14,7 +14,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from bus.kafka_connection import GROUP, Connection, check_code
 from bus.kafka_producer import Producer
 from bus.kafka_settings import OF_READINGS, RECORD_BYTES_MAX, STATE, KafkaSettings
-from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS
+from bus.log import PAYLOADS, PORTIONS, READINGS, REJECTED, RESULTS, SITES
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.findings import Finding, Verdict
 
@@ -70,7 +70,9 @@ def wanted(settings: KafkaSettings) -> dict[str, dict[str, str]]:
             "retention.ms": str(RESULTS_KEPT_MS),
             "compression.type": "gzip",  # nobody reads it here, and every client can
         },
-        **dict.fromkeys((settings.topic(STATE), *map(settings.state, OF_READINGS)), _COMPACTED),
+        **dict.fromkeys(
+            (settings.topic(STATE), *map(settings.state, OF_READINGS), settings.topic(SITES)), _COMPACTED
+        ),
     }
     return {name: _ALL | its for name, its in kept.items()}
 
@@ -81,7 +83,7 @@ async def make_topics(connection: Connection) -> None:
     Raises UsageError when one has another number of partitions, or would lose records.
     """
     settings = connection.settings
-    found = await _partitions(connection)
+    found = await present(connection)
     missing = {name: its for name, its in wanted(settings).items() if name not in found}
     if missing:
         await connection.patiently("make its topics", lambda: make(connection, missing))
@@ -103,7 +105,7 @@ async def check(settings: KafkaSettings) -> list[Finding]:
         findings.append(await _reachable(connection))
         findings.append(await _version(connection))
         findings.append(await _rights(connection))
-        findings += await _compared(connection, await _partitions(connection))
+        findings += await _compared(connection, await present(connection))
     except MeterflowError as error:
         hint = error.hint
         if isinstance(error, Unavailable) and not findings and not isinstance(error.__cause__, SSLError):
@@ -153,8 +155,8 @@ async def _metadata(connection: Connection) -> Any:
     return await connection.patiently("name its topics", attempt)
 
 
-async def _partitions(connection: Connection) -> dict[str, int]:
-    """Topics that are there, and their numbers of partitions."""
+async def present(connection: Connection) -> dict[str, int]:
+    """Topics of the settings that are there, and their numbers of partitions."""
     answer = await _metadata(connection)
     unknown = 3
     found = {}
@@ -168,7 +170,7 @@ async def _partitions(connection: Connection) -> dict[str, int]:
 
 async def _all_there(connection: Connection) -> dict[str, int]:
     """The same when every broker knows all of them, which takes some milliseconds."""
-    found = await _partitions(connection)
+    found = await present(connection)
     for name in connection.settings.topics:
         if name not in found:
             raise UnknownTopicOrPartitionError(name)

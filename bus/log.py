@@ -23,7 +23,8 @@ PAYLOADS = "payloads"
 (bus.payload_frames)."""
 
 SITES = "sites"
-"""Embedded: which site file is in force from which record of ``readings`` on (meterflow.site_force)."""
+"""Which site file is in force: embedded, from which record of ``readings`` on (meterflow.site_force); on
+Kafka, what the roles tell each other of it (meterflow.site_board), on partition 0."""
 
 PORTIONS = "portions"
 """What the plants of each partition are of their groups (processors.portions); all of it on partition 0,

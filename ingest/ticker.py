@@ -78,6 +78,11 @@ class Ticker:
         """All books are told again, as a store that is new does not have them."""
         self._said.clear()
 
+    def move(self, log: Log) -> None:
+        """From now on the books are among the results of this log: those of another site file."""
+        self._log = log
+        self.tell_anew()
+
     async def tell_books(self) -> None:
         """Puts the books of every plant that has changed, since the ingest was made, on its partition."""
         books = self._ingest.counters.by_plant.items()

@@ -173,13 +173,20 @@ def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> None:
 @main.command()
 @click.argument("site", type=FILE, required=False)
 @click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="What up runs on.")
+@click.option(
+    "--settings", type=FILE, help="Roles on Kafka: the settings of those that run the changed file."
+)
 @click.option("--plan/--no-plan", "planned", default=True, help="Whether to say before what would change.")
 @click.option("--yes", is_flag=True, help="Does not ask.")
 @click.option("--stop", is_flag=True, help="Gives up the change that is being worked out.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts; implies --yes.")
 @reported
-def apply(site: Path | None, **options: Any) -> None:
+def apply(site: Path | None, settings: Path | None, **options: Any) -> None:
     """Puts a changed site file in force while the service runs."""
+    if settings is not None:
+        from meterflow import applying_roles
+
+        raise SystemExit(applying_roles.apply(site, settings, **options))
     from meterflow import applying
 
     raise SystemExit(applying.apply(site, **options))

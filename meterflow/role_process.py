@@ -21,6 +21,7 @@ from meterflow.paging import room_in
 from meterflow.partitions import Partitions
 from meterflow.role import Role
 from meterflow.settings import Settings
+from meterflow.site_board import Board
 from meterflow.site_mark import check_site
 from metering.roster import Roster
 from processors.operators import GroupsOfPlants, Operators, Plants
@@ -69,6 +70,7 @@ class ProcessRole(Role):
         self.raw = Partitions(partial(self._archive, archive_raw.OF_PAYLOADS), self.fail)
         self._saving = asyncio.Lock()
         self._room = room_in(Path(settings.values.process.scratch))
+        self._results = made.kafka(settings).results
 
     async def begin(self) -> None:
         self.log: Log = await self.open_log(JsonRows())
@@ -116,6 +118,7 @@ class ProcessRole(Role):
     async def _prepared(self, partition: int) -> PartitionWork:
         """Workers that have taken up what was saved."""
         await check_site(self.log, self.roster, self.settings, partition)
+        await Board(self.log).say_results(self._results, partition, self.roster.version)
         plants = self._plants(partition)
         stages: list[Operators] = [plants]
         if partition == 0 and self.log.partitions > 1 and self.roster.groups:
