@@ -29,8 +29,8 @@ from tests.meterflow.helper import (
 from tests.meterflow.versions import environment_of, tree_or_skip
 
 EARLIER = Path(__file__).parent / "earlier"
-SAME_STATE, OTHER_STATE = "1bc57a2f45a2", "0a17dad52c42"
-"""Commits of before: one whose state is of the format of today, and one that works everything out anew."""
+LATER_COMMIT, EARLIER_COMMIT = "1bc57a2f45a2", "0a17dad52c42"
+"""Versions of before, whose saved states are of different formats: of another one they work out all anew."""
 Change = Callable[[Path], None]
 
 
@@ -149,7 +149,7 @@ def test_readings_of_a_later_version_are_refused_before_results_are_put_aside(tm
     assert after["site"] == before["site"]
 
 
-@pytest.mark.parametrize("commit", [SAME_STATE, OTHER_STATE])
+@pytest.mark.parametrize("commit", [LATER_COMMIT, EARLIER_COMMIT])
 def test_an_earlier_version_goes_on_with_what_this_one_left_and_back(tmp_path: Path, commit: str) -> None:
     """Half of the readings come to each; then this version has all, once, and says what compute says."""
     earlier = tree_or_skip(commit, tmp_path / "code")
