@@ -287,4 +287,6 @@ def test_a_kill_at_each_step_of_the_switch(serve: Serve, tmp_path: Path, site: P
         eventually(lambda: not list(service.folder.glob("next*")), 20)
         service.caught_up(readings)
         assert len(list(service.folder.glob("results.duckdb.before-*Z"))) == number + 1
+        revisions = {int(row["revision"]) for row in service.rows("interval") if row["cause"] == "site"}
+        assert min(revisions) == number + 1, "what was reported before goes on, whoever carries it over"
         service.stop()
