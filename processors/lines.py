@@ -18,7 +18,8 @@ where it shows more: it counts on, and is left out (held) only where the breaks 
 register can rise from end to end. So a reset that counts on is kept, and a glitch that is cut off on both
 sides is not. Of the cheapest lines the one that leaves out the fewest
 readings counts, then the fewest that are not zero, then the one with the fewest wraps, then the one that
-keeps the earlier reading.
+keeps the earlier reading. What it keeps between two broken pairs is left out after all where it may be and
+both are more than the register can rise from end to end: another register, whatever happened to that one.
 
 On a day (UTC) with more than ``UNRULY_BREAKS`` breaks the reading before the first of them, and before every
 ``POST_EVERY``th one behind it, is a *post*: no run leaves it out. So there is an end to what one reading can
@@ -207,7 +208,10 @@ def runs_by_numpy(readings: Readings, breaks: Breaks) -> Runs:
         counts_on = breaks.counting[last] > breaks.counting[first]
         smooth = np.full(len(first), SMOOTH)
         if more:
-            apart = np.where(_told_apart(readings, start, end, counts_on), end, -1)
+            some = np.flatnonzero(counts_on)  # of others a break or two more or less says enough
+            some = some[~_told_apart(readings, start[some], end[some])]
+            apart = end.copy()
+            apart[some] = -1
             waiting.append((start, apart, cost, np.where(counts_on, smooth, WRAP)))
         lower = (readings.value[end] < readings.value[start]) & ~counts_on
         dip, bump = np.where(lower, breaks.behind[last], -1), np.where(lower, breaks.ahead[first], -1)
@@ -218,15 +222,13 @@ def runs_by_numpy(readings: Readings, breaks: Breaks) -> Runs:
     return _runs([*found, _counting_on(readings, waiting)])
 
 
-def _told_apart(readings: Readings, start: Ints, end: Ints, counts_on: Bools) -> Bools:
-    """Whether runs lie further off the line than the register could count on from end to end; asked of those
-    that count on: of others a break or two more or less says enough.
+def _told_apart(readings: Readings, start: Ints, end: Ints) -> Bools:
+    """Whether runs, cut off on both sides, lie further off the line than the register could count on from end
+    to end.
     """
-    out, some = ~counts_on, np.flatnonzero(counts_on)
-    low, high, value = start[some], end[some], readings.value
-    off = np.minimum(np.abs(value[low + 1] - value[low]), np.abs(value[high] - value[high - 1]))
-    out[some] = off > readings.allowance.over(readings.time[low], readings.time[high])
-    return out
+    value = readings.value
+    off = np.minimum(np.abs(value[start + 1] - value[start]), np.abs(value[end] - value[end - 1]))
+    return np.asarray(off > readings.allowance.over(readings.time[start], readings.time[end]))
 
 
 _TOGETHER = 1 << 16
@@ -277,7 +279,7 @@ def left_out(readings: Readings, runs: Runs) -> list[tuple[int, int]]:
     nodes = np.unique(np.concatenate([runs.start, runs.end]))
     broken, wraps = readings.broken_until(nodes), readings.wraps_until(nodes)
     chosen = cheapest(_BROKEN * np.diff(broken), np.diff(wraps), _leaving(readings, runs, nodes))
-    return _followed(nodes.tolist(), chosen.tolist())
+    return _of_others(readings, runs, _followed(nodes.tolist(), chosen.tolist()))
 
 
 def _leaving(readings: Readings, runs: Runs, nodes: Ints) -> Leaving:
@@ -288,6 +290,22 @@ def _leaving(readings: Readings, runs: Runs, nodes: Ints) -> Leaving:
     wraps = (readings.kinds(runs.start, runs.end) == WRAP).astype(np.int64)
     start, end = np.searchsorted(nodes, runs.start), np.searchsorted(nodes, runs.end)
     return Leaving(start, end, runs.cost, lost, other, wraps)
+
+
+def _of_others(readings: Readings, runs: Runs, out: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What the cheapest line leaves out, and what it keeps of other registers between two broken pairs.
+
+    Whatever happened to the other register meanwhile, it is one event more to take it for this one.
+    """
+    cut_off = (readings.pair[runs.start] == BROKEN) & (readings.pair[runs.end - 1] == BROKEN)
+    starts, ends = runs.start[cut_off], runs.end[cut_off]
+    others = _told_apart(readings, starts, ends) & (readings.kinds(starts, ends) == SMOOTH)
+    starts, ends = starts[others], ends[others]
+    shortest = np.argsort(ends - starts, kind="stable")
+    for start, end in zip(starts[shortest].tolist(), ends[shortest].tolist(), strict=True):
+        if not any(low <= pair < high for low, high in out for pair in (start, end - 1)):
+            out = sorted([one for one in out if not start < one[0] < end] + [(start, end)])
+    return out
 
 
 def _followed(nodes: list[int], chosen: list[int]) -> list[tuple[int, int]]:

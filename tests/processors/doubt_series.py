@@ -236,6 +236,22 @@ def _beginning(chance: Random, rows: Rows, value: int) -> int:
     return rows[-1][1]
 
 
+def swapped(chance: Random) -> tuple[Series, set[int]]:
+    """A register, then another one that counts on, with events in it, then the first again; and when it is
+    the other one.
+    """
+    begins, ends = chance.randint(2, 5), chance.randint(12, 20)
+    value, other, rows = 100 * KWH, 40_000 * KWH, []
+    for at in range(ends + chance.randint(2, 4)):
+        value += chance.choice([0, KWH, KWH])
+        other += chance.choice([KWH] * 12 + [30 * KWH, -500 * KWH])
+        odd = chance.random() < 0.1
+        rows.append((at * MINUTE, (0 if odd else other) if begins <= at < ends else value))
+    return Series(rows, LIMIT, chance.choice([None, 1_000 * WIDTH])), {
+        at * MINUTE for at in range(begins, ends)
+    }
+
+
 def always_broken(chance: Random, size: int) -> Series:
     """A register of which hardly a reading makes sense, for some time or for good: it counts far faster than
     it may, or backwards, or two or any values take turns.

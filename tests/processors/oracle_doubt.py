@@ -235,7 +235,18 @@ def line(series: Series) -> list[int]:
             chains.append((tuple(a + b for a, b in zip(cost, further, strict=True)), [i, *chain]))
         # of equally cheap chains that which keeps the earlier reading where they differ is the smaller list
         best[i] = min(chains)
-    return best[0][1]
+    return _without_others(series, best[0][1])
+
+
+def _without_others(series: Series, chain: list[int]) -> list[int]:
+    """Without what is told apart by two broken pairs that stay and may be left out, the shortest first."""
+    n = len(series.readings)
+    pairs = [(i, j) for i in range(n) for j in range(i + 2, n)]
+    for i, j in sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair)):
+        ends = {i, i + 1, j - 1, j} <= {*chain} and series.pair(i) == series.pair(j - 1) == "broken"
+        if ends and series.told_apart(i, j) and series.may_be_left_out(i, j):
+            chain = [k for k in chain if not i < k < j]
+    return chain
 
 
 def found(series: Series) -> tuple[list[Said], set[int]]:

@@ -165,6 +165,19 @@ def test_a_register_that_is_always_broken_is_as_the_oracle_has_it(chance: Random
     assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
 
 
+@given(st.randoms(use_true_random=False))
+@examples(1)
+def test_another_register_is_left_out_whatever_happened_to_it(chance: Random) -> None:
+    """Rises that cannot be, falls, zeros: in any order, and as the oracle has it."""
+    one, its = doubt_series.swapped(chance)
+    keeper, rows = Keeper(one), chance.sample(one.readings, len(one.readings))
+    for row in rows if chance.random() < 0.5 else one.readings:
+        keeper.change([row])
+        assert keeper.regions == regions_of(Series(keeper.rows, one.limit, one.width, one.step))
+    assert said(keeper.regions, arrays(one.readings)[0]) == found(one)
+    assert doubt_series.lost(keeper.regions, arrays(one.readings)[0]) >= its
+
+
 def unruly(seed: int, every_ms: int, size: int) -> Series:
     """A register that shows something else than it should at two readings in five."""
     chance = np.random.default_rng(seed)
