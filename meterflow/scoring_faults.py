@@ -45,12 +45,12 @@ def judged(base: duckdb.DuckDBPyConnection) -> list[Judged]:
     verdicts = _rows(
         base, f'SELECT plant, point, {TIMES}, verdict, status FROM verdict ORDER BY "from", plant, point'
     )
-    of_points: dict[tuple[str, str], list[Row]] = {}
-    for row in verdicts:
-        of_points.setdefault((row["plant"], row["point"]), []).append(row)
+    of_points, beside = _by_point(verdicts), _by_point(faults)
     out, used = [], set()
     for fault in faults:
-        near = [row for row in of_points.get((fault["plant"], fault["point"]), []) if _meet(row, fault)]
+        point = fault["plant"], fault["point"]
+        near = [row for row in of_points.get(point, []) if _meet(row, fault)]
+        near = [row for row in near if not _is_of_another(row, fault, beside[point])]
         used |= {id(row) for row in near}
         out.append(_judge(base, fault, near))
     return out + [_invented(row) for row in verdicts if id(row) not in used]
@@ -122,6 +122,21 @@ def _invented(row: Row) -> Judged:
 def _judged(row: Row, expected: str, said: str, outcome: str, kind: str) -> Judged:
     return Judged(
         kind, row["plant"], row["point"], rfc3339(row["from"]), rfc3339(row["to"]), expected, said, outcome
+    )
+
+
+def _by_point(rows: list[Row]) -> dict[tuple[str, str], list[Row]]:
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault((row["plant"], row["point"]), []).append(row)
+    return found
+
+
+def _is_of_another(row: Row, fault: Row, beside: list[Row]) -> bool:
+    """Whether a verdict is what another fault concludes, not this one: a rollover within an outage."""
+    return row["verdict"] != fault["concludes"] and any(
+        row["verdict"] == other["concludes"] and other["from"] <= row["from"] and row["to"] <= other["to"]
+        for other in beside
     )
 
 

@@ -67,6 +67,13 @@ def test_all_faults_together_have_their_right_conclusions(profile: str, tmp_path
     assert found.verdicts["right"] > 4
 
 
+def test_a_rollover_while_a_gateway_is_out_is_its_own_verdict(tmp_path: Path) -> None:
+    """The outage's readings are valid all the same."""
+    found = run(Run("textile", ALL_KINDS, 9128, hours=24), tmp_path)
+    assert told(found) == []
+    assert {"rollover", "outage"} <= {one.kind for one in found.faults if one.point == "count-polyester"}
+
+
 @pytest.fixture(scope="module")
 def steel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the recording, truth and results of some hours of a steel works."""
