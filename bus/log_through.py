@@ -20,18 +20,8 @@ class LogThrough:
     async def append(self, topics: Mapping[str, Sequence[Entry]], partition: int = 0) -> None:
         await self._log.append(topics, partition)
 
-    async def read(
-        self,
-        topic: str,
-        offset: int,
-        *,
-        partition: int = 0,
-        records_max: int = 1000,
-        bytes_max: int = 8 << 20,
-    ) -> list[Record]:
-        return await self._log.read(
-            topic, offset, partition=partition, records_max=records_max, bytes_max=bytes_max
-        )
+    async def read(self, topic: str, offset: int, *, partition: int = 0, **most: int) -> list[Record]:
+        return await self._log.read(topic, offset, partition=partition, **most)
 
     async def first(self, topic: str, partition: int = 0) -> int:
         return await self._log.first(topic, partition)

@@ -15,7 +15,7 @@ import click
 
 from meterflow.files import bar
 from meterflow.folder import Folder, Running
-from meterflow.given import load_roster
+from meterflow.given import SITE_FILE, load_roster
 from meterflow.plan import plan
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.policy_load import read_policy
@@ -73,7 +73,7 @@ def _files(site: Path) -> dict[str, str]:
     content = site.read_bytes()
     roster = load_roster(site)
     pack, _ = read_policy(roster.policy.id, [site.parent])
-    return {"site.yaml": content.decode(), f"{roster.policy.id}.yaml": pack.decode()}
+    return {SITE_FILE: content.decode(), f"{roster.policy.id}.yaml": pack.decode()}
 
 
 def _running(data: Path) -> Running:

@@ -26,9 +26,7 @@ from meterflow.files import bar
 from meterflow.given import load_roster, site_files
 from meterflow.settings import Settings, load_settings
 from meterflow.site_board import ASK, SITE, Applied, Ask, Board, packed
-from meterflow.site_follow import SITE_FILE, roster_of
 from metering.errors import MeterflowError, Unavailable, UsageError
-from metering.policy_load import read_policy
 from metering.roster import Roster
 
 LOOK_S = 0.2
@@ -45,11 +43,8 @@ MARKS = 1000
 Told = Callable[[int, int | None], None]
 
 
-def apply(
-    site: Path | None, file: Path, *, data: Path, planned: bool, yes: bool, stop: bool, as_json: bool
-) -> int:
+def apply(site: Path | None, file: Path, *, yes: bool, stop: bool, as_json: bool) -> int:
     """0: in force at every ingest that runs; 1: not applied, or not said by all. Raises MeterflowError."""
-    del data, planned
     if stop:
         hint = "Until it is in force nothing has changed: stop process and sink of the new file, that is all."
         raise UsageError("for the roles on Kafka there is nothing to stop", hint=hint)
@@ -101,19 +96,8 @@ class _Change:
         self._settings, self._roster, self._connection, self._log = settings, roster, connection, log
         self._results = connection.settings.results
         self._board = Board(log)
+        self._site_files = site_files(settings.site, roster)
         self._copies: set[str] = set()
-        self._read_files()
-
-    def _read_files(self) -> None:
-        """What is to be in force, as it is now. Raises UsageError where it is another file by now."""
-        site = self._settings.site
-        pack, _ = read_policy(self._roster.policy.id, [site.parent])
-        files = packed({SITE_FILE: site.read_bytes(), f"{self._roster.policy.id}.yaml": pack})
-        self._new = Applied(self._roster.version, files, self._results, [], 0)
-        if roster_of(self._new).version != self._roster.version:
-            raise UsageError(
-                "the site file was changed meanwhile", where=str(site), hint="Apply it once more."
-            )
 
     async def check(self) -> None:
         """Raises UsageError where a step before this one was left out."""
@@ -227,13 +211,16 @@ class _Change:
     async def decide(self) -> None:
         """The record by which it is in force. Raises UsageError where another one came before it."""
         await self._archived()
-        self._read_files()
+        files = self._site_files.read()
+        if not files:
+            where, hint = str(self._settings.site), "Apply it once more."
+            raise UsageError("the site file was changed meanwhile", where=where, hint=hint)
         last = self._board.site
         await self._board.look()
         if self._board.site is not last:
             raise UsageError("another site file was applied meanwhile", hint="Look which one is wanted.")
         before = self._board.older_than(self._roster.version)
-        new = Applied(self._new.version, self._new.files, self._new.results, before, wall_clock_ms())
+        new = Applied(self._roster.version, packed(files), self._results, before, wall_clock_ms())
         await self._board.say(SITE, new)
 
     async def _archived(self) -> None:
@@ -244,7 +231,7 @@ class _Change:
 
         try:
             place = made.archive(self._settings)
-            await asyncio.to_thread(keep, place, site_files(self._settings.site, self._roster))
+            await asyncio.to_thread(keep, place, self._site_files)
         except Unavailable as error:
             what = f"the archive does not take the site file: {error.what}"
             raise MeterflowError(what, where=error.where, hint=error.hint) from error

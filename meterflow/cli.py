@@ -186,7 +186,8 @@ def apply(site: Path | None, settings: Path | None, **options: Any) -> None:
     if settings is not None:
         from meterflow import applying_roles
 
-        raise SystemExit(applying_roles.apply(site, settings, **options))
+        asked = {name: options[name] for name in ("yes", "stop", "as_json")}
+        raise SystemExit(applying_roles.apply(site, settings, **asked))
     from meterflow import applying
 
     raise SystemExit(applying.apply(site, **options))

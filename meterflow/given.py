@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib.resources
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metering.errors import UsageError
+from metering.faults import FileFaults
 from metering.roster import Roster
 
 if TYPE_CHECKING:
     from sinks.archive_sites import SiteFiles
 
+SITE_FILE = "site.yaml"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -38,12 +43,28 @@ def _read_site(path: Path, roster: Roster) -> dict[str, bytes]:
     content = path.read_bytes()
     pack, _ = read_policy(roster.policy.id, [path.parent])
     same = load_roster(path).version == roster.version and path.read_bytes() == content
-    return {"site.yaml": content, f"{roster.policy.id}.yaml": pack} if same else {}
+    return {SITE_FILE: content, f"{roster.policy.id}.yaml": pack} if same else {}
+
+
+@contextmanager
+def written(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """A site file and its policy pack that somebody sent, in a folder for as long as they are looked at.
+
+    Faults are told by the files' own names.
+    """
+    with tempfile.TemporaryDirectory(prefix="meterflow-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
+        try:
+            yield folder
+        except FileFaults as error:
+            raise type(error)(Path(error.file).name, error.faults) from None
 
 
 def example(name: str) -> Path:
     """The site file of an example that ships with meterflow."""
-    return Path(str(importlib.resources.files("examples"))) / name / "site.yaml"
+    return Path(str(importlib.resources.files("examples"))) / name / SITE_FILE
 
 
 def secret(file: Path | None, what: str) -> str | None:

@@ -50,18 +50,8 @@ class Beside(LogThrough):
         self._moved.set()
         self._moved = asyncio.Event()
 
-    async def read(
-        self,
-        topic: str,
-        offset: int,
-        *,
-        partition: int = 0,
-        records_max: int = 1000,
-        bytes_max: int = 8 << 20,
-    ) -> list[Record]:
-        found = await super().read(
-            topic, offset, partition=partition, records_max=records_max, bytes_max=bytes_max
-        )
+    async def read(self, topic: str, offset: int, *, partition: int = 0, **most: int) -> list[Record]:
+        found = await super().read(topic, offset, partition=partition, **most)
         if topic == READINGS and self._limit is not None:
             found = [record for record in found if record.offset < self._limit]
         if topic == READINGS and found:

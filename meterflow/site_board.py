@@ -8,6 +8,7 @@ compacted: only the newest record of each key counts.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -119,7 +120,7 @@ class Board:
             self.results[name, int(partition)] = _decoded(value, Worked, where).version
 
 
-def packed(files: dict[str, bytes]) -> dict[str, bytes]:
+def packed(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files as ``Applied`` has them."""
     return {name: zlib.compress(content) for name, content in files.items()}
 

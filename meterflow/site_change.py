@@ -9,8 +9,6 @@ leaves nothing. A service that was stopped or killed goes on with it at its next
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +22,11 @@ from bus.log_sqlite import SqliteLog
 from ingest.directory import Directory
 from meterflow import memory
 from meterflow.folder import Folder
-from meterflow.given import load_roster, site_files
+from meterflow.given import SITE_FILE, load_roster, site_files, written
 from meterflow.paging import room_in
 from meterflow.site_beside import NEXT, Beside
-from meterflow.site_force import SITE_FILE, drop, keep
+from meterflow.site_force import drop, keep
 from metering.errors import MeterflowError, Unavailable, UsageError
-from metering.faults import FileFaults
 from metering.policy_load import read_policy
 from metering.roster import Roster
 from processors.operators import Plants
@@ -253,14 +250,7 @@ class SiteChange:
 
 def _checked(files: Mapping[str, bytes]) -> tuple[Roster, dict[str, bytes]]:
     """The roster of files that somebody sent, and the files with their policy pack. Raises UsageError."""
-    scratch = Path(tempfile.mkdtemp(prefix="meterflow-"))
-    try:
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        roster = load_roster(scratch / SITE_FILE)
-        pack, _ = read_policy(roster.policy.id, [scratch])
+    with written(files) as folder:
+        roster = load_roster(folder / SITE_FILE)
+        pack, _ = read_policy(roster.policy.id, [folder])
         return roster, {SITE_FILE: files[SITE_FILE], f"{roster.policy.id}.yaml": pack}
-    except FileFaults as error:
-        raise type(error)(Path(error.file).name, error.faults) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

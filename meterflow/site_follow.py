@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 
 import structlog
 
 from bus.log import SITES, Log
 from ingest.clock import wall_clock_ms
 from ingest.directory import Directory
-from meterflow.given import load_roster
+from meterflow.given import SITE_FILE, load_roster, written
 from meterflow.site_board import Applied, Board, Decoding
 from metering.errors import MeterflowError, Unavailable
 from metering.instants import rfc3339
 from metering.roster import Roster
 
-SITE_FILE = "site.yaml"
 LOOK_S, RETRY_S, LEAVE_S = 1.0, 1.0, 2.0
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +101,5 @@ class Follower:
 
 def roster_of(applied: Applied) -> Roster:
     """The roster of a file that was applied. Raises UsageError for one that this version does not take."""
-    with tempfile.TemporaryDirectory(prefix="meterflow-") as folder:
-        for name, content in applied.contents().items():
-            (Path(folder) / name).write_bytes(content)
-        return load_roster(Path(folder) / SITE_FILE)
+    with written(applied.contents()) as folder:
+        return load_roster(folder / SITE_FILE)

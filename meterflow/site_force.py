@@ -20,14 +20,13 @@ from bus.log import READINGS, RESULTS, SITES, Entry
 from bus.log_sqlite import SqliteLog
 from ingest.clock import wall_clock_ms
 from meterflow.folder import Folder
-from meterflow.given import load_roster
+from meterflow.given import SITE_FILE, load_roster
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.instants import rfc3339
 from metering.roster import Roster
 from sinks.store_carry import carry
 from sinks.store_duckdb import DuckStore, open_existing, open_store
 
-SITE_FILE = "site.yaml"
 _log = structlog.get_logger(__name__)
 
 

@@ -31,21 +31,18 @@ def clocks_off(readings: Readings, start: int, keeps: Bools, links: Iterable[Lin
     """
     links = sorted(links, key=lambda one: one.start)
     falls = [one for one in links if one.wrapped or one.last < one.first]
-    from_ms, to_ms = (np.array(ends, np.int64) for ends in _ends(falls))
+    from_ms = np.array([one.start for one in falls], np.int64)
+    to_ms = np.array([one.end for one in falls], np.int64)
     out = np.flatnonzero(~keeps) + start
     fits = _is_on_line(readings, start, keeps, out) if len(out) > 1 else np.zeros(len(out), bool)
     time, found = readings.time[out], set()
     for burst in _bursts([one for one in links if one.left]):
         begins_ms, ends_ms = burst[0].start - CLOCK_KNOWN_MS, burst[-1].end + CLOCK_KNOWN_MS
-        near = np.searchsorted(from_ms, ends_ms) - np.searchsorted(to_ms, begins_ms, "right")
+        falls_near = ((from_ms < ends_ms) & (to_ms > begins_ms)).any()
         its = fits[np.searchsorted(time, burst[0].start) : np.searchsorted(time, burst[-1].end)]
-        if near == 0 and len(its) > 1 and its.all():
+        if not falls_near and len(its) > 1 and its.all():
             found |= {one.start for one in burst}
     return found
-
-
-def _ends(links: list[Link]) -> tuple[list[int], list[int]]:
-    return [one.start for one in links], [one.end for one in links]
 
 
 def _bursts(links: list[Link]) -> Iterator[list[Link]]:

@@ -72,21 +72,12 @@ class SeededLog(LogThrough):
         self._disk.again.add("parts")
         await self._behind(f"part of a commit {consumer}/{partition}")
 
-    async def read(
-        self,
-        topic: str,
-        offset: int,
-        *,
-        partition: int = 0,
-        records_max: int = 1000,
-        bytes_max: int = 8 << 20,
-    ) -> list[Record]:
+    async def read(self, topic: str, offset: int, *, partition: int = 0, **most: int) -> list[Record]:
         """At times fewer than there are: as many as a network brings."""
         await self._before(f"read {topic}/{partition} from {offset}")
-        most = min(records_max, self._chance.choice((1, 1, 2, 3, 5, 10, 1000)))
-        found = await self._log.read(
-            topic, offset, partition=partition, records_max=most, bytes_max=bytes_max
-        )
+        brought = self._chance.choice((1, 1, 2, 3, 5, 10, 1000))
+        most["records_max"] = min(brought, most.get("records_max", brought))
+        found = await self._log.read(topic, offset, partition=partition, **most)
         await self._behind(f"read {topic}/{partition} from {offset}: {len(found)}")
         return found
 
