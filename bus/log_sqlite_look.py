@@ -16,8 +16,8 @@ from metering.errors import UsageError
 RECORDS_MAX, BYTES_MAX = 20_000, 8 << 20
 
 
-def look(folder: Path, topic: str, *, partition: int = 0) -> Iterator[list[Record]]:
-    """The records that are durable as it begins, in order, some thousands at a time.
+def look(folder: Path, topic: str, *, first: int = 0, partition: int = 0) -> Iterator[list[Record]]:
+    """The records from ``first`` on that are durable as it begins, in order, some thousands at a time.
 
     Raises UsageError where the folder has no log, MeterflowError where it cannot be read.
     """
@@ -26,7 +26,7 @@ def look(folder: Path, topic: str, *, partition: int = 0) -> Iterator[list[Recor
         raise UsageError("there is no log in this folder", where=str(folder), hint="Name what up wrote.")
     with our_errors(path, "be read"), closing(Storage().reader(path)) as connection:
         extent = load_topics(connection).get((topic, partition))
-        offset = extent.first if extent is not None else 0
+        offset = max(extent.first, first) if extent is not None else 0
         while extent is not None and offset < extent.end:
             stop = min(extent.end, offset + RECORDS_MAX)
             found = records_of(connection, extent.row(offset), extent.row(stop), BYTES_MAX)

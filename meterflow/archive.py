@@ -32,7 +32,7 @@ def place_of(data: Path, url: str | None) -> Place:
 def check(data: Path | None, url: str | None, *, as_json: bool, quick: bool) -> int:
     """Says what is there and what is wrong; 1 when anything is."""
     folder = data or Path("data")
-    place = _found(folder, url)
+    place = existing(place_of(folder, url))
     log_says = done(folder, CONSUMER) if data is not None or url is None else {}
     report = look(place, log_says, contents=not quick)
     raw_says = done(folder, archive_raw.CONSUMER) if log_says else {}
@@ -93,11 +93,11 @@ def list_days(data: Path | None, url: str | None, *, plant: str | None, as_json:
 
 def found(data: Path | None, url: str | None) -> Archive:
     """The archive of a data folder, or the one at an address. Raises UsageError where there is none."""
-    return Archive(_found(data or Path("data"), url))
+    return Archive(existing(place_of(data or Path("data"), url)))
 
 
-def _found(data: Path, url: str | None) -> Place:
-    place = place_of(data, url)
+def existing(place: Place) -> Place:
+    """A place with an archive in it. Raises UsageError where there is none."""
     if not place.sizes("manifest"):
         raise UsageError(
             "there is no archive here, or nothing in it yet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -67,7 +67,13 @@ def _rows(batch: Batch, wanted: Wanted) -> Iterator[list[object]]:
     ):
         keep &= column >= low if low is not None else True
         keep &= column <= high if high is not None else True
-    for i in np.flatnonzero(keep).tolist():
+    yield from described(batch, np.flatnonzero(keep).tolist())
+
+
+def described(batch: Batch, places: Sequence[int]) -> Iterator[list[object]]:
+    """Values of ``COLUMNS`` of the readings at some places of a batch."""
+    readings = batch.readings
+    for i in places:
         value = Decimal(int(readings.mantissa[i])).scaleb(int(readings.exponent[i]))
         yield [
             readings.point.text(i),

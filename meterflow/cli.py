@@ -281,6 +281,33 @@ def export(table: str, data: Path, settings: Path | None, form: Format, **select
 
 
 @main.command()
+@click.argument("table")
+@click.argument("key", nargs=-1, required=True, metavar="NAME=VALUE...")
+@click.option("--data", type=FOLDER, default=Path("data"), show_default=True, help="The data folder of up.")
+@click.option("--settings", type=FILE, help="A settings file: its InfluxDB, archive and site file instead.")
+@click.option("--archive", help="The archive, where it is elsewhere: a folder, or s3://bucket/prefix.")
+@click.option("--site", type=FILE, help="The site file; default: the one in force.")
+@click.option("--revision", type=click.IntRange(min=0), help="Only this one.")
+@click.option(
+    "--readings",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="So many readings of each revision.",
+)
+@click.option("--payloads", is_flag=True, help="With the raw payload of each, where it is kept.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts: an object for each revision.")
+@reported
+def history(table: str, key: tuple[str, ...], **options: Any) -> None:
+    """Every revision of one figure, with its cause and the readings behind it."""
+    from meterflow import history as telling
+
+    where = telling.Where(*(options[name] for name in ("data", "settings", "archive", "site")))
+    shown = telling.Shown(*(options[name] for name in ("revision", "readings", "payloads", "as_json")))
+    telling.history(table, key, where, shown)
+
+
+@main.command()
 @click.argument("name", type=click.Choice(BENCHES))
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @click.option("--curve", is_flag=True, help="core: also with 1,000 to a million points.")

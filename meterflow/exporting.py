@@ -104,7 +104,8 @@ def _asked(running: Running, query: Query, form: Format) -> Iterator[bytes]:
     parameters = {"format": form} | {name: rfc3339(at) for name, at in bounds.items() if at is not None}
     if query.history:
         parameters["history"] = "true"
-    url = f"{running.address}api/export/{query.table}?{urlencode(parameters)}"
+    texts = {name: list(values) for name, values in query.equal.items()}
+    url = f"{running.address}api/export/{query.table}?{urlencode(parameters | texts, doseq=True)}"
     headers = {"Authorization": f"Bearer {running.token}"} if running.token else {}
     request = Request(url, headers=headers)  # noqa: S310 the address is what the service announced
     try:

@@ -130,12 +130,12 @@ def encoded(table: pa.Table, in_folder: str, plant: str, span: Span) -> tuple[Fi
 def decoded(data: bytes, set_: str, columns: list[str] | None = None, *, coded: bool = False) -> pa.Table:
     """The rows of a file. Raises an error of Arrow's where it is none.
 
-    ``coded``: texts as numbers of words, as they are in the file, by one thread.
+    ``coded``: texts as numbers of words, as they are in the file.
     """
     wanted = SCHEMAS[set_]
     texts = [field.name for field in wanted if coded and field.type == pa.utf8()]
-    table = pq.read_table(
-        pa.BufferReader(data), columns=columns, read_dictionary=texts, use_threads=not coded
+    table = pq.read_table(  # no threads of Arrow's: a process that ends while one begins is aborted
+        pa.BufferReader(data), columns=columns, read_dictionary=texts, use_threads=False, pre_buffer=False
     )
     fields = [wanted.field(name) for name in table.schema.names]
     return table.cast(pa.schema([f.with_type(_WORDS) if f.name in texts else f for f in fields]))

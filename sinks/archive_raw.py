@@ -111,7 +111,8 @@ def payload(place: Place, digest: bytes, *, plant: str | None = None, day: str |
     old = gone(raw)
     for manifests in newest(raw).values():
         for file in (file for manifest in manifests for file in manifest.files):
-            if plant in (None, file.plant) and day in (None, file.day) and not is_gone(file.path, old):
+            same_day = day is None or day.startswith(file.day)
+            if plant in (None, file.plant) and same_day and not is_gone(file.path, old):
                 kept = _kept(raw, file, wanted)
                 if kept is not None:
                     return kept
