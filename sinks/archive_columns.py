@@ -134,8 +134,8 @@ def decoded(data: bytes, set_: str, columns: list[str] | None = None, *, coded: 
     """
     wanted = SCHEMAS[set_]
     texts = [field.name for field in wanted if coded and field.type == pa.utf8()]
-    table = pq.read_table(  # no threads of Arrow's: a process that ends while one begins is aborted
-        pa.BufferReader(data), columns=columns, read_dictionary=texts, use_threads=False, pre_buffer=False
-    )
+    # no threads of Arrow's: one that still lets go of ``data`` when the process ends has it aborted
+    file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts, pre_buffer=False)
+    table = file.read(columns, use_threads=False)
     fields = [wanted.field(name) for name in table.schema.names]
     return table.cast(pa.schema([f.with_type(_WORDS) if f.name in texts else f for f in fields]))
