@@ -122,6 +122,11 @@ class Policy:
     """Standard as text ("0.90") -> its steps."""
 
     @property
+    def named(self) -> str:
+        """Pack and edition, as a figure names what it depends on."""
+        return f"{self.id}, edition {self.edition}"
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """The grid regions that electricity has CO2 factors for."""
         return tuple(region for measure, region in self.kgco2e if measure == "electricity")

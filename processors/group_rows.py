@@ -51,7 +51,7 @@ class GroupRows:
     def __init__(
         self, roster: Roster, accounts: Accounts, spans: Spans, known: Callable[[Ints, int], Ints]
     ) -> None:
-        self._roster, self._accounts, self._spans, self._known = roster, accounts, spans, known
+        self._accounts, self._spans, self._known = accounts, spans, known
         self._ratios = [ratio for ratio in ratios(roster, accounts) if ratio.spec.scope.startswith(GROUP)]
         self.rollup = RollupRows(spans).table
 
@@ -136,7 +136,7 @@ class GroupRows:
             "window": window.name,
             "unit": f"{spec.unit}/{per(spec.per_amount, spec.per_unit)}",
             "covers": ratio.covers,
-            "policy": self._roster.policy.id,
+            "policy": ratio.policy,
         }
         target = np.full(len(same), np.nan if ratio.target is None else ratio.target)
         return {name: words([text], same) for name, text in texts.items()} | {"target": numbers(target)}

@@ -29,7 +29,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """An intensity with its accounts. ``covers``: the energies in a converted figure."""
+    """An intensity with its accounts. ``covers``: the energies in a converted figure.
+
+    ``policy``: the pack and edition of its coefficients, empty where it has none.
+    """
 
     index: int
     spec: Intensity
@@ -37,6 +40,7 @@ class Ratio:
     denominator: Account
     per_micro: int
     covers: str
+    policy: str
     target: float | None
 
 
@@ -52,7 +56,9 @@ def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
         if denominator is not None and terms:
             per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
             target = targets.get((spec.scope, spec.id))
-            out.append(Ratio(len(out), spec, terms, denominator, per_micro, _covers(spec, terms), target))
+            policy = roster.policy.named if any(term.factors is not None for term in terms) else ""
+            words = _covers(spec, terms), policy
+            out.append(Ratio(len(out), spec, terms, denominator, per_micro, *words, target))
     return out
 
 

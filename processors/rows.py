@@ -98,7 +98,7 @@ class Rows:
         self._small = SmallRows(engine, self._vocabularies["plant"], self._vocabularies["point"])
         self._rollup = RollupRows(engine.spans)
         every = engine.windows.ratios
-        self._ratio_words = _ratio_words(every, self.roster.policy.id)
+        self._ratio_words = _ratio_words(every)
         self._targets = np.array([np.nan if ratio.target is None else ratio.target for ratio in every])
         denominators = np.array([ratio.denominator.index for ratio in every], np.int64)
         self._lane_of_ratio = self._lanes.of_account[denominators]
@@ -260,7 +260,7 @@ def _said_in(unit: Unit) -> tuple[int, str]:
     return exponent, unit.name
 
 
-def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:
+def _ratio_words(ratios: list[Ratio]) -> dict[str, Vocabulary]:
     """What is the same in all rows of a ratio."""
     specs = [ratio.spec for ratio in ratios]
     return {
@@ -269,5 +269,5 @@ def _ratio_words(ratios: list[Ratio], policy: str) -> dict[str, Vocabulary]:
         "product": Vocabulary([spec.product for spec in specs]),
         "unit": Vocabulary([f"{spec.unit}/{per(spec.per_amount, spec.per_unit)}" for spec in specs]),
         "covers": Vocabulary([ratio.covers for ratio in ratios]),
-        "policy": Vocabulary([policy for _ in ratios]),
+        "policy": Vocabulary([ratio.policy for ratio in ratios]),
     }

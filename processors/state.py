@@ -24,7 +24,7 @@ from processors.kernels.patience import Ways
 from processors.memory import Memory
 from processors.rulings import Ruling
 
-FORMAT = 21
+FORMAT = 22
 
 
 def dump(engine: Engine) -> tuple[dict[str, bytes], list[str]]:

@@ -162,7 +162,7 @@ def _row(books: Books, ratio: Ratio, window: str, start: int, end: int) -> Row |
         "start": start, "end": end,
         "numerator": Fraction(upper.amount, MICRO) if upper.known_ms and upper.factor_known else None,
         "denominator": Fraction(lower.amount, MICRO) if lower.known_ms and not coarse else None,
-        "value": value, "reason": reason, "covers": _covers(ratio),
+        "value": value, "reason": reason, "covers": _covers(ratio), "policy": _policy(books.roster, ratio),
         "measured_share": min(s.measured_ms / (length_ms * s.members) for s in (upper, lower)),
     }  # fmt: skip
 
@@ -171,6 +171,11 @@ def _covers(ratio: Ratio) -> str:
     energies = [t.account.measures for t in ratio.terms if t.account.measures in ENERGIES]
     declared = ratio.terms[0].account.energies if ratio.spec.unit in ("kgce", "kgCO2e") else ()
     return covers(declared, energies)
+
+
+def _policy(roster: Roster, ratio: Ratio) -> str:
+    converted = any(term.factors is not None for term in ratio.terms)
+    return f"{roster.policy.id}, edition {roster.policy.edition}" if converted else ""
 
 
 def _reason(upper: Side, lower: Side, length_ms: int, *, coarse: bool) -> str:
