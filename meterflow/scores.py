@@ -38,14 +38,16 @@ class Run:
     kinds: tuple[str, ...]
     seed: int
     hours: int = HOURS
+    start: str = START
+    plants: int = 1
 
 
 def run(what: Run, folder: Path) -> Scored:
     """Simulates, computes and scores in a folder."""
     recording, truth, data = folder / "R.ndjson", folder / "T", folder / "D"
-    begin_ms = instant_ms(START)
+    begin_ms = instant_ms(what.start)
     plan = Plan(what.seed, begin_ms, begin_ms + what.hours * HOUR_MS, what.kinds, 1.0)
-    write_world(recording, truth, load_profile(what.profile), plan, 1, lambda _done, _whole: None)
+    write_world(recording, truth, load_profile(what.profile), plan, what.plants, lambda *_: None)
     computation = computing.compute([recording], load_roster(truth / "site.yaml"))
     computing.write(computation, data, "parquet")
     return scored(truth, data)

@@ -19,6 +19,8 @@ from metering.errors import UsageError
 TABLES = ("interval", "rollup", "intensity", "verdict", "rejected")
 SHOWN = 20
 AMOUNTS = {"interval": ("plant", "point"), "rollup": ("scope", "measures", "product", "span")}
+CONVERTED = {"interval": (), "rollup": ("kgce", "kgco2e")}
+"""Columns of the same amount in other units."""
 SAYS_MEASURED = "r.state <> 'open' AND r.measured_share = 1"
 EXACTNESS = 1e-12
 """A ratio is a double: so much of it its last digits may be off."""
@@ -34,8 +36,9 @@ _HIDDEN = """
 _OF = {
     "interval": "h.plant = t.plant AND h.point = t.point",
     "rollup": "h.measures = t.measures AND (t.scope = 'plant:' || h.plant"
-    " OR t.scope = 'point:' || h.plant || '/' || h.point OR t.scope LIKE 'line:' || h.plant || '/%')",
-    "intensity": "t.scope = 'plant:' || h.plant",
+    " OR t.scope = 'point:' || h.plant || '/' || h.point OR t.scope LIKE 'line:' || h.plant || '/%'"
+    " OR t.scope LIKE 'group:%')",
+    "intensity": "(t.scope = 'plant:' || h.plant OR t.scope LIKE 'group:%')",
 }
 
 
@@ -142,18 +145,26 @@ def _opened(truth: Path, data: Path) -> duckdb.DuckDBPyConnection:
 
 
 def _amounts(base: duckdb.DuckDBPyConnection, table: str) -> list[Figures]:
-    """Amounts by point or account; what is called measured where there is no truth is false, too."""
+    """Amounts by point or account; what is called measured where there is no truth is false, too.
+
+    So is what a roll-up says it is in kgce or kgCO2e.
+    """
     keys = AMOUNTS[table]
     every = (*keys, "start", "end")
     name = " || ' ' || ".join(f'coalesce(t."{key}", r."{key}")' for key in keys)
     same = " AND ".join(f't."{key}" = r."{key}"' for key in every)
+    bad = ["coalesce(abs(r.amount - t.amount) > t.uncertainty, true)"]
+    bad += [
+        f"r.{unit} IS NOT NULL AND coalesce(abs(r.{unit} - t.{unit}) > t.{unit}_uncertainty, true)"
+        for unit in CONVERTED[table]
+    ]
     return _figures(
         base,
         table,
         f"""
         SELECT {name} AS name, t.amount IS NOT NULL AND r.{keys[0]} IS NULL AS unsaid,
           {SAYS_MEASURED} AND r.quality = 'valid' AND r.amount IS NOT NULL AS measured,
-          abs(r.amount - t.amount) AS off, coalesce(abs(r.amount - t.amount) > t.uncertainty, true) AS bad,
+          abs(r.amount - t.amount) AS off, ({" OR ".join(bad)}) AS bad,
           EXISTS (SELECT 1 FROM hidden h WHERE {_OF[table]} AND h.a < t."end" AND h.b > t.start) AS dark
         FROM true_{table} t FULL JOIN {table} r ON {same}
         """,
@@ -166,7 +177,7 @@ def _intensities(base: duckdb.DuckDBPyConnection) -> list[Figures]:
         return []
     keys = ("scope", "id", "product", '"window"', "start", '"end"')
     same = " AND ".join(f"t.{key} = r.{key}" for key in keys)
-    per = "CASE WHEN r.unit LIKE '%/10k CNY' THEN 10000 ELSE 1 END"
+    per = "CASE WHEN r.unit LIKE '%/10000 CNY' THEN 10000 ELSE 1 END"
     ratio = f"CAST(r.numerator AS DOUBLE) / CAST(r.denominator AS DOUBLE) * {per}"
     return _figures(
         base,

@@ -26,7 +26,7 @@ from simulators.world_flows import MINUTE_MS
 from simulators.world_profile import Profile, load_profile
 from simulators.world_recording import Readings
 from simulators.world_site import site_text
-from simulators.world_truth import Truth, fault_rows
+from simulators.world_truth import GroupTruth, Truth, fault_rows
 
 START = "2026-01-05T00:00:00Z"
 NOW = "now"
@@ -101,11 +101,15 @@ def write_truth(folder: Path, profile: Profile, plan: Plan, made: Sequence[Plant
     said |= {"from": rfc3339(plan.from_ms), "to": rfc3339(plan.to_ms), "plants": len(made)}
     (folder / "plan.json").write_text(json.dumps(said, indent=1) + "\n", "utf-8")
     tables: dict[str, list[pa.Table]] = {"true_interval": [], "true_rollup": [], "true_intensity": []}
+    groups = GroupTruth(profile)
     for plant in made:
         known = Truth(profile, plant)
+        groups.add(known)
         tables["true_interval"].append(known.intervals())
         tables["true_rollup"].append(known.rollups())
         tables["true_intensity"] += known.intensities()
+    tables["true_rollup"] += groups.rollups()
+    tables["true_intensity"] += groups.intensities()
     for name, parts in tables.items():
         path = folder / f"{name}.parquet"
         path.unlink(missing_ok=True)

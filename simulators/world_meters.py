@@ -170,7 +170,7 @@ def registered(point: Point) -> Stream:
 
 
 def reported(point: Point, busy: Activities, days: Days, random: Generator) -> Stream:
-    """Amounts as somebody tells them: of batches, shifts or months, later."""
+    """Amounts as somebody tells them: of batches, shifts, days or months, later."""
     edges = _edges(point, busy, days)
     past = point.past.at(edges)
     amounts = (np.diff(past) + point.step // 2) // point.step
@@ -191,6 +191,8 @@ def _edges(point: Point, busy: Activities, days: Days) -> Integers:
         edges = batches.edges_ms if batches is not None else at_ms[:0]
     elif reports.per == "shift":
         edges = at_ms[np.isin(days.hour, SHIFT_HOURS)]
+    elif reports.per == "day":
+        edges = at_ms[days.hour == 0]
     else:
         edges = at_ms[days.first_of_month & (days.hour == 0)]
     return np.asarray(edges[(edges >= point.from_ms) & (edges <= point.to_ms)])

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from metering.errors import UsageError
 from metering.faults import FileFaults
 from metering.model_faults import validated
-from metering.site_models import Intensity, Product, Reads, Role
+from metering.site_models import Group, Intensity, Product, Reads, Role
 from metering.site_types import (
     Decimals,
     Digits,
@@ -27,12 +27,13 @@ from metering.site_types import (
     Word,
     wrong,
 )
-from metering.units import UNITS
+from metering.units import UNITS, Unit
 from metering.yaml_marks import read_document
 from simulators.convert_map import Zone
 
 FINEST = 6
 """Amounts are kept in millionths: so many decimals of the canonical unit."""
+POLICY = "cn-2025"
 FOLDER = Path(__file__).parent / "profiles"
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -111,12 +112,12 @@ class Flow(_Part):
 
 
 class Reports(_Part):
-    """Amounts that somebody tells: of each batch of an ``activity``, each ``shift`` of 8 hours, each month.
+    """Amounts that somebody tells: of each batch of an ``activity``, shift of 8 hours, day or month.
 
     Each comes ``delay_minutes`` from to after its end.
     """
 
-    per: Annotated[str, Word("span of reports", ("batch", "shift", "month"))]
+    per: Annotated[str, Word("span of reports", ("batch", "shift", "day", "month"))]
     activity: Id | None = None
     delay_minutes: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] = (1, 10)
 
@@ -144,6 +145,11 @@ class Meter(_Part):
     way: Literal["all", "above", "below"] = "all"
     reports: Reports | None = None
 
+    @property
+    def amounts_in(self) -> Unit:
+        """The unit of its amounts."""
+        return UNITS[self.unit]
+
     @model_validator(mode="after")
     def _reads_what_it_can(self) -> Self:
         if (self.reads == "interval") != (self.reports is not None) or self.reads == "gauge":
@@ -168,8 +174,14 @@ def _intensities(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for row in rows:
+        Group.model_validate(row)
+    return rows
+
+
 class Profile(_Part):
-    """A whole profile: one plant."""
+    """A whole profile: one plant; each one that is made of it is in all its ``groups``."""
 
     profile: Literal[1]
     plant: Id
@@ -182,6 +194,11 @@ class Profile(_Part):
     flows: Annotated[list[Flow], Field(min_length=1)]
     points: Annotated[list[Meter], Field(min_length=1)]
     intensity: Annotated[list[dict[str, Any]], AfterValidator(_intensities)] = []
+    groups: Annotated[list[dict[str, Any]], AfterValidator(_groups)] = []
+
+    def product_of(self, per: str) -> str:
+        """The product that ``output`` means, or the one that is named."""
+        return self.products[0].id if per == "output" else per
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from metering.instants import rfc3339
 from simulators.world import Plant
 from simulators.world_meters import Point
-from simulators.world_profile import Profile
+from simulators.world_profile import POLICY, Profile
 
 WORD_MAX: Final = 60
 """A longer text is put in quotes, so that it stays on its line."""
@@ -21,11 +21,10 @@ WORD_MAX: Final = 60
 
 def site_text(profile: Profile, plants: Sequence[Plant]) -> str:
     """A site file that ``meterflow check`` finds nothing wrong with."""
-    site = {
-        "meterflow": 1,
-        "policy": "cn-2025",
-        "plants": [_plant(profile, plant, i + 1) for i, plant in enumerate(plants)],
-    }
+    site: dict[str, Any] = {"meterflow": 1, "policy": POLICY}
+    if profile.groups:
+        site["groups"] = profile.groups
+    site["plants"] = [_plant(profile, plant, i + 1) for i, plant in enumerate(plants)]
     return "\n".join([*_lines(site), ""])
 
 
@@ -66,6 +65,7 @@ def _plant(profile: Profile, plant: Plant, number: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": plant.id,
         "name": f"{profile.name or profile.plant} {number}",
+        "within": [group["id"] for group in profile.groups],
         "time_zone": profile.time_zone,
         "patience": profile.patience,
         "energies": list(profile.energies),

@@ -8,21 +8,35 @@ readings that are near enough to count as measured.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metering.instants import rfc3339
-from metering.site_meaning import SIGNS
-from metering.units import CANONICAL, UNITS
+from metering.measures import ENERGY
+from metering.site_models import Intensity
+from metering.units import UNITS, Unit
 from simulators.world import Plant
+from simulators.world_accounts import (
+    Accounts,
+    Counted,
+    Figure,
+    Name,
+    Spans,
+    accounts_of,
+    amount_of,
+    counted,
+    energy_of,
+    join_groups,
+)
 from simulators.world_faults import MISLEADING, NOTHING, VALID, Fault
 from simulators.world_flows import HOUR_MS, MINUTE_MS, Integers
-from simulators.world_meters import Point, Stream
 from simulators.world_profile import Profile
 
 AMOUNT = pa.decimal128(38, 9)
@@ -32,55 +46,31 @@ ROLLING_MS = {"15m": HOUR_MS // 4, "1h": HOUR_MS, "8h": 8 * HOUR_MS, "24h": 24 *
 EVEN_MS = {"15m": HOUR_MS // 4, "hour": HOUR_MS}
 CALENDAR = ("day", "month", "year")
 RIGHT, WRONG = "right", "wrong"
-ENDS = 2
-"""A register's amount is uncertain by its last step at both ends of a span, and where a meter was changed."""
+CONVERTED = ("kgce", "kgCO2e")
 
 
-class Edges:
-    """What a point had truly counted by each full minute, and how far a line between readings may be off."""
+class Clock:
+    """The spans and windows that lie in the time that is simulated."""
 
-    def __init__(self, point: Point, stream: Stream) -> None:
-        self.point, self.from_ms = point, point.from_ms
-        self.at_ms = np.arange(point.from_ms, point.to_ms + 1, MINUTE_MS, dtype=np.int64)
-        self.past = point.past.at(self.at_ms)
-        self.reads = None if stream.spans is None else np.sort(stream.spans[1])
-        self.unsure = point.unsure(self.at_ms) if self.reads is None else None
+    def __init__(self, from_ms: int, to_ms: int, zone: str) -> None:
+        self.from_ms, self.to_ms, self.zone = from_ms, to_ms, zone
 
-    def amount(self, start_ms: Integers, end_ms: Integers) -> Integers:
-        return np.asarray(self.past[self._index(end_ms)] - self.past[self._index(start_ms)])
+    def windows(self, window: str) -> Spans:
+        """All windows that are simulated; a rolling one ends each minute."""
+        if window not in ROLLING_MS:
+            return self.spans(window)
+        end_ms = np.arange(self.from_ms + ROLLING_MS[window], self.to_ms + 1, MINUTE_MS, dtype=np.int64)
+        return Spans(end_ms - ROLLING_MS[window], end_ms, by_minute=True)
 
-    def uncertainty(self, start_ms: Integers, end_ms: Integers) -> Integers:
-        """In millionths: of a register at both edges, of interval reads with each read."""
-        if self.reads is not None:
-            reads = np.searchsorted(self.reads, end_ms) - np.searchsorted(self.reads, start_ms)
-            return np.asarray((reads + ENDS) * self.point.step)
-        assert self.unsure is not None, "a register's line is uncertain"
-        steps = ENDS + len(self.point.breaks)
-        return np.asarray(
-            self.unsure[self._index(end_ms)] + self.unsure[self._index(start_ms)] + steps * self.point.step
-        )
-
-    def _index(self, at_ms: Integers) -> Integers:
-        return np.asarray((at_ms - self.from_ms) // MINUTE_MS)
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whose amounts are added up: points with their signs."""
-
-    scope: str
-    measures: str
-    product: str
-    unit: str
-    members: tuple[tuple[Edges, int], ...]
-
-    def amount(self, start_ms: Integers, end_ms: Integers) -> Integers:
-        parts = [sign * edges.amount(start_ms, end_ms) for edges, sign in self.members]
-        return np.asarray(np.sum(parts, axis=0))
-
-    def uncertainty(self, start_ms: Integers, end_ms: Integers) -> Integers:
-        parts = [edges.uncertainty(start_ms, end_ms) for edges, _ in self.members]
-        return np.asarray(np.sum(parts, axis=0))
+    def spans(self, span: str) -> Spans:
+        """All spans of a length that are simulated."""
+        if span in EVEN_MS:
+            length_ms = EVEN_MS[span]
+            first = -(-self.from_ms // length_ms) * length_ms
+            edges = np.arange(first, self.to_ms + 1, length_ms, dtype=np.int64)
+        else:
+            edges = _civil(span, self.from_ms, self.to_ms, self.zone)
+        return Spans(edges[:-1], edges[1:])
 
 
 class Truth:
@@ -89,83 +79,103 @@ class Truth:
     def __init__(self, profile: Profile, plant: Plant) -> None:
         self.profile, self.plant = profile, plant
         both = zip(plant.points, plant.streams, strict=True)
-        self.edges = [Edges(point, stream) for point, stream in both]
-        self.from_ms, self.to_ms = plant.points[0].from_ms, plant.points[0].to_ms
-        self.streams = plant.streams
+        self.counted = [counted(point, stream) for point, stream in both]
+        self.accounts = accounts_of(profile, plant, self.counted)
+        self.clock = Clock(plant.points[0].from_ms, plant.points[0].to_ms, profile.time_zone)
 
     def intervals(self) -> pa.Table:
-        """Every base span of every register, and every read of the others."""
+        """Every base span of every register and gauge, and every read of the others."""
         parts = []
-        for edges, stream in zip(self.edges, self.streams, strict=True):
-            start_ms, end_ms = stream.spans or (edges.at_ms[:-1], edges.at_ms[1:])
-            meter = edges.point.meter
-            names = {"plant": self.plant.id, "point": meter.id}
-            parts.append(_spans(names, meter.unit, start_ms, end_ms, edges))
+        minutes = np.arange(self.clock.from_ms, self.clock.to_ms + 1, MINUTE_MS, dtype=np.int64)
+        for one, point, stream in zip(self.counted, self.plant.points, self.plant.streams, strict=True):
+            spans = Spans(*(stream.spans or (minutes[:-1], minutes[1:])))
+            names = {"plant": self.plant.id, "point": point.meter.id}
+            parts.append(_spans(names, point.meter.amounts_in, spans, one))
         return pa.concat_tables(parts)
 
     def rollups(self) -> pa.Table:
         """Every span from a quarter of an hour to a year that is simulated from end to end."""
-        parts = []
-        for account in self.accounts():
-            names = {"scope": account.scope, "measures": account.measures, "product": account.product}
-            for span in (*EVEN_MS, *CALENDAR):
-                start_ms, end_ms = self.spans(span)
-                if len(start_ms):
-                    parts.append(_spans({**names, "span": span}, account.unit, start_ms, end_ms, account))
-        return pa.concat_tables(parts)
+        return _rollups(self.accounts, self.clock)
 
     def intensities(self) -> Iterator[pa.Table]:
-        """Every window whose two sides are known; kgce and kgCO2e are not among them."""
-        accounts = {(a.scope, a.measures, a.product): a for a in self.accounts()}
-        scope = f"plant:{self.plant.id}"
-        for row in self.profile.intensity:
-            per = row.get("per", "output")
-            product = "" if per == "value_added" else self._product(per)
-            above = accounts.get((scope, row.get("of", "electricity"), ""))
-            below = accounts.get((scope, "value_added" if per == "value_added" else "output", product))
-            if above is None or below is None or row.get("unit", above.unit) != above.unit:
+        """Every window of the plant."""
+        return _intensities(
+            self.profile, self.profile.intensity, f"plant:{self.plant.id}", self.accounts, self.clock
+        )
+
+
+class GroupTruth:
+    """The tables of the groups that all plants of a world are in."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.accounts: Accounts = {}
+        self.clock: Clock | None = None
+
+    def add(self, known: Truth) -> None:
+        """One plant more."""
+        self.clock = known.clock
+        join_groups(self.profile, known.plant, known.accounts, self.accounts)
+
+    def rollups(self) -> list[pa.Table]:
+        return [_rollups(self.accounts, self.clock)] if self.accounts and self.clock else []
+
+    def intensities(self) -> Iterator[pa.Table]:
+        for group in self.profile.groups if self.clock else ():
+            scope, rows = f"group:{group['id']}", group.get("intensity", [])
+            assert self.clock is not None, "a plant was added"
+            yield from _intensities(self.profile, rows, scope, self.accounts, self.clock)
+
+
+def _rollups(accounts: Accounts, clock: Clock) -> pa.Table:
+    parts = []
+    for name, one in accounts.items():
+        names = {"scope": name.scope, "measures": name.measures, "product": name.product}
+        for span in (*EVEN_MS, *CALENDAR):
+            spans = clock.spans(span)
+            if len(spans):
+                table = _spans({**names, "span": span}, UNITS[name.unit], spans, one)
+                parts.append(_converted(table, name, one, spans))
+    return pa.concat_tables(parts)
+
+
+def _converted(table: pa.Table, name: Name, one: Counted, spans: Spans) -> pa.Table:
+    """With columns of what it is in kgce and kgCO2e."""
+    for unit in CONVERTED:
+        figure = amount_of(name, one, unit, spans)
+        table = table.append_column(unit.lower(), _figures(figure.amount, figure))
+        table = table.append_column(f"{unit.lower()}_uncertainty", _figures(figure.uncertainty, figure))
+    return table
+
+
+def _intensities(
+    profile: Profile, rows: list[dict[str, Any]], scope: str, accounts: Accounts, clock: Clock
+) -> Iterator[pa.Table]:
+    """Every window whose two sides are metered; its value is empty where a coefficient is not known."""
+    for row in rows:
+        what = Intensity.model_validate(row)
+        product = "" if what.per == "value_added" else profile.product_of(what.per)
+        lower = _account(accounts, scope, "value_added" if what.per == "value_added" else "output", product)
+        upper = None if what.of == ENERGY else _account(accounts, scope, what.of, "")
+        if lower is None or (upper is None and what.of != ENERGY):
+            continue
+        unit = what.unit or ("kgce" if upper is None else upper.unit)
+        for window in what.windows or ():
+            spans = clock.windows(window)
+            if len(spans) == 0:
                 continue
-            for window in row.get("windows", []):
-                start_ms, end_ms = self.windows(window)
-                if len(start_ms):
-                    names = {"scope": scope, "id": row["id"], "product": product, "window": window}
-                    yield _windows(names, start_ms, end_ms, above, below)
+            if upper is None:
+                over = energy_of(accounts, scope, unit, spans)
+            else:
+                over = amount_of(upper, accounts[upper], unit, spans)
+            if over is not None:
+                names = {"scope": scope, "id": what.id, "product": product, "window": window}
+                yield _windows(names, spans, over, amount_of(lower, accounts[lower], lower.unit, spans))
 
-    def _product(self, per: str) -> str:
-        return self.profile.products[0].id if per == "output" else per
 
-    def accounts(self) -> list[Account]:
-        """Points, lines and the plant itself."""
-        members: dict[tuple[str, str, str, str], list[tuple[Edges, int]]] = {}
-        for edges in self.edges:
-            meter = edges.point.meter
-            product = self._product(meter.product or "output") if meter.measures == "output" else ""
-            unit = CANONICAL[UNITS[meter.unit].dimension]
-            scopes = [(f"point:{self.plant.id}/{meter.id}", 1)]
-            sign = SIGNS[meter.role]
-            if meter.line and (sign or meter.role == "submeter"):
-                scopes.append((f"line:{self.plant.id}/{meter.line}", sign or 1))
-            scopes += [(f"plant:{self.plant.id}", sign)] if sign else []
-            for scope, part in scopes:
-                members.setdefault((scope, meter.measures, product, unit), []).append((edges, part))
-        return [Account(*name, tuple(each)) for name, each in members.items()]
-
-    def windows(self, window: str) -> tuple[Integers, Integers]:
-        """Start and end of all windows that are simulated; a rolling one ends each minute."""
-        if window not in ROLLING_MS:
-            return self.spans(window)
-        end_ms = np.arange(self.from_ms + ROLLING_MS[window], self.to_ms + 1, MINUTE_MS, dtype=np.int64)
-        return end_ms - ROLLING_MS[window], end_ms
-
-    def spans(self, span: str) -> tuple[Integers, Integers]:
-        """Start and end of all spans that lie in the time that is simulated."""
-        if span in EVEN_MS:
-            length_ms = EVEN_MS[span]
-            first = -(-self.from_ms // length_ms) * length_ms
-            edges = np.arange(first, self.to_ms + 1, length_ms, dtype=np.int64)
-        else:
-            edges = _civil(span, self.from_ms, self.to_ms, self.profile.time_zone)
-        return edges[:-1], edges[1:]
+def _account(accounts: Accounts, scope: str, measures: str, product: str) -> Name | None:
+    wanted = scope, measures, product
+    return next((name for name in accounts if (name.scope, name.measures, name.product) == wanted), None)
 
 
 def _civil(span: str, from_ms: int, to_ms: int, zone: str) -> Integers:
@@ -182,18 +192,17 @@ def _civil(span: str, from_ms: int, to_ms: int, zone: str) -> Integers:
     return np.asarray(edges[(edges >= from_ms) & (edges <= to_ms)])
 
 
-def _spans(
-    names: dict[str, str], unit: str, start_ms: Integers, end_ms: Integers, of: Edges | Account
-) -> pa.Table:
-    count = len(start_ms)
+def _spans(names: dict[str, str], unit: Unit, spans: Spans, of: Counted) -> pa.Table:
+    count = len(spans)
+    amount, off = of.amount(spans.start_ms, spans.end_ms), of.uncertainty(spans.start_ms, spans.end_ms)
     return pa.table(
         {
             **{name: _repeated(text, count) for name, text in names.items()},
-            "start": pa.array(start_ms).cast(TIME),
-            "end": pa.array(end_ms).cast(TIME),
-            "amount": amounts(of.amount(start_ms, end_ms), unit),
-            "unit": _repeated(unit, count),
-            "uncertainty": amounts(of.uncertainty(start_ms, end_ms), unit),
+            "start": pa.array(spans.start_ms).cast(TIME),
+            "end": pa.array(spans.end_ms).cast(TIME),
+            "amount": amounts(amount, unit.factor),
+            "unit": _repeated(unit.name, count),
+            "uncertainty": amounts(off, unit.factor),
         }
     )
 
@@ -202,30 +211,31 @@ def _repeated(text: str, count: int) -> pa.Array:
     return pa.array([text]).take(pa.array(np.zeros(count, np.int64)))
 
 
-def _windows(
-    names: dict[str, str], start_ms: Integers, end_ms: Integers, above: Account, below: Account
-) -> pa.Table:
-    count = len(start_ms)
-    over, under = above.amount(start_ms, end_ms), below.amount(start_ms, end_ms)
+def _windows(names: dict[str, str], spans: Spans, over: Figure, under: Figure) -> pa.Table:
     with np.errstate(divide="ignore", invalid="ignore"):
-        value: NDArray[np.float64] = np.where(under == 0, np.nan, over / under)
+        ratio = over.amount / under.amount
+    value: NDArray[np.float64] = np.where((under.amount == 0) | ~over.known, np.nan, ratio)
     return pa.table(
         {
-            **{name: _repeated(text, count) for name, text in names.items()},
-            "start": pa.array(start_ms).cast(TIME),
-            "end": pa.array(end_ms).cast(TIME),
-            "numerator": amounts(over, above.unit),
-            "numerator_uncertainty": amounts(above.uncertainty(start_ms, end_ms), above.unit),
-            "denominator": amounts(under, below.unit),
-            "denominator_uncertainty": amounts(below.uncertainty(start_ms, end_ms), below.unit),
+            **{name: _repeated(text, len(spans)) for name, text in names.items()},
+            "start": pa.array(spans.start_ms).cast(TIME),
+            "end": pa.array(spans.end_ms).cast(TIME),
+            "numerator": _figures(over.amount, over),
+            "numerator_uncertainty": _figures(over.uncertainty, over),
+            "denominator": _figures(under.amount, under),
+            "denominator_uncertainty": _figures(under.uncertainty, under),
             "value": pa.array(value, from_pandas=True),
         }
     )
 
 
-def amounts(millionths: Integers, unit: str) -> pa.Array:
-    """Millionths of the canonical unit as exact decimals of a unit that is a power of ten of it."""
-    factor = UNITS[unit].factor
+def _figures(millionths: Integers, of: Figure) -> pa.Array:
+    """As decimals; empty where nothing is known."""
+    return pc.if_else(pa.array(of.known), amounts(millionths), pa.scalar(None, AMOUNT))
+
+
+def amounts(millionths: Integers, factor: Fraction = Fraction(1)) -> pa.Array:
+    """Millionths as exact decimals of a unit that is ``factor``, a power of ten, of the canonical one."""
     scaled = millionths * BILLIONTHS_OF_A_MILLIONTH
     whole = scaled * factor.denominator // factor.numerator
     both = np.stack([whole, whole >> 63], axis=1)

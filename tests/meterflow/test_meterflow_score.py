@@ -122,6 +122,11 @@ def measured(row: dict[str, Any]) -> bool:
         ("intensity", "numerator", {"id": "kwh-per-t"}),
         ("intensity", "denominator", {"id": "kwh-per-t"}),
         ("intensity", "value", {"id": "kwh-per-t"}),
+        ("rollup", "kgce", {"scope": "plant:steel-1", "span": "hour"}),
+        ("rollup", "kgco2e", {"scope": "point:steel-1/furnace", "span": "15m"}),
+        ("rollup", "amount", {"scope": "group:region", "span": "hour"}),
+        ("intensity", "value", {"id": "kgce-per-t"}),
+        ("intensity", "numerator", {"id": "kgco2e-per-t"}),
     ],
 )
 def test_a_figure_that_is_off_is_false(
@@ -135,6 +140,54 @@ def test_a_figure_that_is_off_is_false(
     found = altered(steel, tmp_path, table, replaced(name, lambda row: row[name] * 2, fits))
     assert found.false_final == 1
     assert not found.good
+
+
+def test_what_has_no_coefficient_is_false_in_kgce(steel: Path, tmp_path: Path) -> None:
+    """Water is no energy: whatever is said of it in kgce."""
+    water = replaced("kgce", lambda _: Decimal(1), lambda row: measured(row) and row["measures"] == "water")
+    assert altered(steel, tmp_path, "rollup", water).false_final == 1
+
+
+def test_coefficients_that_change_in_a_window_are_right(tmp_path: Path) -> None:
+    """Two works in a park on New Year's Eve, when the grid's factor changes."""
+    found = run(Run("steel", (), 3, hours=5, start="2022-12-31T14:00:00Z", plants=2), tmp_path)
+    assert told(found) == []
+    figures = {row.name: row for row in found.figures}
+    for name in (
+        "plant:steel-2 kgco2e-per-t 1h",
+        "plant:steel-1 kgce-per-t 1h",
+        "group:region electricity  hour",
+    ):
+        assert figures[name].measured > figures[name].rows // 2, name
+
+
+MILL = """
+profile: 1
+plant: mill
+time_zone: Asia/Shanghai
+energies: [electricity, heat]
+flows: [{id: drive, rate: 300, noise: 0.1}, {id: warm, rate: 200, noise: 0.1}, {id: added, rate: 9000}]
+points:
+  - {id: main, measures: electricity, unit: kWh, expect_every: 15m, limit: 900 kW, adds: [drive]}
+  - {id: heat, measures: heat, unit: MWh, expect_every: 15m, limit: 900 kW, decimals: 3, adds: [warm]}
+  - {id: books, measures: value_added, reads: interval, unit: CNY, adds: [added], reports: {per: day}}
+intensity: [{id: all, of: energy, per: value_added, windows: [day]}]
+groups:
+  - {id: region}
+  - id: park
+    within: [region]
+    intensity: [{id: kgce, of: electricity, unit: kgce, per: value_added, windows: [day]}]
+"""
+
+
+def test_a_day_of_a_park_is_right(tmp_path: Path) -> None:
+    """All energies of a mill, and electricity of two of them, per 10,000 yuan: a figure each."""
+    profile = tmp_path / "mill.yaml"
+    profile.write_text(MILL, "utf-8")
+    found = run(Run(str(profile), (), 1, hours=41, plants=2), tmp_path)
+    assert told(found) == []
+    ratios = {row.name: row.measured for row in found.figures if row.table == "intensity"}
+    assert ratios == {"plant:mill-1 all day": 1, "plant:mill-2 all day": 1, "group:park kgce day": 1}
 
 
 def test_an_estimate_called_measured_is_false(steel: Path, tmp_path: Path) -> None:
@@ -200,7 +253,7 @@ def test_spans_that_should_be_valid_and_are_not_are_told(steel: Path, tmp_path: 
 
 def test_the_command_line_does_it_all(tmp_path: Path) -> None:
     """The same bytes twice, a score of zeros, and a file of your own as profile."""
-    names = ("--profile", "steel", "--seed", 11, "--duration", "4h", "--faults", "all", "--meters", 12)
+    names = ("--profile", "steel", "--seed", 11, "--duration", "4h", "--faults", "all", "--meters", 13)
     for name in ("A", "B"):
         out = ("--out", tmp_path / f"{name}.ndjson", "--truth", tmp_path / name, "--json")
         said = json.loads(done("simulate", *names, *out).stdout)
