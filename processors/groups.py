@@ -33,6 +33,7 @@ from processors.spans import CLASSES, GRID, Spans
 Ints = NDArray[np.int64]
 
 FORMAT = 3
+_CALENDAR = np.array([cls for cls in range(CLASSES) if cls != GRID], np.int64)
 _FIELDS = {**dict.fromkeys(SUMS, np.int64), "cause": np.uint8, "reported": np.int64}
 
 
@@ -151,32 +152,28 @@ class Groups:
 
     def _touched(self, cells: Portions, before: Ints, after: Ints) -> tuple[Ints, Ints, Ints]:
         """Account, class and span of rows whose content changed or that became final."""
-        parts = [(cells.account, cells.cls, cells.span)]
-        for one in np.flatnonzero(after > before).tolist():
-            parts += [
-                self._flipped(one, cls, int(before[one]), int(after[one]))
-                for cls in range(CLASSES)
-                if cls != GRID
-            ]
+        parts = [(cells.account, cells.cls, cells.span), self._flipped(before, after)]
         every = [np.concatenate([part[i] for part in parts]) for i in range(3)]
         account, cls, span = Grouping(*every).keys
         return account, cls, span
 
-    def _flipped(self, account: int, cls: int, before: int, after: int) -> tuple[Ints, Ints, Ints]:
-        spans = self.known(np.array([account]), cls)
-        same = np.full(len(spans), account)
-        end = self.spans.edges(same * CLASSES + cls, spans)[1]
-        spans = spans[(end > before) & (end <= after)]
-        return np.full(len(spans), account), np.full(len(spans), cls), spans
+    def _flipped(self, before: Ints, after: Ints) -> tuple[Ints, Ints, Ints]:
+        account, cls, span = self._there(np.flatnonzero(after > before), _CALENDAR)
+        end = self.spans.edges(account * CLASSES + cls, span)[1]
+        final = (end > before[account]) & (end <= after[account])
+        return account[final], cls[final], span[final]
 
     def known(self, accounts: Ints, cls: int) -> Ints:
         """The spans of a class in which any partition has said anything of any of the accounts."""
-        series = np.sort(
-            np.concatenate(
-                [self._series(p, accounts, np.full(len(accounts), cls)) for p in range(self.partitions)]
-            )
-        )
-        return np.unique(self.cells.between(series, *self.cells.extents(series))[1])
+        return np.unique(self._there(accounts, np.array([cls]))[2])
+
+    def _there(self, accounts: Ints, classes: Ints) -> tuple[Ints, Ints, Ints]:
+        """Account, class and span of the cells of any partition, as often as partitions have said them."""
+        account, cls = np.repeat(accounts, len(classes)), np.tile(classes, len(accounts))
+        every = [self._series(partition, account, cls) for partition in range(self.partitions)]
+        series = np.sort(np.concatenate(every))
+        series, span, _ = self.cells.between(series, *self.cells.extents(series))
+        return series // CLASSES % self._count, series % CLASSES, span
 
     def _of(self, account: int, cls: int, span: Ints) -> Sums:
         return self._sums(np.full(len(span), account), np.full(len(span), cls), span)

@@ -1,6 +1,6 @@
 """Seeded worlds: the service in one process, disturbed at every step, and the five laws at the end.
 
-    python -m simulators.seeded --seeds 1..100000 --jobs 2
+    python -m simulators.seeded --seeds 1..100000
     python -m simulators.seeded --seeds 4711 --trace
 
 A world that breaks a law is printed with its seed; the same seed gives the same world again, anywhere with
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -57,7 +58,11 @@ def run(seeds: range, jobs: int, say: Callable[[str], None], make: Make = World)
                 say("\n  ".join([f"seed {seed} breaks a law:", *words]))
                 say(f"  again: python -m {module_of(make)} --seeds {seed} --trace")
             a_second = done / (time.monotonic() - began_s)
-            say(f"{done} of {len(seeds)} worlds, {len(found)} break a law, {a_second:.1f} a second")
+            left_min = (len(seeds) - done) / a_second / 60
+            say(
+                f"{done} of {len(seeds)} worlds, {len(found)} break a law,"
+                f" {a_second:.1f} a second, {left_min:.0f} min to go"
+            )
     return found
 
 
@@ -92,7 +97,7 @@ def main(words: Sequence[str] | None = None, make: Make = World) -> int:
     """The command; 1 where a law is broken."""
     parser = argparse.ArgumentParser(prog=f"python -m {module_of(make)}", description=__doc__)
     parser.add_argument("--seeds", type=_seeds, default=range(1, 201), help="one, or from..to")
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, else one a core")
     parser.add_argument("--trace", action="store_true", help="prints what happens in each world")
     given = parser.parse_args(words)
 

@@ -39,22 +39,14 @@ class Shelf:
 
     def take(self, value: bytes) -> None:
         """A record of results."""
-        name, rows = decode_table(value)
-        self.take_rows(name, rows)
-
-    def take_rows(self, name: str, rows: pa.Table) -> None:
-        keys, its = TABLES[name].key, self.versions[name]
-        for row in plain(rows):
-            position = row.pop(POSITION)
-            row[GONE] = position < 0
-            position = max(position, -position - 1)
-            reported = row.get("state") != OPEN
+        name, rows = rows_of(value)
+        its = self.versions[name]
+        for key, version, row in rows:
             if name != "hop" and row.get("reported") is not None and not of_a_group(row):
                 self.reported_ms = max(self.reported_ms, row["reported"])
-            key = tuple(row[each] for each in keys) or (position, len(its))
-            version = (position, row.get("revision") or 0, reported)
-            its.setdefault(key, {})[version] = row
-            self.said.append((name, key, row))
+            mine = key or (version[0], len(its))
+            its.setdefault(mine, {})[version] = row
+            self.said.append((name, mine, row))
 
     def newest(self, name: str) -> dict[Key, Row]:
         """The row of each key, without those that are no more."""
@@ -84,6 +76,19 @@ class Shelf:
             if said and not rows[max(said)][GONE]:
                 out[key] = rows[max(said)]
         return out
+
+
+@lru_cache(maxsize=512)
+def rows_of(value: bytes) -> tuple[str, list[tuple[Key, Version, Row]]]:
+    """Table and rows of a record of results, which several shelves share: nobody may change them."""
+    name, table = decode_table(value)
+    out = []
+    for row in plain(table):
+        position = row.pop(POSITION)
+        row[GONE] = position < 0
+        version = (max(position, -position - 1), row.get("revision") or 0, row.get("state") != OPEN)
+        out.append((tuple(row[each] for each in TABLES[name].key), version, row))
+    return name, out
 
 
 def of_a_group(row: Row) -> bool:

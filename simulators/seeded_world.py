@@ -31,6 +31,8 @@ ACTIONS_MAX = 400
 CALM_ACTIONS_MAX = 20_000
 LAST_MS = 40 * 60_000
 """After the last message: longer than patience, so that what is silent becomes final."""
+LAST_STRIDES = 4
+"""In which that time passes; each is a tick at least, which is nothing new by then."""
 LOOKED_AT = ("interval", "rollup", "intensity", "verdict", "alert")
 SPREADS_MS = (*(0,) * 6, *(60_000,) * 6, *(300_000,) * 3, 1_800_000)
 
@@ -357,7 +359,7 @@ class World:
         elif self._last_s is None:
             self._last_s = self.loop.now_s + LAST_MS / 1_000 + 3 * self.temper.tick_s
         elif self.loop.now_s < self._last_s:
-            self.loop.now_s += max(until_timer_s or 0.0, self.temper.tick_s / 2)
+            self.loop.now_s += max(until_timer_s or 0.0, LAST_MS / LAST_STRIDES / 1_000)
         elif self._behind():
             self.loop.now_s += until_timer_s or 1.0
         else:

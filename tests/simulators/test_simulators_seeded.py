@@ -21,7 +21,7 @@ from simulators.seeded_world import Temper, World
 from sinks.store_duckdb import DuckStore
 from tests.simulators.seeded_histories import world_of_history
 
-SEEDS = range(1, 61)
+SEEDS, SEEDS_OF_HISTORIES = range(1, 121), range(1, 181)
 
 
 def test_the_laws_hold_in_seeded_worlds() -> None:
@@ -33,7 +33,7 @@ def test_the_laws_hold_in_seeded_worlds() -> None:
 def test_the_laws_hold_in_worlds_of_random_histories() -> None:
     """Of conflicts, interval reads that share time, gauges, replaced meters, decisions of any kind."""
     said: list[str] = []
-    assert run(range(1, 41), 2, said.append, world_of_history) == [], "\n".join(said)
+    assert run(SEEDS_OF_HISTORIES, 2, said.append, world_of_history) == [], "\n".join(said)
 
 
 def test_the_same_seed_gives_the_same_world() -> None:
