@@ -91,11 +91,16 @@ def replay(
             part, url, _speed(speed), user=user, password=password, skip=skip, stop=stop,
             progress=lambda progress: told(progress.done, None),
         )  # fmt: skip
+        failed = True
         try:
             player.run()
+            failed = False
         finally:
             report = player.report()
-            _tell_of_replay(report, as_json)
+            if as_json or report.messages or not failed:  # else there is nothing to tell but the mistake
+                _tell_of_replay(report, as_json)
+    if not report.messages + report.left_out + report.stopped and (begin or end):
+        _say("no message was received in that window")
     unfinished = report.stopped and rounds != 0
     return 1 if report.refused or report.unacknowledged or report.cut or unfinished else 0
 
@@ -111,8 +116,8 @@ def _tell_of_replay(report: ReplayReport, as_json: bool) -> None:
     refused = sum(report.refused.values())
     text = (
         f"{report.messages} messages, {report.acknowledged} acknowledged, {report.resent} resent,"
-        f" {refused} refused, {report.seconds:.1f} s, {report.rate_hz:.0f}/s, {report.reached:.3g} times"
-        " as fast as recorded"
+        f" {refused} refused, {report.seconds:.1f} s, {_short(report.rate_hz)}/s,"
+        f" {_short(report.reached)} times as fast as recorded"
     )
     more = {
         "sent at QoS 0, which nobody acknowledges": report.at_qos_0,
@@ -128,6 +133,11 @@ def _tell_of_replay(report: ReplayReport, as_json: bool) -> None:
         done = report.messages - report.unacknowledged
         text += f"; stopped: --skip {done} goes on from there"
     click.echo(text, err=True)
+
+
+def _short(number: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _stamps(text: str) -> int | Literal["now"] | None:
@@ -164,7 +174,7 @@ def _tell(out: Path, report: RecordReport, as_json: bool) -> None:
         click.echo(json.dumps(asdict(report)), err=str(out) == "-")
         return
     rate_hz = report.messages / report.seconds if report.seconds else 0.0
-    text = f"{out}: {report.messages} messages, {report.seconds:.1f} s, {rate_hz:.0f}/s"
+    text = f"{out}: {report.messages} messages, {report.seconds:.1f} s, {_short(rate_hz)}/s"
     if report.again:
         text += f"; {report.again} were sent again and may be there twice"
     if report.gaps:

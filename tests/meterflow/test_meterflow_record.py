@@ -159,12 +159,17 @@ def test_a_replay_says_what_it_did_and_what_not(
     replay = ("replay", path, "--mqtt", url, "--speed", "max", "--json")
     window = json.loads(done(*replay, "--from", "1970-01-01T00:00:02Z", "--to", 7_000).stdout)
     assert (window["acknowledged"], window["unacknowledged"]) == (5, 0)
+    nothing = done(*replay, "--from", "2026-01-01T00:00:00Z")
+    assert json.loads(nothing.stdout)["messages"] == 0
+    assert "no message was received in that window" in nothing.stderr
     again = json.loads(done(*replay, "--rounds", 3, "--stamps", "now", "--skip", 4).stdout)
     assert (again["messages"], again["acknowledged"], again["rounds"]) == (30, 26, 3)
     path.write_bytes(path.read_bytes() + b'{"received":')
     mistake(meterflow(*replay), 1, f"{path}:11", "cut off")
     path.write_bytes(path.read_bytes() + b'"1970-01-01T00:00:09Z","topic":"x","qos":1,"payload":1}\n')
     mistake(meterflow(*replay, "--stamps", "2026-01-01T00:00:00Z"), 2, "topic 'x'", "--unstamped")
+    refused = meterflow(*replay[:-1], "--stamps", "2026-01-01T00:00:00Z")
+    assert "acknowledged" not in refused.stderr, "nothing was sent"
     done(*replay, "--stamps", "2026-01-01T00:00:00Z", "--unstamped", "leave")
 
 
