@@ -161,13 +161,14 @@ def check(site: Path, as_json: bool) -> None:
 @click.argument("site", type=FILE)
 @click.option("--against", "data", type=FOLDER, required=True, help="The data folder of up.")
 @click.option("--out", type=FOLDER, help="A folder: every differing row, a Parquet file for each table.")
+@click.option("--archive", "url", help="The archive, where it is elsewhere: a folder, or s3://bucket/prefix.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 @reported
-def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> None:
+def plan(site: Path, data: Path, **options: Any) -> None:
     """Says what a changed site file would change in the stored results, before it is applied."""
     from meterflow import plan as planning
 
-    raise SystemExit(planning.plan(site, data, out, as_json))
+    raise SystemExit(planning.plan(site, data, **options))
 
 
 @main.command()

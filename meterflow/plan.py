@@ -1,7 +1,8 @@
 """``meterflow plan``: what a changed site file or policy pack would change, before it is applied.
 
 It does what a service does that starts with the site file: everything is worked out anew from the
-readings on the log, by the same operators into a store of its own, and compared with what is stored.
+readings on the log, by the same operators into a store of its own, and compared with what is stored. What the
+log has let go of is taken from the archive.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import click
 import pyarrow as pa
 
 from bus.frames import decode_table
-from bus.log import READINGS, RESULTS
-from bus.log_sqlite_look import kept, look
+from bus.log import RESULTS
+from meterflow.archive import place_of
+from meterflow.archive_records import all_records
 from meterflow.exporting import chunks, save
 from meterflow.files import bar
 from meterflow.folder import Folder
 from meterflow.given import load_roster
-from meterflow.log_age import gone
 from meterflow.plan_compare import COMPARED, Comparer, Comparison, Difference, Figure
 from meterflow.resubmit import Report, Selection, sifted
 from metering.errors import UsageError
@@ -31,6 +32,7 @@ from metering.instants import rfc3339
 from metering.query import Query
 from metering.roster import Roster
 from processors.operators import Plants
+from sinks.archive_place import Place
 from sinks.store_duckdb import DuckStore, open_store
 
 _SHOWN_MAX: Final = 40
@@ -52,14 +54,17 @@ class Plan:
     resubmit: Report
 
 
-def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> int:
-    """Tells it; nothing in the folder changes, and a service may run on it. Raises UsageError."""
+def plan(site: Path, data: Path, out: Path | None, as_json: bool, url: str | None = None) -> int:
+    """Tells it; nothing in the folder changes, and a service may run on it. Raises UsageError.
+
+    ``url``: of the archive, where it is not in the folder.
+    """
     roster, folder = load_roster(site), Folder(data)
     if not data.is_dir():
         raise UsageError("there is no such data folder", where=str(data), hint="Name it with --against.")
     folder.check()
     with tempfile.TemporaryDirectory(prefix="meterflow-") as scratch:
-        found = _planned(roster, folder, Path(scratch), out)
+        found = _planned(roster, folder, place_of(data, url), Path(scratch), out)
     if as_json:
         click.echo(json.dumps(_plain(found), ensure_ascii=False))
     else:
@@ -68,13 +73,13 @@ def plan(site: Path, data: Path, out: Path | None, as_json: bool) -> int:
     return 0
 
 
-def _planned(roster: Roster, folder: Folder, scratch: Path, out: Path | None) -> Plan:
+def _planned(roster: Roster, folder: Folder, place: Place, scratch: Path, out: Path | None) -> Plan:
     for name in (*COMPARED, "rejected"):
         save(chunks(folder.path, None, Query(name), "parquet"), scratch / f"{name}.before.parquet")
     store, _ = open_store(scratch / "after.duckdb")
     try:
         with bar("records") as told:
-            _work_out(roster, folder.path, store, told)
+            _work_out(roster, folder.path, place, store, told)
         for name in (*COMPARED, "rejected"):
             save(store.export(Query(name), "parquet"), scratch / f"{name}.after.parquet")
     finally:
@@ -94,13 +99,11 @@ def _planned(roster: Roster, folder: Folder, scratch: Path, out: Path | None) ->
 
 
 def _work_out(
-    roster: Roster, folder: Path, store: DuckStore, told: Callable[[int, int | None], None]
+    roster: Roster, folder: Path, place: Place, store: DuckStore, told: Callable[[int, int | None], None]
 ) -> None:
-    """The results of every reading on the log, into the store."""
+    """The results of every reading, into the store."""
     plants, position = Plants(roster), 0
-    if first := kept(folder, READINGS, plants.consumer, 0).first:
-        raise gone(first, "a changed site file would be worked out from all readings")
-    for records in look(folder, READINGS):
+    for records in all_records(folder, place, plants.consumer):
         for part in plants.parts(records):
             entries = part.topics[RESULTS]
             frames: list[tuple[str, pa.Table]] = []

@@ -69,8 +69,7 @@ def test_readings_leave_the_log_and_come_back(serve: Serve, tmp_path: Path, site
     service.kill()
     other = tmp_path / "other.yaml"
     other.write_text(site.read_text().replace("multiplier: 10", "multiplier: 20").replace("9000", "18000"))
-    mistake(meterflow("plan", other, "--against", service.folder), 2, "let go", "archive restore")
-
+    aged = planned_from_the_archive(service, site, other)
     service.options, service.site = [], other
     refused(service)
     service.site = site
@@ -80,8 +79,10 @@ def test_readings_leave_the_log_and_come_back(serve: Serve, tmp_path: Path, site
     service.stop()
     assert kept(service)["first"] == due["records"]
 
+    more = planned(other, service)
     done("archive", "restore", "--data", service.folder)
     assert kept(service)["first"] == 0
+    assert planned(other, service) == more != aged
     service.site = other
     service.start()
     service.caught_up(readings + 2)
@@ -93,6 +94,26 @@ def test_readings_leave_the_log_and_come_back(serve: Serve, tmp_path: Path, site
     for name in TABLES:
         rebuilt = rows_of(done("export", name, "--data", tmp_path / "again").stdout)
         assert of_set(name, again[name]) == of_set(name, rebuilt), name
+
+
+def planned(site: Path, service: Service, *words: object) -> dict[str, Any]:
+    """What a site file would change."""
+    found = done("plan", site, "--against", service.folder, "--json", *words).stdout
+    return dict(json.loads(found))
+
+
+def planned_from_the_archive(service: Service, site: Path, other: Path) -> dict[str, Any]:
+    """What another site file would change, the one in force nothing; without the archive nobody knows."""
+    same = planned(site, service)["tables"].values()
+    assert [one["changed"] + one["added"] + one["gone"] for one in same] == [0] * len(same)
+    found = planned(other, service)
+    assert found["tables"]["interval"]["changed"] > MINUTES / 2
+    place = service.folder / "archive"
+    hidden = place.rename(service.folder / "hidden")
+    mistake(meterflow("plan", other, "--against", service.folder), 2, "let go", "archive check")
+    assert planned(other, service, "--archive", hidden) == found
+    hidden.rename(place)
+    return found
 
 
 def aged(serve: Serve, tmp_path: Path, site: Path) -> tuple[Service, int, dict[str, list[Row]]]:
