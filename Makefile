@@ -56,7 +56,7 @@ endurance: setup-test ## the embedded service under PART=kills, power, faults or
 chaos: setup-test setup-services ## the distributed service under faults: SEED=1 SECONDS=60 READINGS=40000 FAULTS=0
 	@PYTHON=$(BIN)/python scripts/build-kernels
 	$(BIN)/python -m tests.chaos --seed $(or $(SEED),1) --seconds $(or $(SECONDS),60) \
-	  --readings $(or $(READINGS),40000) --faults $(or $(FAULTS),0)
+	  --readings $(or $(READINGS),40000) --faults $(or $(FAULTS),0) --only "$(ONLY)"
 
 lint: setup-test ## ruff and mypy
 	$(BIN)/ruff check .

@@ -26,12 +26,17 @@ def main() -> int:
     parser.add_argument("--readings", type=int, default=40_000, help="about so many")
     parser.add_argument("--seconds", type=float, default=60, help="over which they are published")
     parser.add_argument("--faults", type=int, default=0, help="how many; 0: each kind once")
+    parser.add_argument(
+        "--only", default="", help="a pattern: faults such as 'full disk' or 'kafka', no others"
+    )
     parser.add_argument("--earlier", help="a commit: in the middle third all copies are of that version")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a good run, too")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix=f"meterflow-chaos-{given.seed}-"))
     earlier = tree(given.earlier, folder / "earlier") if given.earlier else None
-    asked = Asked(given.seed, folder, given.readings, given.seconds, given.faults, earlier=earlier)
+    asked = Asked(
+        given.seed, folder, given.readings, given.seconds, given.faults, only=given.only, earlier=earlier
+    )
     click.echo(f"chaos with seed {given.seed} in {folder}")
     try:
         verdict, counts = asyncio.run(chaos(asked, click.echo))

@@ -9,14 +9,11 @@ fault did not happen and is counted as "did not come".
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.schedule import COMMITS, Fault
@@ -33,6 +30,7 @@ TAKEN_OVER_S = 60.0
 READY_S, STOP_S, SERVER_S = 90.0, 30.0, 180.0
 SLOW_BYTES = 10_000
 ALL_TIME = {"start": "1970-01-01T00:00:00Z", "stop": "2200-01-01T00:00:00Z"}
+DISKS = {"kafka": "kafka/data", "influxdb": "influxd", "archive": "archive", "scratch": "scratch"}
 AGAIN_S = 10.0
 """What a broker that is killed had acknowledged so shortly before is published again."""
 
@@ -263,16 +261,31 @@ class Acts:
         return bool(had)
 
     async def _full_disk(self, fault: Fault) -> bool:
-        """Nothing more fits on the archive's disk for a while."""
-        if self._stack.disk is None:
+        """Nothing more fits for a while."""
+        name = DISKS[fault.of]
+        disks, server = self._stack.disks, self._servers.get(fault.of)
+        if name not in disks.places:
             self._run.note("no disk of its own could be mounted")
             return False
-        ballast = self._stack.disk / "ballast"
-        await asyncio.to_thread(_fill, ballast, shutil.disk_usage(self._stack.disk).free)
-        self._run.note("the archive's disk is full")
-        await asyncio.sleep(3 + 3 * fault.length)
-        await asyncio.to_thread(ballast.unlink)
+        async with self._locks.get(fault.of) or asyncio.Lock():
+            await asyncio.to_thread(disks.fill, name)
+            self._run.note(f"the disk of {fault.of} is full")
+            await asyncio.sleep(3 + 5 * fault.length)
+            await asyncio.to_thread(disks.free, name)
+            self._run.note(f"the disk of {fault.of} has room")
+            if server is not None:
+                await self._well_again(fault, server)
         return True
+
+    async def _well_again(self, fault: Fault, server: Server) -> None:
+        """As who runs a server does when there is room: Kafka has ended, InfluxDB would go on refusing."""
+        await asyncio.sleep(fault.length)
+        if not server.running:
+            self._run.note(f"{fault.of} had ended by it")
+        elif fault.of == "influxdb":
+            await asyncio.to_thread(server.kill if fault.choice < 0.5 else server.stop)
+        if not server.running:
+            await asyncio.to_thread(started, server)
 
 
 def started(server: Server) -> None:
@@ -297,12 +310,3 @@ def stopped(one: One) -> list[str]:
     if code:
         return [f"{one.name} stopped with {code} after {time.monotonic() - began_s:.1f} s: {one.copy.log}"]
     return []
-
-
-def _fill(path: Path, size: int) -> None:
-    """Writes until nothing more fits."""
-    with suppress(OSError), path.open("wb", buffering=0) as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-        file.seek(size)
-        while file.write(bytes(4096)):
-            pass

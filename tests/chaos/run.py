@@ -41,6 +41,8 @@ class Asked:
     """How many; each kind at least once. 0: that. Below 0: none at all."""
     brief: bool = False
     """Without the kinds of fault that take long."""
+    only: str = ""
+    """A pattern: only kinds of fault that it is found in."""
     earlier: Path | None = None
     """The tree of an earlier version: in the middle third of the run all copies are of that one."""
 
@@ -96,8 +98,8 @@ async def chaos(asked: Asked, tell: Tell) -> tuple[Verdict, Counter[str]]:
         run.note(f"{world.messages} messages of {len(world.plants)} plants, {told}")
         supervisor = asyncio.create_task(run.supervise())
         try:
-            faults = schedule(asked.seed, asked.seconds, asked.faults, brief=asked.brief)
-            faults = faults if asked.faults >= 0 else []
+            often = asked.seed, asked.seconds, asked.faults
+            faults = schedule(*often, brief=asked.brief, only=asked.only) if asked.faults >= 0 else []
             await asyncio.gather(publish_all(run.doors), happen(run, faults), other_versions(run))
             await _after_broker_kills(run)
             verdict = await _end(run, wanted, found)

@@ -1,21 +1,19 @@
 """The distributed service of one run: real servers, wires before each, and copies of the roles.
 
 Everything goes by wires: collectors and publishers to Mosquitto, publishers to the endpoints, all roles to
-Kafka and InfluxDB. Where the administrator may mount, the archive is on a disk of its own.
+Kafka and InfluxDB. Kafka, InfluxDB, the archive and the processors' scratch have disks of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tests.chaos.disks import Disks
 from tests.chaos.wiring import Wiring
 from tests.chaos.world import DOORS, World
 from tests.meterflow.helper import eventually
@@ -30,7 +28,6 @@ PARTITIONS = 3
 PREFIX = BUCKET = "chaos"
 COPIES = {"ingest": 2, "process": 3, "sink": 2}
 READY_S = 120.0
-DISK_MB = 64
 
 
 @dataclass(slots=True)
@@ -68,28 +65,32 @@ class Stack:
     world: World
     wiring: Wiring = field(default_factory=Wiring)
     copies: list[One] = field(default_factory=list)
-    disk: Path | None = None
-    """Where the archive's own disk is mounted."""
     _exit: AsyncExitStack = field(default_factory=AsyncExitStack)
     kafka: KafkaServer = field(init=False)
     influx: InfluxServer = field(init=False)
     broker: Mosquitto = field(init=False)
     settings: Path = field(init=False)
+    disks: Disks = field(init=False)
     direct: Path = field(init=False)
     """Settings that lead to InfluxDB itself, for looking at the results."""
 
     async def __aenter__(self) -> Self:
         await self._exit.enter_async_context(self.wiring)
         kafka_wire = free_port()
+        self.disks = Disks(self.folder)
+        self._exit.callback(self.disks.unmount)
+        self.disks.mount("kafka/data")
+        for name in ("influxd", "archive", "scratch"):
+            self.disks.mount(name)
         self.kafka = KafkaServer(self.folder / "kafka", advertised=f"127.0.0.1:{kafka_wire}")
         self.influx = InfluxServer(
             self.folder / "influxd", options=["--storage-cache-snapshot-write-cold-duration=30s"]
         )
+        self.influx.log_path = self.folder / "influxd.log"
         self.broker = Mosquitto(self.folder / "mosquitto", persistent=True)
         for server in (self.kafka, self.influx, self.broker):
             self._exit.callback(server.kill)
         await asyncio.gather(*(asyncio.to_thread(server.start) for server in self.servers))
-        self._mount()
         await self.wiring.listen("kafka", self.kafka.port, frames=True, port=kafka_wire)
         await self.wiring.listen("influxdb", self.influx.port)
         await self.wiring.listen("collectors", self.broker.port)
@@ -103,12 +104,6 @@ class Stack:
             one.wanted = False
             one.copy.kill()
         await self._exit.aclose()
-        await asyncio.to_thread(self._unmount)
-
-    def _unmount(self) -> None:
-        if self.disk is not None:
-            shutil.copytree(self.disk / "archive", self.folder / "archive")
-            subprocess.run(["umount", "-l", str(self.disk)], check=False)
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -117,7 +112,7 @@ class Stack:
     @property
     def archive(self) -> Path:
         """The archive's folder."""
-        return (self.disk or self.folder) / "archive"
+        return self.folder / "archive" / "archive"
 
     @property
     def delete(self) -> str:
@@ -185,19 +180,12 @@ class Stack:
             f"influxdb: {{url: 'http://127.0.0.1:{{}}', org: {self.influx.org}, bucket: {bucket},"
             " token_file: token}\n"
             f"archive: {{url: {self.archive}, every: 2s}}\n"
+            f"process: {{scratch: {self.folder / 'scratch'}}}\n"
             "http: {port: 0, ingest_port: 0, process_port: 0, sink_port: 0}\n"
         )
         self.settings, self.direct = self.folder / "settings.yaml", self.folder / "direct.yaml"
         self.settings.write_text(text.replace("{}", str(ports["influxdb"])))
         self.direct.write_text(text.replace("{}", str(self.influx.port)))
-
-    def _mount(self) -> None:
-        place = self.folder / "disk"
-        place.mkdir(exist_ok=True)
-        size = f"size={max(DISK_MB, self.world.messages // 5_000)}m"
-        mount = ["mount", "-t", "tmpfs", "-o", size, "none", str(place)]
-        if os.getuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
-            self.disk = place
 
 
 def tracebacks(copies: list[One]) -> Iterator[str]:
