@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -73,6 +74,23 @@ def test_duckdb_reads_the_archive_by_itself(written: Path) -> None:
     files = [file for span in writer.spans for file in writer.manifest(span).files]
     writer.commit(Span(0, 0, 3), files, level=1)
     assert sorted(asked()) == wanted
+
+
+def test_pandas_reads_the_archive_by_itself(written: Path) -> None:
+    """The documented lines give every reading once, with plant, day, time and value."""
+    pytest.importorskip("pandas", reason="run: make setup-test")
+    import pandas as pd
+
+    assert written.is_dir()
+    names: dict[str, Any] = {"pandas": pd}
+    exec(code("python"), names)
+    found = names["readings"]
+    wanted = [("1", 1.07), ("1", 1.07), ("1", 2.07), ("a/b ü", 1.07), ("a/b ü", 2.07), ("a/b ü", 3.07)]
+    plants = found.plant.astype(str)
+    assert sorted(zip(plants, found.value.astype(float).round(9), strict=True)) == wanted
+    assert set(found.columns) == {*SCHEMAS[READINGS].names, "plant", "day", "value"}
+    assert (found.time.dt.strftime("%Y-%m-%d") == found.day.astype(str)).all()
+    assert str(found.time.min()) == "2026-01-01 12:00:00+00:00"
 
 
 @pytest.mark.parametrize("name", [READINGS, EVIDENCE])
