@@ -9,6 +9,8 @@ leaves nothing. A service that was stopped or killed goes on with it at its next
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,14 +28,19 @@ from meterflow.given import SITE_FILE, load_roster, site_files, written
 from meterflow.paging import room_in
 from meterflow.site_beside import NEXT, Beside
 from meterflow.site_force import drop, keep
+from meterflow.waits import until
 from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.policy_load import read_policy
 from metering.roster import Roster
 from processors.operators import Plants
 from processors.worker import Worker
 from sinks.archive_sink import ArchiveSink
-from sinks.store_duckdb import open_store
+from sinks.sink import Sink
+from sinks.store_carry import compare
+from sinks.store_duckdb import DuckStore, open_store
 
+NEAR_S = 1.0
+"""Comparing that takes no longer may wait for the switch."""
 NEAR_RECORDS = 50
 """So near to the live worker it is caught up: what is left is a moment's work."""
 LOOK_S = 0.05
@@ -63,6 +70,8 @@ class Host(Protocol):
     folder: Folder
     log: SqliteLog
     archive: ArchiveSink
+    store: DuckStore
+    sink: Sink
     worker: Worker
     roster: Roster
 
@@ -172,6 +181,7 @@ class SiteChange:
             coming = await self._opened(roster, path)
             await self._caught_up(coming)
             await self._archived(coming)
+            await self._compared(coming)
             self._state = "switching"
             await self._host.switch(coming)
             self._state = "in force"
@@ -223,6 +233,34 @@ class SiteChange:
             if empty or (near and await coming.beside.rejected_lag() <= NEAR_RECORDS):
                 return
             await asyncio.sleep(LOOK_S)
+
+    async def _compared(self, coming: Coming) -> None:
+        """What will have to be told otherwise is worked out before, until hardly anything is left."""
+        took_s = NEAR_S
+        while took_s >= NEAR_S:
+            started_s = time.monotonic()
+            await self._compare(coming)
+            took_s = time.monotonic() - started_s
+            await self._caught_up(coming)
+
+    async def _compare(self, coming: Coming) -> None:
+        """Both at the same record at least; the live one goes on."""
+        at = coming.beside.stand()
+        try:
+            await until(lambda: min(coming.worker.offset, self._host.worker.offset) >= at, coming.task)
+            await self._host.sink.caught_up()
+            stopped = threading.Event()
+            try:
+                await asyncio.to_thread(compare, coming.beside.store, self._host.store, stopped)
+            finally:
+                stopped.set()
+        except Unavailable as error:
+            self._error = error.what
+            await asyncio.sleep(RETRY_S)
+        else:
+            self._error = ""
+        finally:
+            coming.beside.go_to(None)
 
     async def _archived(self, coming: Coming) -> None:
         """The archive has the file before readings name it."""

@@ -5,12 +5,15 @@ was reported and why. What differs is one revision more, with the cause ``site``
 the new store had told itself on the way was told to nobody, and goes. What is no more is a row that is gone.
 Each key then has one history, over the change.
 
-It goes by stretches of time, so that any store fits into little memory, and in one transaction.
+It goes by stretches of time, so that any store fits into little memory, and in one transaction. Most of it
+can be done before, while both stores are still told (``compare``): then only the keys that either was told
+anything of since are left (store_since.py), and the instant of the change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,16 +23,45 @@ from numpy.typing import NDArray
 
 from metering.tables import POSITION, TABLES
 from sinks.store_duckdb import DuckStore
-from sinks.store_layout import CARRIED_VERSION, STORE, Layout, layout, listed, quoted, union
+from sinks.store_layout import (
+    CARRIED_VERSION,
+    COMPARED_VERSION,
+    STORE,
+    YEAR_9999_MS,
+    Layout,
+    layout,
+    listed,
+    quoted,
+    union,
+)
 from sinks.store_lift import CARRIED, SITE, carried, create_carried
 from sinks.store_merge import Connection, add, remove, same_key, version_of
+from sinks.store_since import Earlier, earlier, touched, within_time
 
 STRETCH_ROWS = 200_000
 """So many rows are compared at once, where their times let them be told apart."""
 HOUR_MS = 3_600_000
+PENDING_MS = YEAR_9999_MS
+"""When something was reported by a change that is still to come."""
+_NEVER = -(1 << 60)
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
+
+
+class Stopped(Exception):
+    """Nothing was changed."""
+
+
+def compare(store: DuckStore, before: DuckStore, stop: threading.Event) -> None:
+    """``carry`` for now, while ``before`` goes on being told; to be done again, and then by ``carry``.
+
+    Both have to hold everything of before ``store``'s position. What ``store`` is told from then on stays as
+    it is until the next time. Raises Stopped when it is to ``stop``.
+    """
+    if store.carried:
+        return
+    _bring(store, before, None, store.position(), stop)
 
 
 def carry(store: DuckStore, before: DuckStore, at_ms: int, results: int) -> None:
@@ -39,22 +71,54 @@ def carry(store: DuckStore, before: DuckStore, at_ms: int, results: int) -> None
     """
     if store.carried:
         return
-    position = store.position()
+    _bring(store, before, at_ms, results, threading.Event())
+
+
+def _bring(
+    store: DuckStore, before: DuckStore, at_ms: int | None, results: int, stop: threading.Event
+) -> None:
+    """``at_ms``: when the change was; None: not yet."""
+    position, since = store.position(), store.compared
+    now = _Now(PENDING_MS if at_ms is None else at_ms, position)
 
     def put(cursor: Connection) -> None:
-        with before.reading() as old:
-            for name in TABLES:
-                its = layout(name)
-                if its.revised:
-                    create_carried(cursor, its)
-                    for stretch in _stretches(cursor, old, its):
-                        _carry(cursor, old, its, stretch, _Now(at_ms, position))
-        at = f"{at_ms}::BIGINT AS at_ms, {position}::BIGINT AS position"
-        cursor.execute(f"CREATE TABLE {CARRIED} AS SELECT {at}")
-        cursor.execute(f"UPDATE {STORE} SET version = {CARRIED_VERSION}")
+        for its in filter(lambda its: its.revised, map(layout, TABLES)):
+            if since is None:
+                create_carried(cursor, its)
+            for part in _parts(cursor, before, its, since):
+                if stop.is_set():
+                    raise Stopped
+                with before.reading() as old:
+                    _carry(cursor, old, its, part, now, since)
+            if since is not None and at_ms is not None:
+                _date(cursor, its, at_ms)
+        at = f"{'NULL' if at_ms is None else at_ms}::BIGINT AS at_ms, {position}::BIGINT AS position"
+        if since is None:
+            cursor.execute(f"CREATE TABLE {CARRIED} AS SELECT {at}")
+        else:
+            cursor.execute(
+                f"UPDATE {CARRIED} SET at_ms = s.at_ms, position = s.position FROM (SELECT {at}) s"
+            )
+        version = COMPARED_VERSION if at_ms is None else CARRIED_VERSION
+        cursor.execute(f"UPDATE {STORE} SET version = {version}")
 
     store.change(put, results)
     store.look_again()
+
+
+def _parts(new: Connection, before: DuckStore, its: Layout, since: int | None) -> Sequence[str | pa.Table]:
+    """Conditions on ``t`` that part all reported rows; or, once compared, the keys told something since."""
+    with before.reading() as old:
+        return list(_stretches(new, old, its)) if since is None else touched((new, old), its, since)
+
+
+def _date(cursor: Connection, its: Layout, at_ms: int) -> None:
+    """What was compared before the change was reported by the change."""
+    at, pending = (f"make_timestamp_ms({ms})::TIMESTAMP_MS" for ms in (at_ms, PENDING_MS))
+    for table in (*its.reported_tables, carried(its)):
+        cursor.execute(f"UPDATE {table} SET reported = {at} WHERE reported = {pending}")
+    if its.fills:
+        cursor.execute(f"UPDATE {its.current} SET revision = 0 WHERE revision < 0")
 
 
 def _stretches(new: Connection, old: Connection, its: Layout) -> Iterator[str]:
@@ -131,13 +195,20 @@ class _Judged:
         self.becomes = np.where(self.lifted | self.gone, self.told + 1, self.told)
 
 
-def _carry(new: Connection, old: Connection, its: Layout, within: str, now: _Now) -> None:
-    """The keys of one stretch."""
-    settled, superseded = (
-        old.sql(f"SELECT {listed(its.names)} FROM {table} t WHERE {within}").to_arrow_table()
-        for table in its.reported_tables
-    )
-    unlike = _unlike(new, its, within, settled, superseded)
+def _carry(
+    new: Connection, old: Connection, its: Layout, part: str | pa.Table, now: _Now, since: int | None
+) -> None:
+    """The keys of one part."""
+    then = None
+    if isinstance(part, str):
+        within = part
+        settled, superseded = (_rows(old, its, table, within) for table in its.reported_tables)
+        unlike = _unlike(new, its, within, settled, superseded)
+    else:
+        assert since is not None
+        within, unlike = within_time(its, part), part
+        settled, superseded = (_rows(old, its, table, within, unlike) for table in its.reported_tables)
+        then = earlier(new, its, unlike, since)
     if not len(unlike):
         return
     told = _before(_chains(new, its, pa.concat_tables([settled, superseded]), unlike), now.told)
@@ -146,12 +217,21 @@ def _carry(new: Connection, old: Connection, its: Layout, within: str, now: _Now
     said = _chains(new, its, reported, unlike)
     said = said.filter(said["last"])
     opened = own[its.current] if its.fills else None
-    judged = _judged(new, its, (told, said), opened, len(unlike))
+    if opened is not None and then is not None:
+        opened = _with(opened, "revision", then.opened(opened))
+    judged = _judged(new, its, (told, said), opened, len(unlike), then)
     for table, rows in own.items():
         if len(rows):
             remove(new, table, rows["_id"].to_numpy())
     _put(new, its, judged, (told, said, opened), now)
     _note(new, its, judged, unlike, told, now.at_ms)
+
+
+def _rows(old: Connection, its: Layout, table: str, within: str, keys: pa.Table | None = None) -> pa.Table:
+    """Of all keys, or of these."""
+    join = "" if keys is None else f"JOIN keys s ON {same_key(its)}"
+    columns = ", ".join(f"t.{quoted(name)}" for name in its.names)
+    return old.sql(f"SELECT {columns} FROM {table} t {join} WHERE {within}").to_arrow_table()
 
 
 def _unlike(new: Connection, its: Layout, within: str, settled: pa.Table, superseded: pa.Table) -> pa.Table:
@@ -205,7 +285,12 @@ def _with_ids(new: Connection, its: Layout, table: str, within: str, unlike: pa.
 
 
 def _judged(
-    new: Connection, its: Layout, chains: tuple[pa.Table, pa.Table], opened: pa.Table | None, keys: int
+    new: Connection,
+    its: Layout,
+    chains: tuple[pa.Table, pa.Table],
+    opened: pa.Table | None,
+    keys: int,
+    then: Earlier | None,
 ) -> _Judged:
     told, said = chains
     last = told.filter(told["last"])
@@ -215,6 +300,9 @@ def _judged(
     alike = new.execute(sql).fetchnumpy()["_n"]
     told_at, told_there = _of_keys(last, keys)
     said_at, said_there = _of_keys(said, keys)
+    if then is not None:
+        said_at = then.said(said, said_at)
+        said_there &= said_at >= 0
     same, filling = np.zeros(keys, bool), np.zeros(keys, bool)
     same[np.asarray(alike)] = True
     if opened is not None:
@@ -251,7 +339,8 @@ def _put(
     if opened is not None and len(opened):
         n = opened["_n"].to_numpy()
         lift = judged.becomes[n] - judged.said[n]
-        opened = _with(opened, "revision", np.maximum(opened["revision"].to_numpy() + lift, 0))
+        lowest = _NEVER if now.at_ms == PENDING_MS else 0
+        opened = _with(opened, "revision", np.maximum(opened["revision"].to_numpy() + lift, lowest))
         add(new, its, its.current, _with(opened, POSITION, np.full(len(n), now.filling)))
 
 

@@ -22,7 +22,15 @@ from metering.errors import MeterflowError, Unavailable, UsageError
 from metering.query import Format, Query
 from metering.tables import TABLES
 from sinks.render import ENGINE, read_by_stretches, rendered
-from sinks.store_layout import CARRIED_VERSION, STORE, STORE_VERSION, create_store, layout, shape
+from sinks.store_layout import (
+    CARRIED_VERSION,
+    COMPARED_VERSION,
+    STORE,
+    STORE_VERSION,
+    create_store,
+    layout,
+    shape,
+)
 from sinks.store_lift import Lifts, lifts_of
 from sinks.store_merge import merge
 from sinks.store_query import row_sql, row_values, selection
@@ -129,7 +137,12 @@ class DuckStore:
     @property
     def carried(self) -> bool:
         """Whether its story goes on from that of a store before it (store_carry.py)."""
-        return self._lifts is not None
+        return self._lifts is not None and self._lifts.final
+
+    @property
+    def compared(self) -> int | None:
+        """Up to which record it was compared with a store before it; None: it was not, or it is carried."""
+        return None if self._lifts is None or self._lifts.final else self._lifts.position
 
     def look_again(self) -> None:
         """What it was carried counts from now on."""
@@ -286,9 +299,9 @@ def _checked(cursor: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, int]:
     if found is None:
         raise Damaged("it holds no position")
     version, its_shape, results, rejected = found
-    if version > CARRIED_VERSION:
+    if version > COMPARED_VERSION:
         raise _newer(path)
-    if version not in (STORE_VERSION, CARRIED_VERSION) or its_shape != shape():
+    if version not in (STORE_VERSION, CARRIED_VERSION, COMPARED_VERSION) or its_shape != shape():
         raise Damaged("it has the tables of another version of meterflow")
     return int(results), int(rejected)
 

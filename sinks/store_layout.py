@@ -29,6 +29,8 @@ from metering.tables import POSITION, TABLES, Kind, Table
 STORE_VERSION = 1
 CARRIED_VERSION = 2
 """Of a store that was carried a story (store_carry.py): what does not know of it would tell it wrongly."""
+COMPARED_VERSION = 3
+"""Of one that was compared with the one before, and has not taken its place yet."""
 YEAR_1_MS, YEAR_9999_MS = -62_135_596_800_000, 253_402_300_799_999
 """The instants that RFC 3339 can write."""
 STORE = "meterflow_store"

@@ -24,9 +24,13 @@ SITE = "site"
 
 @dataclass(frozen=True, slots=True)
 class Lifts:
-    """Rows from before ``position`` were judged when they were carried; ``tables``: that have any to lift."""
+    """Rows from before ``position`` were judged when they were carried; ``tables``: that have any to lift.
+
+    Not ``final``: the change is still to come, and until then rows stay as they come.
+    """
 
     position: int
+    final: bool
     tables: frozenset[str]
 
     def lifted(self, connection: Connection, layout: Layout, frames: list[pa.Table]) -> list[pa.Table]:
@@ -67,13 +71,16 @@ def lifts_of(connection: Connection, names: set[str]) -> Lifts | None:
     """What a store with these tables was carried; None: nothing."""
     if CARRIED not in names:
         return None
-    found = connection.execute(f"SELECT position FROM {CARRIED}").fetchone()
+    found = connection.execute(f"SELECT position, at_ms IS NOT NULL FROM {CARRIED}").fetchone()
     assert found is not None
+    position, final = int(found[0]), bool(found[1])
+    if not final:
+        return Lifts(position, final, frozenset())
     tables = {name.removesuffix("_carried") for name in names - {CARRIED} if name.endswith("_carried")}
     some = {
         name for name in tables if connection.execute(f'SELECT 1 FROM "{name}_carried" LIMIT 1').fetchone()
     }
-    return Lifts(int(found[0]), frozenset(some))
+    return Lifts(position, final, frozenset(some))
 
 
 def _column(layout: Layout, name: str) -> str:
