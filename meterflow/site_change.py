@@ -41,6 +41,8 @@ from sinks.store_duckdb import DuckStore, open_store
 
 NEAR_S = 1.0
 """Comparing that takes no longer may wait for the switch."""
+COMPARED_MOST = 3
+"""So often before the switch: each time what came while the last time took."""
 NEAR_RECORDS = 50
 """So near to the live worker it is caught up: what is left is a moment's work."""
 LOOK_S = 0.05
@@ -236,12 +238,13 @@ class SiteChange:
 
     async def _compared(self, coming: Coming) -> None:
         """What will have to be told otherwise is worked out before, until hardly anything is left."""
-        took_s = NEAR_S
-        while took_s >= NEAR_S:
+        for _ in range(COMPARED_MOST):
             started_s = time.monotonic()
             await self._compare(coming)
-            took_s = time.monotonic() - started_s
+            near = time.monotonic() - started_s < NEAR_S
             await self._caught_up(coming)
+            if near:
+                return
 
     async def _compare(self, coming: Coming) -> None:
         """Both at the same record at least; the live one goes on."""

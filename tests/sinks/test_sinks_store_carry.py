@@ -209,6 +209,7 @@ def check_history(store: DuckStore) -> None:
 
 
 def test_who_stops_comparing_finds_the_store_as_it_was(tmp_path: Path) -> None:
+    """Rows and position are as before; the next time compares, and nothing has been put in force."""
     old, new = opened(tmp_path, 0), opened(tmp_path, 1)
     with closing(old), closing(new):
         for store, amount in ((old, "1"), (new, "2")):
@@ -218,5 +219,5 @@ def test_who_stops_comparing_finds_the_store_as_it_was(tmp_path: Path) -> None:
         assert new.compared is None
         assert shown(new)["p0"]["revision"] == 0
         compare(new, old, threading.Event())
-        assert (new.compared, new.position()) == (2, 2)
+        assert [new.compared, new.position()] == [2, 2]
         assert not new.carried
