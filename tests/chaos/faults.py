@@ -46,7 +46,7 @@ class Acts:
 
     def __init__(self, run: Run) -> None:
         self._run, self._stack, self._wiring = run, run.stack, run.stack.wiring
-        self._locks = {name: asyncio.Lock() for name in ("kafka", "influxdb", "broker")}
+        self._locks = {name: asyncio.Lock() for name in ("broker", *DISKS)}
         self._servers: dict[str, Server] = {
             "kafka": run.stack.kafka,
             "influxdb": run.stack.influx,
@@ -267,7 +267,7 @@ class Acts:
         if name not in disks.places:
             self._run.note("no disk of its own could be mounted")
             return False
-        async with self._locks.get(fault.of) or asyncio.Lock():
+        async with self._locks[fault.of]:
             await asyncio.to_thread(disks.fill, name)
             self._run.note(f"the disk of {fault.of} is full")
             await asyncio.sleep(3 + 5 * fault.length)
