@@ -22,6 +22,7 @@ from simulators.recording import Message
 from simulators.world import ALL_KINDS, Plan, Plant, plants
 from simulators.world_flow_faults import FLOW_KINDS
 from simulators.world_flows import HOUR_MS, MINUTE_MS
+from simulators.world_gauges import GAUGE_KINDS
 from simulators.world_profile import Profile
 from simulators.world_report_faults import REPORT_KINDS
 from simulators.world_site import shown, site_text
@@ -39,6 +40,7 @@ NOT_THERE = {
     "mixed",
     *FLOW_KINDS,
     *REPORT_KINDS,
+    *GAUGE_KINDS,
 }
 """Too many messages; or what corrections and decisions here would change what is to be said of."""
 KINDS = tuple(kind for kind in ALL_KINDS if kind not in NOT_THERE)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from simulators.world_dealing import ALL_KINDS, KINDS, SWAPPED, Plan, Slot, dealt, kinds_of
+from simulators.world_dealing import ALL_KINDS, KINDS, SWAPPED, Plan, Slot, deal_gauges, dealt, kinds_of
 from simulators.world_faults import Fault, Place
 from simulators.world_flow_faults import FLOW_KINDS
 from simulators.world_flows import MINUTE_MS, Activities, Days, flows, past_of
 from simulators.world_gateway_faults import swapped
+from simulators.world_gauges import GAUGE_KINDS, gauged
 from simulators.world_meters import Point, Stream, gateways, point, registered, reported
 from simulators.world_profile import Profile
 from simulators.world_registers import REGISTER_KINDS, Change, Factor, Happening, Restart, turns
@@ -24,6 +25,7 @@ from simulators.world_report_faults import EACH, REPORT_KINDS, Report
 
 MARGIN_MS = 10 * MINUTE_MS
 TRIES = 40
+READ = {**KINDS, **GAUGE_KINDS}
 FEWEST = 8
 """Where there is room for fewer readings there is room for no fault."""
 
@@ -69,6 +71,7 @@ def _plant(profile: Profile, plan: Plan, name: str, number: int, root: Generator
     ]
     plant = Plant(name, points, [])
     slots = dealt(points, plan, number, of_faults)
+    deal_gauges(slots, points, plan, of_faults)
     chances = of_faults.spawn(len(points))
     for one, own, chance in zip(points, slots, chances, strict=True):
         _flow_faults(plant, one, own, chance)
@@ -90,6 +93,9 @@ def _streams(plant: Plant, busy: Activities, days: Days, random: Generator) -> N
     for one, chance in zip(plant.points, random.spawn(len(plant.points)), strict=True):
         if one.meter.reads == "interval":
             plant.streams.append(reported(one, busy, days, chance))
+            continue
+        if one.meter.reads == "gauge":
+            plant.streams.append(gauged(one))
             continue
         stream = registered(one)
         change, restart = plant.changes.get(one.meter.id), plant.restarts.get(one.meter.id)
@@ -138,7 +144,7 @@ def _keep(plant: Plant, name: str, happening: Happening) -> None:
 
 def _reading_faults(plant: Plant, i: int, slots: Sequence[Slot], random: Generator) -> None:
     one = plant.points[i]
-    for slot in (each for each in slots if each.kind in KINDS or each.kind == SWAPPED):
+    for slot in (each for each in slots if each.kind in READ or each.kind == SWAPPED):
         found: Sequence[Fault] | None = None
         for _ in range(TRIES if slot.room_ms >= FEWEST * one.every_ms else 0):
             at_ms = slot.begins(random)
@@ -146,7 +152,7 @@ def _reading_faults(plant: Plant, i: int, slots: Sequence[Slot], random: Generat
             if slot.other is not None:
                 found = swapped(place, _place(plant, slot.other, at_ms, slot, random))
             else:
-                fault = KINDS[slot.kind](place)
+                fault = READ[slot.kind](place)
                 found = None if fault is None else [fault]
             if found is not None:
                 break

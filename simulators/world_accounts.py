@@ -20,13 +20,14 @@ from metering.site_meaning import SIGNS
 from metering.units import CANONICAL
 from simulators.world import Plant
 from simulators.world_flows import MINUTE_MS, Integers
+from simulators.world_gauges import held_over
 from simulators.world_meters import Point, Stream
 from simulators.world_profile import POLICY, Profile
 
 ENDS = 2
 """A register's amount is uncertain by its last step at both ends of a span, and where a meter was changed."""
 ROUNDED = 1
-"""By so many millionths each coefficient's part of a converted figure may be off."""
+"""By so many millionths each coefficient's part of a figure may be off, and what each reading holds."""
 NATIONAL = "national"
 
 
@@ -34,14 +35,15 @@ NATIONAL = "national"
 class Counted:
     """``past``: what had been counted by each full minute from ``from_ms`` on.
 
-    How far a figure may be off: ``unsure`` at either end of its span, ``always``, and by what ``besides``
-    grew in it.
+    How far a figure may be off: ``unsure`` at either end of its span, ``always``, and by what ``besides`` and
+    ``ahead``, which may fall as well, grew in it.
     """
 
     from_ms: int
     past: Integers
     unsure: Integers
     besides: Integers
+    ahead: Integers
     always: int
 
     def amount(self, start_ms: Integers, end_ms: Integers) -> Integers:
@@ -50,7 +52,8 @@ class Counted:
     def uncertainty(self, start_ms: Integers, end_ms: Integers) -> Integers:
         start, end = self._index(start_ms), self._index(end_ms)
         ends = self.unsure[start] + self.unsure[end] + self.always
-        return np.asarray(ends + self.besides[end] - self.besides[start])
+        grown = self.besides[end] - self.besides[start] + np.abs(self.ahead[end] - self.ahead[start])
+        return np.asarray(ends + grown)
 
     def plus(self, other: Counted, sign: int) -> Counted:
         """Both together; the other one by its sign."""
@@ -59,6 +62,7 @@ class Counted:
             self.past + sign * other.past,
             self.unsure + other.unsure,
             self.besides + other.besides,
+            self.ahead + sign * other.ahead,
             self.always + other.always,
         )
 
@@ -67,14 +71,19 @@ class Counted:
 
 
 def counted(point: Point, stream: Stream) -> Counted:
-    """Of a register both edges are uncertain, of interval reads each read is."""
+    """Of a register both edges are uncertain, of interval reads each read is, of a gauge that values hold."""
     at_ms = np.arange(point.from_ms, point.to_ms + 1, MINUTE_MS, dtype=np.int64)
     past, nothing = point.past.at(at_ms), np.zeros(len(at_ms), np.int64)
     if stream.spans is not None:
         reads = np.searchsorted(np.sort(stream.spans[1]), at_ms) * point.step
-        return Counted(point.from_ms, past, nothing, reads, ENDS * point.step)
+        return Counted(point.from_ms, past, nothing, reads, nothing, ENDS * point.step)
+    if point.meter.reads == "gauge":
+        ahead, lost = held_over(point, stream, at_ms)
+        last = np.searchsorted(stream.time_ms, at_ms)
+        besides, unsure = lost[last] + last * ROUNDED, lost[last] - lost[np.maximum(last - 1, 0)]
+        return Counted(point.from_ms, past, unsure, besides, ahead, ENDS * ROUNDED)
     steps = ENDS + len(point.breaks)
-    return Counted(point.from_ms, past, point.unsure(at_ms), nothing, steps * point.step)
+    return Counted(point.from_ms, past, point.unsure(at_ms), nothing, nothing, steps * point.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,8 @@ def join_groups(profile: Profile, plant: Plant, accounts: Accounts, into: Accoun
 def _scopes(plant: Plant, point: Point) -> Iterator[tuple[str, int]]:
     meter, sign = point.meter, SIGNS[point.meter.role]
     yield f"point:{plant.id}/{meter.id}", 1
+    if meter.is_state:
+        return
     if meter.line and (sign or meter.role == "submeter"):
         yield f"line:{plant.id}/{meter.line}", sign or 1
     if sign:
@@ -126,7 +137,7 @@ def _join(accounts: Accounts, name: Name, one: Counted, sign: int) -> None:
     there = accounts.get(name)
     if there is None:
         zeros = np.zeros_like(one.past)
-        there = Counted(one.from_ms, zeros, zeros, zeros, 0)
+        there = Counted(one.from_ms, zeros, zeros, zeros, zeros, 0)
     accounts[name] = there.plus(one, sign)
 
 

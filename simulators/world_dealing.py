@@ -12,6 +12,7 @@ from simulators.world_faults import KINDS as OF_READINGS
 from simulators.world_flow_faults import FLOW_KINDS, has_pipes
 from simulators.world_flows import HOUR_MS
 from simulators.world_gateway_faults import GATEWAY_KINDS
+from simulators.world_gauges import GAUGE_KINDS
 from simulators.world_meters import Point
 from simulators.world_registers import REGISTER_KINDS
 from simulators.world_report_faults import REPORT_KINDS
@@ -22,7 +23,7 @@ KINDS = {**OF_READINGS, **GATEWAY_KINDS}
 SWAPPED = "swapped"
 LONG = {"outage", "summer_time", "leak", "wrong_multiplier"}
 """Kinds that take two slots where there are two."""
-ALL_KINDS = (*REGISTER_KINDS, *KINDS, SWAPPED, *FLOW_KINDS, *REPORT_KINDS)
+ALL_KINDS = (*REGISTER_KINDS, *KINDS, SWAPPED, *FLOW_KINDS, *REPORT_KINDS, *GAUGE_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def dealt(points: Sequence[Point], plan: Plan, number: int, random: Generator) -
     length_ms = min(SLOT_MS, plan.to_ms - plan.from_ms)
     slots = (plan.to_ms - plan.from_ms) // length_ms
     out: list[list[Slot]] = [[] for _ in points]
-    kinds = [kind for kind in plan.kinds if kind not in REPORT_KINDS]
+    kinds = [kind for kind in plan.kinds if kind not in REPORT_KINDS and kind not in GAUGE_KINDS]
     if not kinds:
         return out
     registers = [i for i, one in enumerate(points) if one.meter.reads == "register"]
@@ -98,6 +99,19 @@ def dealt(points: Sequence[Point], plan: Plan, number: int, random: Generator) -
         for j in (i, i if other is None else other):
             until_ms[j] = to_ms
     return out
+
+
+def deal_gauges(out: list[list[Slot]], points: Sequence[Point], plan: Plan, random: Generator) -> None:
+    """Deals each slot of each gauge a kind of its own, in an order by chance."""
+    kinds = [kind for kind in plan.kinds if kind in GAUGE_KINDS]
+    length_ms = min(SLOT_MS, plan.to_ms - plan.from_ms)
+    slots, waiting = (plan.to_ms - plan.from_ms) // length_ms, list[str]()
+    for i in (i for i, one in enumerate(points) if one.meter.reads == "gauge" and kinds):
+        for slot in range(slots):
+            waiting = waiting or [kinds[k] for k in random.permutation(len(kinds)).tolist()]
+            if random.random() < plan.rate:
+                from_ms = plan.from_ms + slot * length_ms
+                out[i].append(Slot(from_ms, from_ms + length_ms, waiting.pop()))
 
 
 def _fits(kind: str, i: int, points: Sequence[Point], changed: set[int], free: Sequence[int]) -> bool:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from metering.errors import UsageError
 from metering.faults import FileFaults
+from metering.measures import MEASURES
 from metering.model_faults import validated
 from metering.site_models import Group, Intensity, Product, Reads, Role
 from metering.site_types import (
@@ -27,7 +28,7 @@ from metering.site_types import (
     Word,
     wrong,
 )
-from metering.units import UNITS, Unit
+from metering.units import HOURLY, UNITS, Unit
 from metering.yaml_marks import read_document
 from simulators.convert_map import Zone
 
@@ -147,23 +148,29 @@ class Meter(_Part):
 
     @property
     def amounts_in(self) -> Unit:
-        """The unit of its amounts."""
-        return UNITS[self.unit]
+        """The unit of its amounts: of what passes in an hour, what has passed; of a state its own."""
+        return UNITS[HOURLY[self.unit] if self.reads == "gauge" and not self.is_state else self.unit]
+
+    @property
+    def is_state(self) -> bool:
+        """Whether it is a gauge of a state of the moment, of which spans have means."""
+        return self.reads == "gauge" and MEASURES[self.measures].gauge
 
     @model_validator(mode="after")
     def _reads_what_it_can(self) -> Self:
-        if (self.reads == "interval") != (self.reports is not None) or self.reads == "gauge":
-            raise wrong(
-                f"'{self.id}' is a register, or reads intervals and has 'reports'",
-                "Gauges are not simulated.",
-            )
+        if (self.reads == "interval") != (self.reports is not None):
+            what = f"'{self.id}' is a register or a gauge, or reads intervals and has 'reports'"
+            raise wrong(what, "Write reads: interval and reports: {per: shift}, or neither.")
+        if self.reads == "gauge" and not self.is_state and self.unit not in HOURLY:
+            what = f"'{self.id}' is a gauge of an amount, and {self.unit} is none that passes in an hour"
+            raise wrong(what, f"Use one of {', '.join(HOURLY)}.")
         worth = UNITS[self.unit].decimal_exponent
         if worth is None or worth + FINEST < self.decimals:
             raise wrong(
                 f"'{self.id}' would show less than a millionth of what is kept",
                 "Take another unit or decimals.",
             )
-        if self.reads == "register" and self.limit is None:
+        if self.reads != "interval" and self.limit is None and not self.is_state:
             raise wrong(f"'{self.id}' needs a limit", "Write what it can do, such as limit: 500 kW.")
         return self
 

@@ -89,9 +89,12 @@ def _point(one: Point, plant: Plant) -> dict[str, Any]:
     if meter.limit is not None:
         per = {1_000: "/s", 60_000: "/min", 3_600_000: "/h", 86_400_000: "/d"}.get(meter.limit.per_ms, "")
         row["limit"] = f"{meter.limit.amount} {meter.limit.unit}{per}"
-    if meter.reads == "register":
+    if meter.reads != "interval":
         row["expect_every"] = f"{meter.every // 1_000}s"
+    if meter.reads == "register":
         row["installations"] = _installations(one, plant)
+    elif meter.multiplier != 1:
+        row["installations"] = [{"multiplier": meter.multiplier}]
     return row
 
 

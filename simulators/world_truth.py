@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from metering.instants import rfc3339
-from metering.measures import ENERGY
+from metering.measures import ENERGY, MEASURES
 from metering.site_models import Intensity
 from metering.units import UNITS, Unit
 from simulators.world import Plant
@@ -46,6 +46,8 @@ ROLLING_MS = {"15m": HOUR_MS // 4, "1h": HOUR_MS, "8h": 8 * HOUR_MS, "24h": 24 *
 EVEN_MS = {"15m": HOUR_MS // 4, "hour": HOUR_MS}
 CALENDAR = ("day", "month", "year")
 RIGHT, WRONG = "right", "wrong"
+STATES = {dimension for measure in MEASURES.values() if measure.gauge for dimension in measure.dimensions}
+"""Dimensions of what has means, not amounts."""
 CONVERTED = ("kgce", "kgCO2e")
 
 
@@ -195,6 +197,9 @@ def _civil(span: str, from_ms: int, to_ms: int, zone: str) -> Integers:
 def _spans(names: dict[str, str], unit: Unit, spans: Spans, of: Counted) -> pa.Table:
     count = len(spans)
     amount, off = of.amount(spans.start_ms, spans.end_ms), of.uncertainty(spans.start_ms, spans.end_ms)
+    if unit.dimension in STATES:
+        length_ms = spans.end_ms - spans.start_ms
+        amount, off = _mean(amount, length_ms), _mean(off, length_ms) + 2
     return pa.table(
         {
             **{name: _repeated(text, count) for name, text in names.items()},
@@ -205,6 +210,12 @@ def _spans(names: dict[str, str], unit: Unit, spans: Spans, of: Counted) -> pa.T
             "uncertainty": amounts(off, unit.factor),
         }
     )
+
+
+def _mean(passed: Integers, length_ms: Integers) -> Integers:
+    """Of a state, from its sum over hours; without overflow, rounded down."""
+    whole, rest = np.divmod(passed, length_ms)
+    return np.asarray(whole * HOUR_MS + rest * HOUR_MS // length_ms)
 
 
 def _repeated(text: str, count: int) -> pa.Array:

@@ -27,8 +27,8 @@ COMPARED = ("interval", "rollup", "intensity", "ledger", "verdict", "alert")
 FAULTS = "duplicate,late,out_of_order,rollover,spike,zero_glitch,replacement,outage"
 COMPUTE_S = 3600
 STEP_S = 0.005
-STEEL_POINTS = 10
-"""Registers of a plant of the profile that is simulated, one reading a minute each."""
+STEEL_POINTS = 13
+"""Registers and gauges of a plant of the profile that is simulated, one reading a minute each."""
 
 
 @dataclass(slots=True)

@@ -16,12 +16,13 @@ import pytest
 from meterflow.scores import Run, run
 from meterflow.scoring import Scored, scored
 from simulators.world import ALL_KINDS
+from simulators.world_gauges import GAUGE_KINDS
 from simulators.world_profile import shipped
 from simulators.world_report_faults import REPORT_KINDS
 from tests.meterflow.helper import LONG, ROOT, done, meterflow, mistake
 
 SEEDS = (*range(1, 21),) if LONG else (1, 2)
-ONCE = {"mixed", "swapped", "restart", "summer_time", "wrong_multiplier", "leak", "burst"}
+ONCE = {"mixed", "swapped", "restart", "summer_time", "wrong_multiplier", "leak", "burst", *GAUGE_KINDS}
 """Kinds whose tests take longest: of one seed, but for long runs."""
 OF_REGISTERS = [
     (kind, seed)
@@ -122,6 +123,8 @@ def measured(row: dict[str, Any]) -> bool:
         ("intensity", "numerator", {"id": "kwh-per-t"}),
         ("intensity", "denominator", {"id": "kwh-per-t"}),
         ("intensity", "value", {"id": "kwh-per-t"}),
+        ("interval", "amount", {"point": "bath-heat"}),
+        ("rollup", "amount", {"scope": "point:steel-1/arc-power", "span": "hour"}),
         ("rollup", "kgce", {"scope": "plant:steel-1", "span": "hour"}),
         ("rollup", "kgco2e", {"scope": "point:steel-1/furnace", "span": "15m"}),
         ("rollup", "amount", {"scope": "group:region", "span": "hour"}),
@@ -159,6 +162,22 @@ def test_coefficients_that_change_in_a_window_are_right(tmp_path: Path) -> None:
         "group:region electricity  hour",
     ):
         assert figures[name].measured > figures[name].rows // 2, name
+
+
+@pytest.mark.parametrize("profile", shipped())
+def test_a_flow_that_is_added_up_is_as_near_as_its_values_can_be(profile: str, tmp_path: Path) -> None:
+    """An estimate, yet within what the values between two minutes leave open, in every whole span."""
+    assert told(run(Run(profile, (), 2, hours=3), tmp_path)) == []
+    keys = ["plant", "point", "start", "end"]
+    both = (pq.read_table(tmp_path / name) for name in ("D/interval.parquet", "T/true_interval.parquet"))
+    given, known = ({tuple(row[key] for key in keys): row for row in rows.to_pylist()} for rows in both)
+    some = [key for key, row in given.items() if "integrated" in row["flags"].split("+") and key in known]
+    whole = [key for key in some if given[key]["quality"] != "partial"]
+    assert len(whole) > 170
+    for key in whole:
+        assert abs(given[key]["amount"] - known[key]["amount"]) <= known[key]["uncertainty"], key
+        assert given[key]["measured_share"] == 0
+    assert any(known[key]["uncertainty"] < known[key]["amount"] / 100 for key in whole)
 
 
 MILL = """
@@ -253,7 +272,7 @@ def test_spans_that_should_be_valid_and_are_not_are_told(steel: Path, tmp_path: 
 
 def test_the_command_line_does_it_all(tmp_path: Path) -> None:
     """The same bytes twice, a score of zeros, and a file of your own as profile."""
-    names = ("--profile", "steel", "--seed", 11, "--duration", "4h", "--faults", "all", "--meters", 13)
+    names = ("--profile", "steel", "--seed", 11, "--duration", "4h", "--faults", "all", "--meters", 16)
     for name in ("A", "B"):
         out = ("--out", tmp_path / f"{name}.ndjson", "--truth", tmp_path / name, "--json")
         said = json.loads(done("simulate", *names, *out).stdout)

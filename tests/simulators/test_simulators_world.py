@@ -140,6 +140,10 @@ def test_without_faults_a_meter_sends_what_it_shows(profile: str) -> None:
         if "start" in payload:
             low, high = one.past.at(np.array([payload["start"], payload["time"]]))
             assert abs(digits * one.step - (high - low)) * 2 <= one.step
+        elif one.meter.reads == "gauge":
+            minute = payload["time"] // MINUTE_MS * MINUTE_MS
+            low, high = one.past.at(np.array([minute, minute + MINUTE_MS]))
+            assert abs(digits * one.step - (high - low) * 60) * 2 <= one.step
         else:
             low, high = one.past.at(np.array([START_MS, payload["time"]]))
             assert digits == one.first + (high - low) // one.step
@@ -288,7 +292,7 @@ def test_a_window_over_new_years_eve_takes_each_minute_by_its_own_coefficient() 
 def test_more_meters_are_more_plants() -> None:
     """As many as it takes."""
     described = load_profile("steel")
-    assert [plants_for(described, n) for n in (None, 1, 12, 13, 100)] == [1, 1, 1, 2, 9]
+    assert [plants_for(described, n) for n in (None, 1, 15, 16, 100)] == [1, 1, 1, 2, 7]
 
 
 @pytest.mark.parametrize(
@@ -301,6 +305,7 @@ def test_more_meters_are_more_plants() -> None:
         ('begins: "08:00"', "begins: noon", "no time of day"),
         ("id: roof, measures", "id: main, measures", "'main' is there twice"),
         ("of: arc, part", "of: cold, part", "no flow 'cold'"),
+        ("reads: gauge, unit: m3/h", "reads: gauge, unit: m3", "none that passes in an hour"),
         ("activity: heats, delay", "activity: casting, delay", "reports batches of no activity"),
     ],
 )
