@@ -105,13 +105,11 @@ class Unsettled:
         return out
 
     def values(self, batch: Batch, keys: Ints) -> Ints:
-        """Register values of readings of the batch or in memory."""
-        every = batch.key
-        at = np.minimum(np.searchsorted(every, keys), len(every) - 1)
-        fresh = every[at] == keys
-        out = np.where(fresh, batch.value[at], 0)
+        """Values of readings in memory or of the batch: what a later record corrects is as it was."""
         memory = self._books.memory
-        out[~fresh] = memory.get("value", memory.find(keys[~fresh]))
+        known = memory.find(keys)[0] >= 0
+        out = batch.value[np.minimum(np.searchsorted(batch.key, keys), len(batch) - 1)]
+        out[known] = memory.get("value", memory.find(keys[known]))
         return out
 
 

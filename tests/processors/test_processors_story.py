@@ -275,6 +275,28 @@ def test_a_copy_of_a_reading_that_was_corrected_makes_nothing_late(tmp_path: Pat
     assert causes == {"verdict"}
 
 
+def test_a_fall_behind_a_reading_that_is_corrected_later_is_a_verdict_of_its_own_record(
+    tmp_path: Path,
+) -> None:
+    """What a record of the same batch makes of the reading before it is not known yet when it comes."""
+    (tmp_path / "site.yaml").write_text(SITE.replace("kWh,", "kWh, limit: 600 kW,"))
+    roster = compile_roster(load_site(tmp_path / "site.yaml"))
+    rising = [Reading("p", "e", _ms(minute), str(100 + 2 * minute)) for minute in range(4)]
+    rising += [Reading("p", "o", _ms(minute), str(minute)) for minute in range(4)]
+    last = [
+        Reading("p", "o", _ms(4), "5"),
+        Reading("p", "e", _ms(4), "105"),
+        Reading("p", "e", _ms(3), "104.5", revision=1),
+    ]
+    log = [Arrival(_ms(9), (reading,)) for reading in (*rising, *last)]
+    sizes = iter([len(rising), len(last), 1])
+    one, other = (run(roster, log, cut=cut) for cut in (lambda: 1, lambda: next(sizes)))
+    assert unlike_reports(one, other) == []
+    said = [row for name, row in one.history if name == "interval" and row["point"] == "e"]
+    causes = [row["cause"] for row in said if row["end"] == _ms(3) and row["state"] != "open"]
+    assert causes == ["", "verdict", "correction"]
+
+
 def test_a_late_reading_that_changes_nothing_leaves_what_was_reported(tmp_path: Path) -> None:
     """It lies on the line, in a span without a reading: when that was said stays, as there is no revision."""
     plant = Plant(tmp_path)
