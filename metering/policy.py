@@ -108,7 +108,7 @@ def _nearer(at: Decimal, one: Decimal, other: Decimal) -> Decimal:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A loaded pack. ``id`` and ``edition`` are shown with every figure that depends on it."""
+    """A loaded pack. ``id`` is in every figure that depends on it, ``edition`` beside them."""
 
     id: str
     edition: str
@@ -120,11 +120,6 @@ class Policy:
     tariffs: dict[str, Tariff]
     power_factor: dict[str, PowerFactorStandard] = field(default_factory=dict)
     """Standard as text ("0.90") -> its steps."""
-
-    @property
-    def named(self) -> str:
-        """Pack and edition, as a figure names what it depends on."""
-        return f"{self.id}, edition {self.edition}"
 
     @property
     def regions(self) -> tuple[str, ...]:

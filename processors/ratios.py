@@ -31,7 +31,8 @@ class Term:
 class Ratio:
     """An intensity with its accounts. ``covers``: the energies in a converted figure.
 
-    ``policy``: the pack and edition of its coefficients, empty where it has none.
+    ``policy``: the pack of its coefficients, empty where it has none. Without the edition: a new one would
+    restate every figure, not those that it changes.
     """
 
     index: int
@@ -56,7 +57,7 @@ def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
         if denominator is not None and terms:
             per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
             target = targets.get((spec.scope, spec.id))
-            policy = roster.policy.named if any(term.factors is not None for term in terms) else ""
+            policy = roster.policy.id if any(term.factors is not None for term in terms) else ""
             words = _covers(spec, terms), policy
             out.append(Ratio(len(out), spec, terms, denominator, per_micro, *words, target))
     return out

@@ -175,7 +175,7 @@ def _covers(ratio: Ratio) -> str:
 
 def _policy(roster: Roster, ratio: Ratio) -> str:
     converted = any(term.factors is not None for term in ratio.terms)
-    return f"{roster.policy.id}, edition {roster.policy.edition}" if converted else ""
+    return roster.policy.id if converted else ""
 
 
 def _reason(upper: Side, lower: Side, length_ms: int, *, coarse: bool) -> str:
