@@ -148,10 +148,11 @@ class ArchiveSink:
 
     async def _start(self) -> None:
         """Takes the partition over, clears up after a kill, and sees how far the archive is."""
-        await self._claim()
+        done = await self._claim()
         if self._site is not None:
             await self._keep(self._site)
-        await _apart(self._writer.open)
+        first = await self._log.first(self._kind.topic, self._partition)
+        await _apart(self._writer.open, done, first)
         await self._go_on()
         self.end = await self._log.end(self._kind.topic, self._partition)
         if self.offset > self.end:
@@ -170,8 +171,11 @@ class ArchiveSink:
         except (MeterflowError, OSError) as error:
             log.error("the site file is not kept in the archive: %s", error)
 
-    async def _claim(self) -> None:
-        """Takes the partition over. The log has the archive's number before the archive has."""
+    async def _claim(self) -> int:
+        """Takes the partition over; the archive's position on the log.
+
+        The log has the archive's number before the archive has.
+        """
         saved = await self._log.load(self._kind.consumer, self._partition)
         kept = saved.chunks.get(_NUMBER)
         known = "" if kept is None else kept.decode(errors="replace")
@@ -186,6 +190,7 @@ class ArchiveSink:
             await self._log.save(self._kind.consumer, saved.offset, chunks, partition=self._partition)
         if not found:
             await _apart(self._writer.mark, known)
+        return max(saved.done, saved.offset)
 
     async def _go_on(self) -> None:
         """Begins to gather anew. What the log has let go of stays a hole, which ``archive check`` tells."""
@@ -249,7 +254,9 @@ class ArchiveSink:
     async def _commit(self) -> None:
         started_s = time.monotonic()
         await self._log.confirm(self._kind.consumer, self._partition)
-        manifest = await _apart(self._writer.write, self._gathered)
+        files = await _apart(self._writer.put, self._gathered)
+        await self._log.confirm(self._kind.consumer, self._partition)
+        manifest = await _apart(self._writer.commit, self._gathered.span, files, 0)
         self.readings += manifest.readings
         span = manifest.span
         await self._go_on()

@@ -10,7 +10,8 @@ The commit, in this order:
 
 A merge goes the same way; its note also names what it takes the place of, which is removed when its manifest
 is there. Who starts looks at the notes of its partition: where the manifest is there, what it replaced is
-removed, else what had been written for it.
+removed, else what had been written for it. Who was writing then, not knowing that the partition is another's,
+may put his manifest behind that: step 4 is refused to him, so it is looked at by whoever starts next.
 """
 
 from __future__ import annotations
@@ -100,10 +101,16 @@ class Writer:
     def _mark(self) -> str:
         return f"log/{self.partition}.json"
 
-    def open(self) -> None:
-        """Clears up after a kill, and sees what is there."""
+    def open(self, done: int | None = None, first: int = 0) -> None:
+        """Clears up after a kill, and sees what is there.
+
+        ``done``: the archive's position on the log, ``first``: the first record that the log still has. None:
+        nobody else may have written.
+        """
         self._finish_pending()
         spans = self._listed()
+        if done is not None:
+            spans = [span for span in spans if span.until <= done or span.first < first or self._whole(span)]
         self.spans, _ = tiles(spans)
         if left := sorted(set(spans) - set(self.spans)):
             self._remove_superseded(left)
@@ -121,9 +128,12 @@ class Writer:
 
     def write(self, gathered: Gathering) -> Manifest:
         """Steps 1 to 3; ``finish`` is the last one."""
-        span = gathered.span
-        self.place.put([(span.pending, sealed({"write": gathered.paths(), "remove": []}))])
-        return self.commit(span, self._written(gathered), level=0)
+        return self.commit(gathered.span, self.put(gathered), level=0)
+
+    def put(self, gathered: Gathering) -> list[File]:
+        """Steps 1 and 2."""
+        self.place.put([(gathered.span.pending, sealed({"write": gathered.paths(), "remove": []}))])
+        return self._written(gathered)
 
     def commit(self, span: Span, files: Sequence[File], level: int) -> Manifest:
         """Step 3, of files that are there."""
@@ -175,6 +185,21 @@ class Writer:
             self.place.remove([path])
         parts = (path for path in self.place.sizes(PENDING) if path.endswith(PART))
         self.place.remove([path for path in parts if f"/.{self.partition}-" in path])
+
+    def _whole(self, span: Span) -> bool:
+        """Whether what a manifest lists is there; one of which anything is not is removed: the log has it."""
+        try:
+            files = [file.path for file in self.manifest(span).files]
+        except MeterflowError as error:
+            if error.retry:
+                raise
+            return True  # it is damaged, which is told as such
+        folders = {path.rpartition("/")[0] for path in files}
+        there = {path for folder in folders for path in self.place.sizes(folder)}
+        if there.issuperset(files):
+            return True
+        self.place.remove([span.manifest])
+        return False
 
     def _note(self, path: str) -> dict[str, list[str]]:
         """Of a torn note nothing was written yet."""

@@ -104,6 +104,29 @@ def test_what_helps_against_damage_is_true(archive: Path) -> None:
     assert found(archive) == []
 
 
+def test_what_was_listed_by_who_had_lost_the_partition_is_archived_anew(archive: Path) -> None:
+    """Another one had taken over and cleared up while he was writing; the log never heard of his manifest."""
+    late, place = Writer(FolderPlace(archive), 0), FolderPlace(archive)
+    late.open()
+    gathered = Gathered(0, 3)
+    gathered.add(3, readings(10))
+    files = late.put(gathered)
+    Writer(place, 0).open(3)
+    late.commit(gathered.span, files, 0)
+    assert [p.kind for p in found(archive)] == ["missing"]
+    following = Writer(place, 0)
+    following.open(3, 2)
+    assert following.position(0) == (3, None)
+    assert found(archive) == []
+
+
+def test_a_file_that_only_the_archive_has_stays_listed(archive: Path) -> None:
+    """What is missing of it is told, and the log cannot give it."""
+    (archive / FILE).unlink()
+    Writer(FolderPlace(archive), 0).open(0, 2)
+    assert [(p.path, p.kind) for p in found(archive)] == [(FILE, "missing")]
+
+
 def test_a_missing_commit_is_a_hole(archive: Path) -> None:
     """Between manifests, before the first, and behind the last where the log knows of it."""
     (archive / MANIFEST).unlink()
