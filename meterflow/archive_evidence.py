@@ -7,16 +7,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
 
 import click
 import numpy as np
 
 from metering.instants import rfc3339
-from sinks.archive_reader import Archive, Batch
+from sinks.archive_reader import Archive, Batch, event_days
 
-_DAY_MS = 86_400_000
 COLUMNS = (
     *("point", "time", "value", "unit", "serial", "revision", "received", "offset", "row"),
     *("topic", "user", "sha256", "site"),
@@ -51,8 +49,7 @@ def _days(wanted: Wanted) -> list[str] | None:
     """The event days to be looked at; None where neither end is given."""
     if wanted.first is None or wanted.until is None:
         return None
-    numbers = range(wanted.first // _DAY_MS, (wanted.until - 1) // _DAY_MS + 1)
-    return [datetime.fromtimestamp(number * 86_400, UTC).date().isoformat() for number in numbers]
+    return event_days(wanted.first, wanted.until - 1)
 
 
 def _rows(batch: Batch, wanted: Wanted) -> Iterator[list[object]]:

@@ -11,12 +11,12 @@ from bus.decision_frames import encode_decisions
 from bus.frames import encode_readings
 from bus.log import READINGS, Record
 from bus.log_sqlite_look import kept, look
+from meterflow.log_age import PARTITION
 from metering.errors import UsageError
 from sinks.archive_check import check
 from sinks.archive_place import Place
 from sinks.archive_reader import Archive
 
-PARTITION = 0
 AT_ONCE = 500
 """Records of one piece."""
 ROWS_MAX = 1 << 14

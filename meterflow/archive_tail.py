@@ -15,14 +15,13 @@ import numpy as np
 from bus.log import READINGS
 from bus.log_sqlite_file import FILE_NAME
 from bus.log_sqlite_look import look
+from meterflow.log_age import PARTITION
 from metering.decisions import Decision
 from sinks.archive_gathered import Gathered
-from sinks.archive_manifest import Manifest
 from sinks.archive_place import FolderPlace, Place
 from sinks.archive_reader import Archive, Batch
-from sinks.archive_writer import newest
+from sinks.archive_writer import Writer, newest
 
-PARTITION = 0
 COST_MAX = 1 << 19
 """Of readings in memory at a time."""
 
@@ -59,23 +58,20 @@ def whole(folder: Path | None, place: Place) -> Iterator[Whole]:
     until = max((one.span.until for one in newest(place).get(PARTITION, [])), default=0)
     with tempfile.TemporaryDirectory(prefix="meterflow-", ignore_cleanup_errors=True) as name:
         rest = FolderPlace(Path(name))
-        gathered = Gathered(PARTITION, until)
+        writer, gathered = Writer(rest, PARTITION), Gathered(PARTITION, until)
         for records in look(folder, READINGS, first=until):
             for record in records:
                 gathered.take(record)
                 if gathered.cost > COST_MAX:
-                    _put(rest, gathered)
+                    _put(writer, gathered)
                     gathered = Gathered(PARTITION, record.offset + 1)
-        _put(rest, gathered)
+        _put(writer, gathered)
         yield Whole(Archive(place), Archive(rest), until)
 
 
-def _put(place: Place, gathered: Gathered) -> None:
+def _put(writer: Writer, gathered: Gathered) -> None:
     if not gathered.empty:
-        files = list(gathered.files())
-        place.put((file.path, content) for file, content in files)
-        manifest = Manifest(gathered.span, tuple(file for file, _ in files))
-        place.put([(manifest.span.manifest, manifest.encoded())])
+        writer.write(gathered)
 
 
 def _before(batch: Batch, until: int) -> Batch:

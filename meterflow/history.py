@@ -23,7 +23,7 @@ from metering.query import Query
 from metering.roster import Roster
 from metering.tables import TABLES, Kind, Table
 from sinks.archive_place import Place
-from sinks.archive_sites import SITES
+from sinks.archive_sites import kept
 
 _NAMED_MAX = 5
 _OF_REVISIONS = ("interval", "rollup", "intensity", "verdict", "alert")
@@ -183,11 +183,10 @@ def _roster(where: Where, place: Place) -> Roster:
 
         return load_roster(load_settings(where.settings, ()).site)
     version = (Folder(where.data).site() or "").partition(" ")[0]
-    paths = list(place.sizes(f"{SITES}/{version}")) if version else []
-    if f"{SITES}/{version}/{SITE_FILE}" not in paths:
+    files = kept(place, version) if version else {}
+    if SITE_FILE not in files:
         hint = "Give the site file that the service runs with: --site SITE."
         raise UsageError("the archive does not have the site file in force", where=place.where, hint=hint)
-    files = {path.rpartition("/")[2]: place.read(path) for path in paths if path.endswith(".yaml")}
     with written(files) as folder:
         return load_roster(folder / SITE_FILE)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from meterflow.archive_evidence import COLUMNS, described
 from meterflow.archive_tail import Whole
+from metering.civil import DAY_MS
 from metering.decisions import Decision
 from metering.errors import UsageError
 from metering.instants import rfc3339
@@ -25,9 +25,8 @@ from processors.accounts import Account, Accounts
 from processors.ratios import ratios
 from sinks import archive_raw
 from sinks.archive_place import Place
-from sinks.archive_reader import Batch
+from sinks.archive_reader import Batch, event_days
 
-_DAY_MS = 86_400_000
 _WIDER_DAYS = (1, 4, 35)
 """So far from a span its neighbours are looked for."""
 
@@ -160,11 +159,11 @@ class _Beside:
     def _looked(self, bound: Ints, at: int, sign: int, days: int) -> bool:
         """Moves the bounds to the neighbours within so many days; whether all points have one."""
         nearest = np.full(bound.shape, np.iinfo(np.int64).max)
-        far = at + sign * days * _DAY_MS
+        far = at + sign * days * DAY_MS
         for batch in self.batches(min(at, far), max(at, far), evidence=False):
             numbers, edge = self._numbers(batch)
             away = (batch.readings.time - at) * sign
-            mine = (numbers >= 0) & (away >= 0) & (away <= days * _DAY_MS) & (edge < len(self.edges))
+            mine = (numbers >= 0) & (away >= 0) & (away <= days * DAY_MS) & (edge < len(self.edges))
             np.minimum.at(nearest, (edge[mine], numbers[mine]), away[mine])
         nearest = np.minimum.accumulate(nearest)
         known = nearest < np.iinfo(np.int64).max
@@ -173,10 +172,7 @@ class _Beside:
 
     def batches(self, first: int, last: int, *, evidence: bool = True) -> Iterator[Batch]:
         """Readings of the days of these instants."""
-        days = [
-            datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
-            for number in range(int(first) // _DAY_MS, int(last) // _DAY_MS + 1)
-        ]
+        days = event_days(int(first), int(last))
         yield from self.archive.readings(self.plant, days, evidence=evidence)
 
     def of(self, batch: Batch) -> Iterator[tuple[int, list[int]]]:

@@ -13,7 +13,8 @@ import click
 
 from bus.log import READINGS
 from bus.log_sqlite import open_log
-from meterflow.archive_records import PARTITION, archived_records, see_that_it_has
+from meterflow.archive_records import archived_records, see_that_it_has
+from meterflow.log_age import PARTITION
 from sinks.archive_place import Place
 
 

@@ -91,14 +91,14 @@ def replay(
             part, url, _speed(speed), user=user, password=password, skip=skip, stop=stop,
             progress=lambda progress: told(progress.done, None),
         )  # fmt: skip
-        failed = True
         try:
             player.run()
-            failed = False
-        finally:
-            report = player.report()
-            if as_json or report.messages or not failed:  # else there is nothing to tell but the mistake
-                _tell_of_replay(report, as_json)
+        except BaseException:
+            if as_json or player.report().messages:  # else there is nothing to tell but the mistake
+                _tell_of_replay(player.report(), as_json)
+            raise
+        report = player.report()
+        _tell_of_replay(report, as_json)
     if not report.messages + report.left_out + report.stopped and (begin or end):
         _say("no message was received in that window")
     unfinished = report.stopped and rounds != 0

@@ -57,9 +57,9 @@ def ratios(roster: Roster, accounts: Accounts) -> list[Ratio]:
         if denominator is not None and terms:
             per_micro = int(spec.per_amount * UNITS[spec.per_unit].factor * MICRO)
             target = targets.get((spec.scope, spec.id))
+            energies = _covers(spec, terms)
             policy = roster.policy.id if any(term.factors is not None for term in terms) else ""
-            words = _covers(spec, terms), policy
-            out.append(Ratio(len(out), spec, terms, denominator, per_micro, *words, target))
+            out.append(Ratio(len(out), spec, terms, denominator, per_micro, energies, policy, target))
     return out
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from metering.civil import DAY_MS
 from metering.decisions import Decision
 from metering.errors import MeterflowError
 from metering.readings import DIGEST_BYTES, NO_CODE, NO_SEQ, NO_TIME, Dictionary, Evidence, Readings
@@ -29,7 +31,6 @@ ROWS_MAX = 1 << 18
 _AGAIN_MAX = 20
 _WITHOUT_EVIDENCE = [name for name in SCHEMAS[READINGS].names if name != "message"]
 _WIDEST = 1 << 62
-_DAY_MS = 86_400_000
 
 Ints = NDArray[np.int64]
 T = TypeVar("T")
@@ -190,6 +191,12 @@ class Archive:
                     hint = "Run: meterflow archive check"
                     raise MeterflowError(what, where=self._place.where, hint=hint) from error
         raise AssertionError
+
+
+def event_days(first_ms: int, last_ms: int) -> list[str]:
+    """The event days, as files have them, from one instant to another."""
+    numbers = range(first_ms // DAY_MS, last_ms // DAY_MS + 1)
+    return [datetime.fromtimestamp(number * 86_400, UTC).date().isoformat() for number in numbers]
 
 
 def _until(files: Sequence[File], at: int, rows_max: int) -> int:

@@ -40,6 +40,16 @@ def keep(place: Place, site: SiteFiles) -> None:
     place.put([(f"{folder}/{LIST}", sealed(digests))])
 
 
+def kept(place: Place, version: str) -> dict[str, bytes]:
+    """A version's files; none where it is not there. Raises MeterflowError for a damaged list."""
+    folder = f"{SITES}/{version}"
+    there = place.sizes(folder)
+    if f"{folder}/{LIST}" not in there:
+        return {}
+    names = unsealed(place.read(f"{folder}/{LIST}"), f"{folder}/{LIST}")
+    return {name: place.read(f"{folder}/{name}") for name in names if f"{folder}/{name}" in there}
+
+
 def damaged(place: Place) -> Iterator[tuple[str, str]]:
     """Paths of what is not as it was kept, and what is wrong with it."""
     found = place.sizes(SITES)
